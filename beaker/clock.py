@@ -1,0 +1,23 @@
+"""The one clock everything reads unless it was given another.
+
+``beaker.container`` binds the source to its own ``time`` attribute, which test suites of client
+frameworks replace (design.md 10.10).
+"""
+
+from __future__ import annotations
+
+import time as _time
+from collections.abc import Callable
+
+_source: Callable[[], float] = _time.time
+
+
+def now() -> float:
+    """Seconds since the epoch as a float, from the bound source."""
+    return _source()
+
+
+def bind(source: Callable[[], float]) -> None:
+    """Make ``source`` (seconds since the epoch) what :func:`now` answers, for the whole process."""
+    global _source
+    _source = source

@@ -1,0 +1,1 @@
+"""Options: coercion from strings, the option classes, platform defaults."""

@@ -1,0 +1,1 @@
+"""Keys, signing, sealing and password-based derivation."""

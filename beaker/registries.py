@@ -1,0 +1,109 @@
+"""In-process registries: build-once maps and per-thread values."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, MutableMapping
+from typing import Any, Generic, TypeVar
+
+__all__ = ["SyncDict", "ThreadLocal", "WeakValuedRegistry"]
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class SyncDict(Generic[K, V]):
+    """A map that builds a missing value once, however many threads ask for it (manual 5.1.6).
+
+    ``get(key, createfunc, *args)`` answers the stored value or stores and answers
+    ``createfunc(*args)``. Reads of a present key take no lock. A creation function that raises stores
+    nothing. A nested ``get`` from within a creation function is allowed.
+    """
+
+    def __init__(self) -> None:
+        self.dict: MutableMapping[K, V] = {}
+        self._reset_lock()
+        os.register_at_fork(after_in_child=_fork_hook(self))
+
+    def _reset_lock(self) -> None:
+        self.mutex = threading.RLock()
+
+    def get(self, key: K, createfunc: Callable[..., V], *args: Any, **kwargs: Any) -> V:
+        """The value of ``key``, made by ``createfunc(*args, **kwargs)`` when it is absent."""
+        try:
+            return self.dict[key]
+        except KeyError:
+            return self.sync_get(key, createfunc, *args, **kwargs)
+
+    def sync_get(self, key: K, createfunc: Callable[..., V], *args: Any, **kwargs: Any) -> V:
+        """Like :meth:`get`, always under the lock."""
+        with self.mutex:
+            try:
+                return self.dict[key]
+            except KeyError:
+                value = self.dict[key] = createfunc(*args, **kwargs)
+                return value
+
+    def has_key(self, key: K) -> bool:
+        return key in self.dict
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.dict
+
+    def __getitem__(self, key: K) -> V:
+        return self.dict[key]
+
+    def __setitem__(self, key: K, value: V) -> None:
+        with self.mutex:
+            self.dict[key] = value
+
+    def __delitem__(self, key: K) -> None:
+        with self.mutex:
+            del self.dict[key]
+
+    def clear(self) -> None:
+        """Forget every value."""
+        with self.mutex:
+            self.dict.clear()
+
+
+def _fork_hook(registry: SyncDict[Any, Any]) -> Callable[[], None]:
+    # A fork while another thread holds the mutex would leave it locked for ever in the child.
+    reference = weakref.ref(registry)
+
+    def reset() -> None:
+        live = reference()
+        if live is not None:
+            live._reset_lock()
+
+    return reset
+
+
+class WeakValuedRegistry(SyncDict[K, V]):
+    """A :class:`SyncDict` whose values go away when nobody else holds them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dict = weakref.WeakValueDictionary()
+
+
+class ThreadLocal:
+    """One value per thread (manual 5.1.6): ``put``, ``get(default)``, ``remove``, ``has``."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    def has(self) -> bool:
+        return hasattr(self._local, "value")
+
+    def get(self, default: Any = None) -> Any:
+        return getattr(self._local, "value", default)
+
+    def put(self, value: Any) -> None:
+        self._local.value = value
+
+    def remove(self) -> None:
+        if self.has():
+            del self._local.value

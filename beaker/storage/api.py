@@ -1,0 +1,127 @@
+"""The contract between the engine and every backend: bytes per (namespace, key).
+
+What every :class:`Store` promises
+
+* It is thread-safe and is shared by all namespaces of one configuration. Nothing is opened, created or
+  connected in the constructor; the first operation does that.
+* Any ``str`` is a legal namespace and a legal key: empty, with NUL, 10 kB long, not ASCII. A store with
+  narrower names goes through :func:`beaker.keys.mangle`. Different pairs never meet.
+* ``data`` comes back as the same bytes or not at all. Telling corruption is the envelope's work above.
+* ``ttl`` is seconds from now, ``None`` for ever; zero or less means "already gone". After ``ttl`` the
+  record is absent for every read, whether or not it was physically removed.
+* Reads create nothing: no file, no row, no entity, no memory that stays.
+* ``delete`` and ``clear`` are idempotent. ``clear`` touches one namespace, never the server.
+* A write that returned is durable as far as the backend promises; a write that failed raised.
+  :class:`~beaker.exceptions.StoreUnavailable` means "not known", :class:`~beaker.exceptions.ValueTooLarge`
+  comes before any I/O. A store never reports "absent" because it could not look.
+* After ``os.fork`` the child opens connections of its own (:func:`os.register_at_fork`, no pid).
+
+Capabilities beyond ``Store`` are separate protocols; ask with ``isinstance``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from beaker.registries import SyncDict
+
+__all__ = ["Bulk", "Listing", "Purging", "Store", "Versioned", "shared_store"]
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Four operations on bytes. ``backend`` names the store in messages and in the envelope's seal."""
+
+    backend: str
+    max_value: int | None
+    """Largest ``data`` in bytes; a bigger one raises ValueTooLarge before any I/O. ``None``: no limit."""
+    trusted: bool
+    """True when only this process or this user can write the records, so that an unsigned pickle in one
+    is our own (design.md 10.3). Asked at read time: a directory's mode may change."""
+
+    def get(self, namespace: str, key: str) -> bytes | None: ...
+
+    def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None: ...
+
+    def delete(self, namespace: str, key: str) -> None: ...
+
+    def clear(self, namespace: str) -> None: ...
+
+
+@runtime_checkable
+class Versioned(Protocol):
+    """Optimistic concurrency: what sessions, leases and counters stand on.
+
+    A version is opaque, belongs to one store, and changes with every write of the record (a record that
+    is deleted and inserted again never has an old version again). It may be any hashable object.
+    """
+
+    def read(self, namespace: str, key: str) -> tuple[bytes, Hashable] | None:
+        """The bytes and their version, or ``None`` when the record is absent or expired."""
+        ...
+
+    def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
+        """Write only if absent or expired, atomically. ``False``: somebody else's record is there."""
+        ...
+
+    def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
+        """Write only if the record still has ``version``. ``False``: changed or gone; nothing written."""
+        ...
+
+    def remove(self, namespace: str, key: str, version: Hashable) -> bool:
+        """Delete only if the record still has ``version``. ``False``: changed or already gone."""
+        ...
+
+
+@runtime_checkable
+class Listing(Protocol):
+    """A store that can name what it holds."""
+
+    def keys(self, namespace: str) -> Iterator[str]:
+        """The original keys of the namespace's live records, in no order."""
+        ...
+
+
+@runtime_checkable
+class Purging(Protocol):
+    """A store whose expired records stay until somebody removes them."""
+
+    def purge(self, now: float, limit: int, *, cursor: str | None = None, deadline: float | None = None) -> tuple[int, str | None]:
+        """Remove at most ``limit`` records that expired before ``now`` (seconds since the epoch).
+
+        ``deadline`` is the seconds this call may take. Answers how many went and where to go on
+        (``None``: the end was reached). Bounded work, safe beside readers and writers.
+        """
+        ...
+
+
+@runtime_checkable
+class Bulk(Protocol):
+    """Many keys in one round trip (or as few as the backend's batch limit allows)."""
+
+    def get_many(self, namespace: str, keys: Iterable[str]) -> dict[str, bytes]:
+        """Only the keys that are there."""
+        ...
+
+    def set_many(self, namespace: str, items: Mapping[str, bytes], *, ttl: float | None) -> None: ...
+
+    def delete_many(self, namespace: str, keys: Iterable[str]) -> None: ...
+
+
+_S = TypeVar("_S")
+_stores: SyncDict[Hashable, Any] = SyncDict()
+
+
+def shared_store(identity: Hashable, build: Callable[[], _S]) -> _S:
+    """One store per frozen set of options in this process: ``build`` runs once for each ``identity``.
+
+    The identity may hold a url with a password, so it is never printed.
+    """
+    store: _S = _stores.get(identity, build)
+    return store
+
+
+def forget_stores() -> None:
+    """Drop every shared store (tests; nothing is closed)."""
+    _stores.clear()
