@@ -78,6 +78,14 @@ def as_seconds(option: str, value: object) -> float:
     return seconds
 
 
+def as_fraction(option: str, value: object) -> float:
+    """A number of at least 0 and below 1."""
+    number = as_seconds(option, value)
+    if number >= 1:
+        raise wrong(option, value, "a fraction of at least 0 and below 1")
+    return number
+
+
 def _parse_seconds(text: str) -> float | None:
     try:
         return float(text)

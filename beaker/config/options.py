@@ -1,0 +1,213 @@
+"""Every option, declared once: name, coercion, default, unit, what it does.
+
+The configuration reference and the README's table are generated from these classes, and the parser
+(:mod:`beaker.config.parse`) knows no option that is not here. ``serverless`` is the default on App
+Engine, Functions and Run where it differs from a laptop's.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+from beaker.config.coerce import (
+    Coerce,
+    as_bool,
+    as_count,
+    as_expires,
+    as_fraction,
+    as_int,
+    as_is,
+    as_key,
+    as_list,
+    as_path,
+    as_seconds,
+    as_str,
+    one_of,
+    optional,
+)
+
+__all__ = ["BackendOptions", "CacheOptions", "OptionInfo", "SessionOptions", "describe"]
+
+_SAME: Any = object()
+
+
+@dataclass(frozen=True)
+class OptionInfo:
+    """What is known about one option: how it is read and what the reference says."""
+
+    name: str
+    coerce: Coerce
+    default: object
+    serverless: object
+    unit: str
+    help: str
+    secret: bool = False
+    backends: tuple[str, ...] = ()
+
+
+def _option(
+    default: object,
+    coerce: Coerce,
+    help: str,
+    *,
+    unit: str = "",
+    serverless: object = _SAME,
+    secret: bool = False,
+    backends: str = "",
+) -> Any:
+    meta = {"coerce": coerce, "help": help, "unit": unit, "secret": secret, "backends": tuple(backends.split())}
+    meta["serverless"] = default if serverless is _SAME else serverless
+    return field(default=default, metadata=meta, repr=not secret)
+
+
+def _info(item: Field[Any]) -> OptionInfo:
+    return OptionInfo(name=item.name, default=item.default, **item.metadata)
+
+
+def describe(owner: type) -> dict[str, OptionInfo]:
+    """The options of one option class by name, in the order of declaration."""
+    return {item.name: _info(item) for item in fields(owner)}
+
+
+def callable_or(*choices: str) -> Coerce:
+    """One of ``choices``, or a callable."""
+    named = one_of(*choices)
+
+    def coerce(option: str, value: object) -> object:
+        return value if callable(value) else named(option, value)
+
+    return coerce
+
+
+_SAMESITE = one_of("lax", "strict", "none", "")
+
+
+def _as_samesite(option: str, value: object) -> str | None:
+    if value is None or value is False or (isinstance(value, str) and value.strip().lower() in ("", "false")):
+        return None
+    return str(_SAMESITE(option, value)).capitalize()
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """Options of sessions, written ``session.NAME`` or ``beaker.session.NAME`` (manual 1.1, 1.2)."""
+
+    type: str | None = _option(None, as_str, "Where sessions live: `file`, `memory`, `dbm`, `ext:google`, `ext:memcached`, `ext:database`, `ext:redis`, `cookie`, `hybrid`, or a third-party name. Default: `file` with a `data_dir`, else `memory`; on serverless `hybrid` when a key and a project are known, `cookie` with a key alone, `ext:google` with a project alone.", serverless="hybrid")  # fmt: skip
+    key: str = _option("beaker.session.id", as_str, "Name of the cookie. `auto` picks `__Host-session` on https and `__session` behind Firebase Hosting.")  # fmt: skip
+    secret: Any = _option(None, as_key, "Key, or list of keys (first signs, all verify), for the cookie. At least 16 bytes; 32 random ones are right. `file:PATH` is re-read when it changes.", secret=True)  # fmt: skip
+    secret_fallbacks: Any = _option(None, as_key, "Older keys that still verify; the same as further entries of `secret`.", secret=True)  # fmt: skip
+    validate_key: Any = _option(None, as_key, "Key that signs cookie sessions; used instead of `secret`.", secret=True)
+    encrypt_key: Any = _option(None, as_key, "Key that encrypts: cookie sessions, and the stored record of server sessions. Needs the `crypto` extra.", secret=True)  # fmt: skip
+    timeout: float | None = _option(None, optional(as_seconds), "Idle time after which a session is over; none: never.", unit="s")  # fmt: skip
+    absolute_timeout: float | None = _option(None, optional(as_seconds), "Age after which a session is over however busy it is. Cookie sessions: 14 days unless set.", unit="s")  # fmt: skip
+    auto: bool = _option(False, as_bool, "Save at the end of every request that touched the session, without `save()`.")
+    save_accessed_time: bool = _option(True, as_bool, "Keep the time of the last access. Off: `timeout` counts from the last save.")  # fmt: skip
+    touch_interval: float | None = _option(None, optional(as_seconds), "How old the stored access time may get before a read-only request writes it. None: a tenth of `timeout`, at most 300 s.", unit="s")  # fmt: skip
+    cookie_expires: bool | dt.datetime | dt.timedelta | float = _option(True, as_expires, "True: the cookie ends with the browser. False: it never does (400 days, RFC 6265bis). A datetime, timedelta or seconds: then.")  # fmt: skip
+    cookie_domain: str | None = _option(None, optional(as_str), "Domain attribute of the cookie; none: this host only.")
+    cookie_path: str = _option("/", as_str, "Path attribute of the cookie.")
+    secure: bool | None = _option(None, optional(as_bool), "Secure attribute. None: on when the request came by https or the platform serves https.", serverless=True)  # fmt: skip
+    httponly: bool = _option(True, as_bool, "HttpOnly attribute: scripts in the page cannot read the cookie.")
+    samesite: str | None = _option("Lax", _as_samesite, "SameSite attribute: `Lax`, `Strict`, `None` (needs `secure`), or empty for none at all.")  # fmt: skip
+    partitioned: bool = _option(False, as_bool, "Partitioned attribute (CHIPS); needs `secure`.")
+    use_cookies: bool = _option(True, as_bool, "Off: no cookie is read or sent; the application gives the id.")
+    serializer: Any = _option(None, as_is, "`auto`, `json`, `pickle`, or an object with `loads` and `dumps`. `auto`: tagged JSON, and pickle for what JSON cannot hold where a key protects the record.")  # fmt: skip
+    data_serializer: Any = _option(None, as_is, "Older name of `serializer`.")
+    invalidate_corrupt: bool = _option(True, as_bool, "A stored session that cannot be read becomes a new one; off: it raises CorruptRecord.")  # fmt: skip
+    on_conflict: Any = _option("mine", callable_or("mine", "theirs", "raise"), "Two requests changed the same key differently: keep `mine`, `theirs`, `raise` WriteConflict, or a callable(key, base, mine, theirs).")  # fmt: skip
+    save_timeout: float = _option(2.0, as_seconds, "How long a save retries against concurrent ones before WriteConflict.", unit="s")  # fmt: skip
+    readonly: bool = _option(False, as_bool, "Requests never write the session; changing it raises.")
+    lock_ttl: float = _option(30.0, as_seconds, "Lease time of `session.lock()` on a shared store.", unit="s")
+    cookie_max: int = _option(4096, as_count, "Largest name plus value of a cookie (RFC 6265bis: 4096).", unit="bytes")
+    chunks: int = _option(1, as_count, "Cookies a cookie session may be split over, at most 3.")
+    compress: bool = _option(False, as_bool, "Compress cookie sessions when it helps. Lengths may then tell about contents.")
+    revocation: Any = _option(None, as_is, "Store of revocation points for cookie sessions: a type name or a dict of backend options.")  # fmt: skip
+    revocation_check_interval: float = _option(60.0, as_seconds, "How long a revocation point is remembered in the process.", unit="s")  # fmt: skip
+    legacy: Any = _option(None, as_is, "Dict that lets cookies and records of Beaker 1.14 or older be read: `secret`, `until`, ... See the migration guide.")  # fmt: skip
+    store: str | None = _option(None, optional(as_str), "Backend a `hybrid` session moves to when it outgrows the cookie. Default: `ext:google` with a project, else `file` or `memory`.")  # fmt: skip
+    session_class: Any = _option(None, as_is, "Class used in place of Session or CookieSession.")
+    namespace_class: Any = _option(None, as_is, "NamespaceManager class used in place of the type's own.")
+    namespace_args: Any = _option(None, as_is, "Dict of further arguments for the namespace manager.")
+    strict: bool = _option(False, as_bool, "Warnings about options become errors.")
+    backend: Mapping[str, Any] = field(default_factory=dict, metadata={"coerce": as_is, "help": "", "unit": "", "secret": True, "backends": (), "serverless": None}, repr=False)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CacheOptions:
+    """Options of caches and regions, written ``cache.NAME`` and ``cache.REGION.NAME`` (manual 1.1, 1.3)."""
+
+    type: str = _option("memory", as_str, "Where values live: `memory`, `file`, `dbm`, `ext:google`, `ext:memcached`, `ext:database`, `ext:redis`, or a third-party name.")  # fmt: skip
+    enabled: bool = _option(True, as_bool, "Off: decorated functions run every time. Looked at on each call.")
+    expire: float | None = _option(None, optional(as_seconds), "Seconds until a value is old; none: never.", unit="s")
+    expiretime: float | None = _option(None, optional(as_seconds), "Older name of `expire`.", unit="s")
+    starttime: float | None = _option(None, optional(as_seconds), "Values stored before this time (since the epoch) count as absent.", unit="s")  # fmt: skip
+    regions: list[str] = _option(None, as_list, "Names of the regions configured as `cache.REGION.OPTION`.")
+    key_length: int = _option(250, as_count, "Keys longer than this are replaced by their digest.", unit="bytes")
+    legacy_keys: bool = _option(False, as_bool, "Join `str()` of the arguments as older Beakers do (different calls may then share a value).")  # fmt: skip
+    lock: str = _option("auto", one_of("auto", "lease", "file", "thread", "none"), "Who may create a value: one in the fleet (`lease`), on the host (`file`), in the process (`thread`), or anybody (`none`).")  # fmt: skip
+    lock_timeout: float = _option(30.0, as_seconds, "How long a call waits for another's creation before it creates itself.", unit="s")  # fmt: skip
+    lease_ttl: float = _option(30.0, as_seconds, "After this long a dead creator's lease is taken over.", unit="s")
+    on_expired: str = _option("serve_stale", one_of("serve_stale", "wait", "recompute"), "While one call makes the new value the others get the old one, wait, or make it too.")  # fmt: skip
+    stale_if_error: float | None = _option(None, optional(as_seconds), "Serve a value up to this much past its end when making a new one fails.", unit="s")  # fmt: skip
+    jitter: float = _option(0.0, as_fraction, "Spread each value's life by up to this fraction, so that they do not end together.")  # fmt: skip
+    early_refresh: float = _option(0.0, as_seconds, "XFetch beta: above 0, a call may renew a value shortly before its end (1.0 is usual).")  # fmt: skip
+    secret: Any = _option(None, as_key, "Key that signs stored values, so that pickles can be trusted on a shared store.", secret=True)  # fmt: skip
+    encrypt_key: Any = _option(None, as_key, "Key that encrypts stored values. Needs the `crypto` extra.", secret=True)
+    serializer: Any = _option("auto", as_is, "`auto`, `json`, `pickle`, or an object with `loads` and `dumps`. `auto`: pickle where the record can be trusted, tagged JSON elsewhere.")  # fmt: skip
+    strict: bool = _option(False, as_bool, "Warnings about options become errors.")
+
+
+@dataclass(frozen=True)
+class BackendOptions:
+    """Options of the stores, given beside a session's or a cache's own (manual 1.1)."""
+
+    data_dir: str | None = _option(None, optional(as_path), "Directory of the file and dbm stores.", backends="file dbm")  # fmt: skip
+    file_dir: str | None = _option(None, optional(as_path), "Directory of the file store; default `data_dir`/container_file.", backends="file")  # fmt: skip
+    dbm_dir: str | None = _option(None, optional(as_path), "Directory of the dbm store; default `data_dir`/container_dbm.", backends="dbm")  # fmt: skip
+    lock_dir: str | None = _option(None, optional(as_path), "Directory of lock files; none: locks by thread or by lease.")
+    digest_filenames: bool = _option(True, as_bool, "File names are digests of the keys.", backends="file dbm")
+    dbmmodule: Any = _option(None, as_is, "dbm module, or its name, in place of the journalled default.", backends="dbm")
+    durable: bool = _option(False, as_bool, "fsync each write, so that a power cut loses nothing acknowledged.", backends="file dbm")  # fmt: skip
+    max_entries: int = _option(10_000, as_count, "Entries kept in memory before the least recently used leave.", backends="memory")  # fmt: skip
+    max_bytes: int | None = _option(None, optional(as_count), "Approximate bytes kept in memory. None: 64 MiB, or a quarter of the instance.", unit="bytes", backends="memory")  # fmt: skip
+    url: Any = _option(None, as_is, "Address of the server: `host:port;host:port`, a SQLAlchemy url, or a redis url.", backends="ext:memcached ext:database ext:redis", secret=True)  # fmt: skip
+    connect_timeout: float = _option(1.0, as_seconds, "How long connecting may take.", unit="s", backends="ext:memcached ext:redis")  # fmt: skip
+    socket_timeout: float = _option(2.0, as_seconds, "How long one answer may take.", unit="s", backends="ext:memcached ext:redis")  # fmt: skip
+    tls: Any = _option(False, as_is, "Speak TLS: true, or an `ssl.SSLContext`.", backends="ext:memcached ext:redis")
+    prefix: str = _option("beaker", as_str, "First part of every key on the server.", backends="ext:memcached ext:redis")
+    memcache_module: Any = _option(None, as_is, "Accepted; pymemcache is always used.", backends="ext:memcached")
+    max_value: int | None = _option(None, optional(as_count), "Largest stored value.", unit="bytes")
+    table_name: str = _option("beaker_cache", as_str, "Table, or Datastore kind.", backends="ext:database ext:google")
+    schema_name: str | None = _option(None, optional(as_str), "Database schema of the table.", backends="ext:database")
+    sa_opts: Any = _option(None, as_is, "Dict of engine options (`sa.pool_size` and the like work too).", backends="ext:database", secret=True)  # fmt: skip
+    optimistic: bool = _option(False, as_bool, "Accepted; writes are always versioned.", backends="ext:database")
+    bind: Any = _option(None, as_is, "SQLAlchemy Engine or Connection.", backends="ext:sqla")
+    table: Any = _option(None, as_is, "SQLAlchemy Table made by make_cache_table.", backends="ext:sqla")
+    project: str | None = _option(None, optional(as_str), "Google Cloud project; default from the environment.", backends="ext:google")  # fmt: skip
+    database: str | None = _option(None, optional(as_str), "Named Datastore database; none: the default one.", backends="ext:google")  # fmt: skip
+    datastore_namespace: str | None = _option(None, optional(as_str), "Datastore namespace (tenant) of the records.", backends="ext:google")  # fmt: skip
+    deadline: float = _option(5.0, as_seconds, "How long one Datastore call may take, retries included twice that.", unit="s", backends="ext:google")  # fmt: skip
+    retries: int = _option(3, as_int, "Further attempts after a passing Datastore error.", backends="ext:google")
+    index_expires: bool = _option(False, as_bool, "Index `expires`, for purging by query (limits writes to about 500/s).", backends="ext:google")  # fmt: skip
+    client: Any = _option(None, as_is, "Client object of the backend's own library.", backends="ext:google ext:memcached ext:redis")  # fmt: skip
+
+
+ACCEPTED: dict[str, str] = {
+    "crypto_type": "encryption is always AES-256-GCM by the cryptography package",
+    "encrypt_nonce_bits": "the nonce size is fixed",
+    "log_file": "use the standard logging module",
+    "protocol": "memcached is always spoken to by pymemcache",
+    "mincached": "connections are pooled as needed",
+    "maxcached": "connections are pooled as needed",
+    "webtest_varname": "the session object is in the WSGI environ under the middleware's environ_key",
+    "id": "ids are made by Beaker",
+}
+"""Options that Beaker up to 1.14 knows and that need nothing here, with the reason."""
+
+BUILTIN_TYPES = frozenset(
+    "memory file dbm ext:memcached memcached ext:database database ext:sqla sqla ext:google google ext:redis redis "
+    "cookie hybrid null".split()
+)
