@@ -1,0 +1,89 @@
+"""What every test gets: a clean environment, the servers of servers.py, a clock it can set."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+
+from tests import servers
+from tests.servers import datastore_emulator, firestore_emulator, memcached_server, postgres_server, redis_server
+
+if TYPE_CHECKING:
+    from beaker.testing import FakeClock
+
+__all__ = ["datastore_emulator", "firestore_emulator", "memcached_server", "postgres_server", "redis_server"]
+
+# Everything that tells Beaker, or Google's clients, where they run. The two jars say what this machine has.
+PLATFORM_PREFIXES = ("BEAKER_", "CLOUD_RUN_", "DATASTORE_", "FIRESTORE_", "FUNCTION_", "GAE_", "K_")
+PLATFORM_NAMES = frozenset(
+    {"CLOUDSDK_CORE_PROJECT", "GCLOUD_PROJECT", "GCP_PROJECT", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT"}
+)
+KEPT_NAMES = frozenset({"DATASTORE_EMULATOR_JAR", "FIRESTORE_EMULATOR_JAR"})
+
+# No deadline: a machine that is busy is not a defect. CI draws the same examples on every run.
+hypothesis.settings.register_profile("beaker", deadline=None, derandomize=bool(os.environ.get("CI")))
+hypothesis.settings.load_profile("beaker")
+
+
+def _restore(environ: dict[str, str]) -> None:
+    for name in os.environ.keys() - environ.keys():
+        del os.environ[name]
+    os.environ.update(environ)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_environment() -> Iterator[None]:
+    """Every fixture and test starts as on a laptop, whatever shell or host started the run."""
+    before = dict(os.environ)
+    for name in before:
+        if (name.startswith(PLATFORM_PREFIXES) or name in PLATFORM_NAMES) and name not in KEPT_NAMES:
+            del os.environ[name]
+    yield
+    _restore(before)
+
+
+@pytest.fixture(autouse=True)
+def _isolated(_plain_environment: None) -> Iterator[None]:
+    """What a test, or a framework it calls, writes into os.environ ends with it; a server it stopped is started."""
+    before = dict(os.environ)
+    yield
+    # pytest itself keeps the running test's name here and removes it later.
+    _restore(before | {name: os.environ[name] for name in ("PYTEST_CURRENT_TEST",) if name in os.environ})
+    servers.start_stopped_servers()
+
+
+@pytest.fixture
+def fake_clock() -> FakeClock:
+    """A clock that stands still at 1,700,000,000 seconds until ``advance(seconds)`` or ``set(t)``."""
+    from beaker.testing import FakeClock
+
+    return FakeClock()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a server, so that ``-m "not server and not emulator"`` runs the rest."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & servers.EMULATOR_FIXTURES:
+            item.add_marker("emulator")
+        if fixtures & servers.SERVER_FIXTURES:
+            item.add_marker("server")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None]:
+    """End the run by saying which servers were missing and how many tests that skipped."""
+    yield
+    skipped: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("skipped", ()):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        _, found, server = reason.partition(servers.MISSING)
+        if found:
+            skipped[server] += 1
+    for server, count in sorted(skipped.items()):
+        terminalreporter.write_line(f"missing server: {server}: {count} test{'s' * (count != 1)} skipped", yellow=True)
