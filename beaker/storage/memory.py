@@ -1,0 +1,281 @@
+"""The reference store: records in this process, bounded, least recently used first out."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from os import register_at_fork
+from typing import NamedTuple
+
+from beaker import clock as _clock
+from beaker._typing import Clock
+from beaker.exceptions import ValueTooLarge
+
+__all__ = ["MemoryStore"]
+
+_OVERHEAD = 400
+"""Bytes of bookkeeping charged per record: two dict slots, the name's tuple, the record, the heap's entry."""
+
+_SWEEP = 8
+"""Expired records removed per write at most: more than one, so that writes outrun expiry; bounded, so
+that no single write pays for a burst."""
+
+
+class _Record(NamedTuple):
+    data: bytes
+    expires: float | None
+    version: int
+    size: int
+
+
+class MemoryStore:
+    """Bytes in this process's memory; implements every capability of :mod:`beaker.storage.api`.
+
+    ``max_entries`` and ``max_bytes`` (approximate: data, names and 400 bytes a record) bound it: the
+    least recently used records leave first. ``None`` lifts a bound. A value that ``max_bytes`` could
+    never hold raises :class:`~beaker.exceptions.ValueTooLarge`. Expired records leave when they are
+    read, a few with every write, and by :meth:`purge`; there is no thread. A fork copies the records;
+    from then on parent and child see only their own writes.
+    """
+
+    backend = "memory"
+    trusted = True
+
+    def __init__(
+        self,
+        *,
+        max_entries: int | None = 100_000,
+        max_bytes: int | None = 64 * 2**20,
+        clock: Clock = _clock.now,
+    ) -> None:
+        if max_entries is not None and max_entries < 1:
+            raise ValueError("max_entries must be at least 1")
+        if max_bytes is not None and max_bytes <= _OVERHEAD:
+            raise ValueError(f"max_bytes must be over {_OVERHEAD}")
+        self.max_entries = max_entries
+        self.max_bytes = max_bytes
+        self.max_value: int | None = None if max_bytes is None else max_bytes - _OVERHEAD
+        self._clock = clock
+        self._records: OrderedDict[tuple[str, str], _Record] = OrderedDict()
+        self._names: dict[str, dict[str, None]] = {}
+        self._bytes = 0
+        self._versions = itertools.count(1)
+        self._expiries: list[tuple[float, int, str, str]] = []
+        self._mutex = threading.Lock()
+        with _registry:
+            _stores.add(self)
+
+    def __len__(self) -> int:
+        """How many records are held, expired ones that were not swept yet included."""
+        return len(self._records)
+
+    @property
+    def bytes_used(self) -> int:
+        """Approximate bytes of all records; what ``max_bytes`` bounds."""
+        return self._bytes
+
+    # Store
+
+    def get(self, namespace: str, key: str) -> bytes | None:
+        with self._mutex:
+            record = self._live(namespace, key)
+            return None if record is None else record.data
+
+    def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None:
+        self._check(data)
+        with self._mutex:
+            self._put(namespace, key, data, ttl)
+
+    def delete(self, namespace: str, key: str) -> None:
+        with self._mutex:
+            self._drop(namespace, key)
+
+    def clear(self, namespace: str) -> None:
+        with self._mutex:
+            for key in tuple(self._names.get(namespace, ())):
+                self._drop(namespace, key)
+
+    # Versioned
+
+    def read(self, namespace: str, key: str) -> tuple[bytes, Hashable] | None:
+        with self._mutex:
+            record = self._live(namespace, key)
+            return None if record is None else (record.data, record.version)
+
+    def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
+        self._check(data)
+        with self._mutex:
+            if self._live(namespace, key) is not None:
+                return False
+            self._put(namespace, key, data, ttl)
+            return True
+
+    def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
+        self._check(data)
+        with self._mutex:
+            record = self._live(namespace, key)
+            if record is None or record.version != version:
+                return False
+            self._put(namespace, key, data, ttl)
+            return True
+
+    def remove(self, namespace: str, key: str, version: Hashable) -> bool:
+        with self._mutex:
+            record = self._live(namespace, key)
+            if record is None or record.version != version:
+                return False
+            self._drop(namespace, key)
+            return True
+
+    # Listing, Purging
+
+    def keys(self, namespace: str) -> Iterator[str]:
+        with self._mutex:
+            present = tuple(self._names.get(namespace, ()))
+            now = self._clock()
+            live = [key for key in present if not _expired(self._records[namespace, key], now)]
+        return iter(live)
+
+    def purge(
+        self, now: float, limit: int, *, cursor: str | None = None, deadline: float | None = None
+    ) -> tuple[int, str | None]:
+        """See :class:`~beaker.storage.api.Purging`. The expired ones come off a heap, soonest first, so
+        no cursor has to be remembered: ``"more"`` says to call again."""
+        with self._mutex:
+            gone = self._sweep(now, limit)
+            more = bool(self._expiries) and self._expiries[0][0] < now
+        return gone, "more" if more else None
+
+    # Bulk
+
+    def get_many(self, namespace: str, keys: Iterable[str]) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        wanted = tuple(keys)
+        with self._mutex:
+            for key in wanted:
+                record = self._live(namespace, key)
+                if record is not None:
+                    found[key] = record.data
+        return found
+
+    def set_many(self, namespace: str, items: Mapping[str, bytes], *, ttl: float | None) -> None:
+        pairs = tuple(items.items())
+        for _, data in pairs:
+            self._check(data)
+        with self._mutex:
+            for key, data in pairs:
+                self._put(namespace, key, data, ttl)
+
+    def delete_many(self, namespace: str, keys: Iterable[str]) -> None:
+        doomed = tuple(keys)
+        with self._mutex:
+            for key in doomed:
+                self._drop(namespace, key)
+
+    # below here the mutex is held, except in _check
+
+    def _check(self, data: bytes) -> None:
+        if self.max_value is not None and len(data) > self.max_value:
+            raise ValueTooLarge(len(data), self.max_value, backend=self.backend)
+
+    def _live(self, namespace: str, key: str) -> _Record | None:
+        record = self._records.get((namespace, key))
+        if record is None:
+            return None
+        if record.expires is not None and record.expires <= self._clock():
+            self._drop(namespace, key)
+            return None
+        self._records.move_to_end((namespace, key))
+        return record
+
+    def _put(self, namespace: str, key: str, data: bytes, ttl: float | None) -> None:
+        now = self._clock()
+        self._sweep(now, _SWEEP)
+        self._drop(namespace, key)
+        if ttl is not None and ttl <= 0:
+            return
+        expires = None if ttl is None else now + ttl
+        # bytes() because a bytearray that the caller changes later must not change the record.
+        record = _Record(bytes(data), expires, next(self._versions), _size(namespace, key, data))
+        self._records[namespace, key] = record
+        self._names.setdefault(namespace, {})[key] = None
+        self._bytes += record.size
+        if expires is not None:
+            heapq.heappush(self._expiries, (expires, record.version, namespace, key))
+            if len(self._expiries) > 2 * len(self._records) + 64:
+                self._rebuild_heap()
+        # The newest record always stays: a write that returned must be readable, however long its names.
+        while len(self._records) > 1 and self._over_bounds():
+            self._drop(*next(iter(self._records)))
+
+    def _over_bounds(self) -> bool:
+        return (self.max_entries is not None and len(self._records) > self.max_entries) or (
+            self.max_bytes is not None and self._bytes > self.max_bytes
+        )
+
+    def _drop(self, namespace: str, key: str) -> None:
+        record = self._records.pop((namespace, key), None)
+        if record is None:
+            return
+        self._bytes -= record.size
+        names = self._names[namespace]
+        del names[key]
+        if not names:
+            del self._names[namespace]
+        if not self._records:
+            self._expiries.clear()
+
+    def _sweep(self, now: float, limit: int) -> int:
+        gone = 0
+        while gone < limit and self._expiries and self._expiries[0][0] < now:
+            _, version, namespace, key = heapq.heappop(self._expiries)
+            record = self._records.get((namespace, key))
+            # An overwritten record leaves its old entry in the heap; the version tells.
+            if record is not None and record.version == version:
+                self._drop(namespace, key)
+                gone += 1
+        return gone
+
+    def _rebuild_heap(self) -> None:
+        self._expiries = [
+            (record.expires, record.version, namespace, key)
+            for (namespace, key), record in self._records.items()
+            if record.expires is not None
+        ]
+        heapq.heapify(self._expiries)
+
+
+def _size(namespace: str, key: str, data: bytes) -> int:
+    return len(data) + len(key) + len(namespace) + _OVERHEAD
+
+
+def _expired(record: _Record, now: float) -> bool:
+    return record.expires is not None and record.expires <= now
+
+
+_stores: weakref.WeakSet[MemoryStore] = weakref.WeakSet()
+_registry = threading.Lock()
+_frozen: list[MemoryStore] = []
+
+
+def _before_fork() -> None:
+    # With every mutex held no map is half changed at the moment the child copies it.
+    _registry.acquire()
+    _frozen.extend(_stores)
+    for store in _frozen:
+        store._mutex.acquire()
+
+
+def _after_fork() -> None:
+    for store in _frozen:
+        store._mutex.release()
+    _frozen.clear()
+    _registry.release()
+
+
+# The child's only thread is the one that took the locks, so it may release them as the parent does.
+register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

@@ -1,0 +1,154 @@
+"""The memory store: the contract suites, its bounds, its sweeps and forks."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import cast
+
+import pytest
+
+from beaker.exceptions import ValueTooLarge
+from beaker.storage.memory import MemoryStore
+from beaker.testing import (
+    BulkContract,
+    FakeClock,
+    ListingContract,
+    PurgingContract,
+    SharedContract,
+    StoreContract,
+    VersionedContract,
+)
+
+
+class TestMemoryStore(StoreContract, VersionedContract, ListingContract, PurgingContract, BulkContract, SharedContract):
+    """The reference store passes every suite."""
+
+    @pytest.fixture
+    def store(self, clock: FakeClock) -> MemoryStore:
+        return MemoryStore(clock=clock)
+
+    def footprint(self, store: MemoryStore) -> int:
+        assert sum(len(names) for names in store._names.values()) == len(store)
+        return len(store)
+
+    def second_store(self, store: MemoryStore) -> MemoryStore:
+        # Memory is shared between threads by being one object, as shared_store() hands it out.
+        return store
+
+
+def test_oldest_leave_by_entries() -> None:
+    """Over max_entries the least recently used record leaves; a read counts as use."""
+    store = MemoryStore(max_entries=2)
+    store.set("n", "a", b"1", ttl=None)
+    store.set("m", "b", b"2", ttl=None)
+    assert store.get("n", "a") == b"1"
+    store.set("n", "c", b"3", ttl=None)
+    assert store.get("m", "b") is None
+    assert store.get("n", "a") == b"1"
+    assert len(store) == 2
+
+
+def test_oldest_leave_by_bytes() -> None:
+    """Over max_bytes records leave until the bound holds, and overwriting gives bytes back."""
+    store = MemoryStore(max_bytes=10_000)
+    for _ in range(100):
+        store.set("n", "same", bytes(5_000), ttl=None)
+    assert store.bytes_used < 6_000
+    for index in range(50):
+        store.set("n", str(index), bytes(1_000), ttl=None)
+        assert store.bytes_used <= 10_000
+    assert store.get("n", "49") is not None
+    assert store.get("n", "same") is None
+
+
+def test_newest_stays_however_long_its_names() -> None:
+    """A write that returned is readable even when its names alone are over max_bytes."""
+    store = MemoryStore(max_bytes=1_000)
+    store.set("n" * 5_000, "k", b"1", ttl=None)
+    assert store.get("n" * 5_000, "k") == b"1"
+
+
+def test_value_over_all_memory() -> None:
+    """A value that max_bytes cannot hold is refused and nothing is evicted for it."""
+    store = MemoryStore(max_bytes=1_000)
+    store.set("n", "k", b"old", ttl=None)
+    with pytest.raises(ValueTooLarge):
+        store.set("n", "big", bytes(1_000), ttl=None)
+    with pytest.raises(ValueTooLarge):
+        store.set_many("n", {"k": b"new", "big": bytes(1_000)}, ttl=None)
+    assert store.get("n", "k") == b"old"
+
+
+def test_bounds_that_hold_nothing() -> None:
+    """Bounds without room for one record are refused."""
+    with pytest.raises(ValueError, match="max_entries"):
+        MemoryStore(max_entries=0)
+    with pytest.raises(ValueError, match="max_bytes"):
+        MemoryStore(max_bytes=100)
+
+
+def test_expired_records_leave_by_writes(clock: FakeClock) -> None:
+    """Records nobody reads again leave as others are written; the bookkeeping stays in proportion."""
+    store = MemoryStore(clock=clock)
+    for _ in range(50):
+        for index in range(100):
+            store.set("n", f"{index}", b"1", ttl=60)
+        assert len(store._expiries) <= 2 * len(store) + 64
+    clock.advance(61)
+    for index in range(30):
+        store.set("n", f"live{index}", b"1", ttl=None)
+    for _ in range(100 * 50):
+        store.set("n", "k", b"1", ttl=None)
+    assert len(store) == 31
+    assert len(store._names["n"]) == 31
+
+
+def test_later_change_of_the_callers_buffer() -> None:
+    """A bytearray that its owner changes after the write does not change the record."""
+    store = MemoryStore()
+    buffer = bytearray(b"before")
+    store.set("n", "k", cast(bytes, buffer), ttl=None)
+    buffer[:] = b"after!"
+    assert store.get("n", "k") == b"before"
+
+
+def test_fork_while_threads_write() -> None:
+    """A child forked in the midst of writes has whole records and free locks, and its own future."""
+    store = MemoryStore(max_entries=50)
+    store.set("n", "fixed", b"1", ttl=None)
+    stop = threading.Event()
+
+    def write() -> None:
+        index = 0
+        while not stop.is_set():
+            store.set("n", f"k{index % 100}", b"1", ttl=60)
+            store.get("n", "fixed")
+            index += 1
+
+    threads = [threading.Thread(target=write, daemon=True) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(10):
+            child = os.fork()
+            if child == 0:
+                code = 1
+                try:
+                    ok = store.get("n", "fixed") == b"1"
+                    store.set("n", "child", b"1", ttl=None)
+                    names = sum(len(names) for names in store._names.values())
+                    code = 0 if ok and names == len(store) <= 50 else 2
+                finally:
+                    os._exit(code)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert store.get("n", "child") is None
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(10)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
