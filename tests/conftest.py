@@ -25,6 +25,9 @@ PLATFORM_NAMES = frozenset(
 )
 KEPT_NAMES = frozenset({"DATASTORE_EMULATOR_JAR", "FIRESTORE_EMULATOR_JAR"})
 
+# The contract suites are tests that live in the package: their assert should explain itself as ours do.
+pytest.register_assert_rewrite("beaker.testing")
+
 # No deadline: a machine that is busy is not a defect. CI draws the same examples on every run.
 hypothesis.settings.register_profile("beaker", deadline=None, derandomize=bool(os.environ.get("CI")))
 hypothesis.settings.load_profile("beaker")

@@ -102,7 +102,7 @@ class Server:
             return False
 
     def start(self) -> None:
-        """Start, and return once it answers; ``RuntimeError`` with its last words if it does not. Harmless while running."""
+        """Start, and return once it answers; ``RuntimeError`` with its last words if not. Harmless while running."""
         if self._process is not None:
             return
         self._process = subprocess.Popen(
@@ -178,7 +178,7 @@ def datastore_emulator() -> Iterator[emulator.Emulator]:
 
 @pytest.fixture(scope="session")
 def firestore_emulator() -> Iterator[emulator.Emulator]:
-    """The Firestore emulator in Datastore mode (pessimistic, enforces entity size), used like ``datastore_emulator``."""
+    """The Firestore emulator in Datastore mode: pessimistic, enforces entity size; used like ``datastore_emulator``."""
     yield from _run_emulator("firestore")
 
 
