@@ -71,7 +71,7 @@ class Server:
         self._user = user
         self._stop_signal = stop_signal
         self._ready = ready or Server.accepts
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - close() ends it
+        self._log = tempfile.TemporaryFile()
         self._process: subprocess.Popen[bytes] | None = None
         for attempt in range(1, _ATTEMPTS + 1):
             self.port = free_port()
