@@ -1,0 +1,281 @@
+"""What travels in cookies: session ids and whole sessions, signed or encrypted.
+
+====  =========  ====================================================================================
+byte  type       bytes, as base64url without padding
+====  =========  ====================================================================================
+01    signed     ``01`` kid4 created8 issued8 expires8 flags1 payload mac32
+02    encrypted  ``02`` kid4 salt16 nonce12 GCM(created8 issued8 expires8 flags1 payload) tag16
+03    id         ``03`` kid4 id32 mac16: always 71 characters
+04    bare id    ``04`` id32, where no key is configured (development): always 44 characters
+====  =========  ====================================================================================
+
+Stamps are big-endian doubles, infinity for "never". MAC and associated data cover
+``lp("beaker2/" + type, cookie name, header)``, so a token is good for one cookie and one type. There is one
+spelling of a token: other base64 of the same bytes is refused. Whatever is wrong with a token, the answer
+is :class:`BadToken`; its ``reason`` is for counters, not for whoever sent it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import math
+import secrets
+import struct
+from typing import Final, NamedTuple
+
+from beaker import clock as _clock
+from beaker._typing import Clock
+from beaker.crypto import sealing
+from beaker.crypto.deflate import deflated, inflated
+from beaker.crypto.keyring import KEY_ID_BYTES, Key, KeyRing, lp
+from beaker.exceptions import BeakerException, SessionTooLarge
+
+__all__ = [
+    "ID_BYTES",
+    "MAX_CHARS",
+    "MAX_PAYLOAD",
+    "BadToken",
+    "DataTokens",
+    "IdTokens",
+    "OpenedData",
+    "OpenedId",
+    "new_id",
+    "store_key",
+]
+
+ID_BYTES: Final = 32
+MAX_CHARS: Final = 8192
+"""Longest token that is looked at: what servers accept as one header line."""
+MAX_PAYLOAD: Final = 65536
+"""Longest payload in bytes, before compression."""
+SKEW: Final = 60.0
+"""Seconds another instance's clock may be ahead."""
+
+_SIGNED, _ENCRYPTED, _ID, _BARE = 1, 2, 3, 4
+_HEADER: Final = 1 + KEY_ID_BYTES
+_ID_MAC: Final = 16
+_DATA_MAC: Final = 32
+_STAMPS: Final = struct.Struct(">dddB")
+_COMPRESSED: Final = 1
+_PADDED: Final = 2
+_BLOCK: Final = 32
+_TO_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
+
+
+class BadToken(BeakerException):
+    """A token that is not ours, not for here, changed or too old.
+
+    ``reason``: ``length``, ``base64``, ``version``, ``kid``, ``mac``, ``expired``, ``future``, ``flags``
+    or ``inflate``.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+    def __str__(self) -> str:
+        return "not a valid token"
+
+
+class OpenedId(NamedTuple):
+    """A session id. ``current`` is false when an older key sealed it: re-issue. ``kid`` names the key."""
+
+    id: bytes
+    current: bool
+    kid: bytes
+
+    def __repr__(self) -> str:
+        return f"<OpenedId current={self.current} kid={self.kid.hex()}>"
+
+
+class OpenedData(NamedTuple):
+    """A token's content; stamps are seconds since the epoch, ``expires`` is ``None`` for never."""
+
+    payload: bytes
+    created: float
+    issued: float
+    expires: float | None
+    current: bool
+    kid: bytes
+
+    def __repr__(self) -> str:
+        return f"<OpenedData of {len(self.payload)} bytes current={self.current} kid={self.kid.hex()}>"
+
+
+def new_id() -> bytes:
+    """A session id: 32 random bytes."""
+    return secrets.token_bytes(ID_BYTES)
+
+
+def store_key(raw_id: bytes) -> str:
+    """What a session's record is called in a store: 64 hex digits from which the id cannot be had."""
+    return hashlib.sha256(lp("beaker2/id", raw_id)).hexdigest()
+
+
+def _encode(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+
+
+def _decode(text: str, shortest: int, longest: int) -> bytes:
+    if not shortest <= len(text) <= longest:
+        raise BadToken("length")
+    try:
+        raw = binascii.a2b_base64(text.encode("ascii").translate(_TO_STANDARD) + b"=" * (-len(text) % 4))
+    except ValueError:
+        raise BadToken("base64") from None
+    if _encode(raw) != text:
+        raise BadToken("base64")
+    return raw
+
+
+def _chars(size: int) -> int:
+    return (size * 4 + 2) // 3
+
+
+def _find(ring: KeyRing, raw: bytes, version: int) -> Key:
+    if raw[0] != version:
+        raise BadToken("version")
+    key = ring.find(raw[1:_HEADER])
+    if key is None:
+        raise BadToken("kid")
+    return key
+
+
+class IdTokens:
+    """Session ids for one cookie name. Without a ring ids are bare: anybody can make one up."""
+
+    __slots__ = ("_bound", "_ring")
+
+    def __init__(self, ring: KeyRing | None, cookie_name: str) -> None:
+        self._ring = ring
+        self._bound = lp("beaker2/id", cookie_name) + _HEADER.to_bytes(4, "big")
+
+    def issue(self, raw_id: bytes) -> str:
+        """The token of a 32-byte id (ValueError for another length)."""
+        if len(raw_id) != ID_BYTES:
+            raise ValueError(f"an id has {ID_BYTES} bytes")
+        if self._ring is None:
+            return _encode(bytes((_BARE,)) + raw_id)
+        key = self._ring.current
+        body = bytes((_ID,)) + key.kid + raw_id
+        return _encode(body + key.mac("id-sign", self._bound, body)[:_ID_MAC])
+
+    def open(self, text: str) -> OpenedId:
+        """The id in a token, or :class:`BadToken`. A ring never accepts a bare id."""
+        size = 1 + ID_BYTES if self._ring is None else _HEADER + ID_BYTES + _ID_MAC
+        raw = _decode(text, _chars(size), _chars(size))
+        if self._ring is None:
+            if raw[0] != _BARE:
+                raise BadToken("version")
+            return OpenedId(raw[1:], True, b"")
+        key = _find(self._ring, raw, _ID)
+        body = raw[:-_ID_MAC]
+        if not hmac.compare_digest(key.mac("id-sign", self._bound, body)[:_ID_MAC], raw[-_ID_MAC:]):
+            raise BadToken("mac")
+        return OpenedId(body[_HEADER:], key is self._ring.current, key.kid)
+
+
+class DataTokens:
+    """Payloads for one cookie name, all signed or all encrypted: the other kind is refused.
+
+    ``compress`` deflates when that is shorter. Beside encryption it is for those who know that a length
+    tells about a content (CRIME); it then pads payloads to whole blocks of 32 bytes.
+    With ``encrypt`` the constructor raises InvalidCryptoBackendError where ``cryptography`` is missing.
+    """
+
+    __slots__ = ("_bound", "_clock", "_compress", "_encrypt", "_header", "_overhead", "_ring", "_version")
+
+    def __init__(
+        self, ring: KeyRing, cookie_name: str, *, encrypt: bool, clock: Clock = _clock.now, compress: bool = False
+    ) -> None:
+        self._ring = ring
+        self._encrypt = encrypt
+        self._clock = clock
+        self._compress = compress
+        self._version = _ENCRYPTED if encrypt else _SIGNED
+        self._header = _HEADER if encrypt else _HEADER + _STAMPS.size
+        self._overhead = _HEADER + _STAMPS.size + (sealing.OVERHEAD if encrypt else _DATA_MAC)
+        self._bound = lp("beaker2/encrypted" if encrypt else "beaker2/signed", cookie_name)
+        self._bound += self._header.to_bytes(4, "big")
+        if encrypt:
+            sealing.require()
+
+    def seal(self, payload: bytes, *, created: float, issued: float, expires: float | None) -> str:
+        """The token of ``payload``; stamps in seconds since the epoch.
+
+        Raises SessionTooLarge for a payload over 64 KiB or a token over 8,192 characters.
+        """
+        if len(payload) > MAX_PAYLOAD:
+            raise SessionTooLarge("payload over the limit", size=len(payload), limit=MAX_PAYLOAD)
+        flags = 0
+        if self._compress:
+            packed = deflated(payload)
+            if packed is not None:
+                payload, flags = packed, _COMPRESSED
+            if self._encrypt:
+                fill = _BLOCK - len(payload) % _BLOCK
+                payload, flags = payload + bytes(fill - 1) + bytes((fill,)), flags | _PADDED
+        size = _chars(self._overhead + len(payload))
+        if size > MAX_CHARS:
+            raise SessionTooLarge("token over the limit", size=size, limit=MAX_CHARS)
+        key = self._ring.current
+        body = _STAMPS.pack(created, issued, math.inf if expires is None else expires, flags) + payload
+        header = bytes((self._version,)) + key.kid
+        if self._encrypt:
+            return _encode(header + sealing.seal(key, "cookie-enc", body, self._bound + header))
+        body = header + body
+        return _encode(body + key.mac("cookie-sign", self._bound, body))
+
+    def open(self, text: str, *, max_age: float | None = None, absolute_timeout: float | None = None) -> OpenedData:
+        """The content of a token, or :class:`BadToken`.
+
+        Besides its own expiry, ``max_age`` is the seconds since it was issued and ``absolute_timeout``
+        the seconds since it was first created, from which on it is expired. A token issued more than
+        60 s in the future is refused.
+        """
+        raw = _decode(text, _chars(self._overhead), MAX_CHARS)
+        key = _find(self._ring, raw, self._version)
+        body = self._authentic(key, raw)
+        created, issued, expires, flags = _STAMPS.unpack_from(body)
+        now = self._clock()
+        # Written so that a NaN, which compares false to everything, is refused.
+        if not now < expires:
+            raise BadToken("expired")
+        if not issued <= now + SKEW:
+            raise BadToken("future")
+        if max_age is not None and not now - issued < max_age:
+            raise BadToken("expired")
+        if absolute_timeout is not None and not now - created < absolute_timeout:
+            raise BadToken("expired")
+        payload = self._unpacked(body[_STAMPS.size :], flags)
+        never = expires == math.inf
+        return OpenedData(payload, created, issued, None if never else expires, key is self._ring.current, key.kid)
+
+    def _authentic(self, key: Key, raw: bytes) -> bytes:
+        if self._encrypt:
+            body = sealing.unseal(key, "cookie-enc", raw[_HEADER:], self._bound + raw[:_HEADER])
+            if body is None:
+                raise BadToken("mac")
+            return body
+        signed = raw[:-_DATA_MAC]
+        if not hmac.compare_digest(key.mac("cookie-sign", self._bound, signed), raw[-_DATA_MAC:]):
+            raise BadToken("mac")
+        return signed[_HEADER:]
+
+    def _unpacked(self, payload: bytes, flags: int) -> bytes:
+        if flags & ~(_COMPRESSED | _PADDED):
+            raise BadToken("flags")
+        if flags & _PADDED:
+            fill = payload[-1] if payload else 0
+            if not 1 <= fill <= min(_BLOCK, len(payload)):
+                raise BadToken("flags")
+            payload = payload[:-fill]
+        if not flags & _COMPRESSED:
+            return payload
+        plain = inflated(payload, MAX_PAYLOAD)
+        if plain is None:
+            raise BadToken("inflate")
+        return plain

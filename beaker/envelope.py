@@ -1,0 +1,187 @@
+"""The one shape of every stored record.
+
+``BKR2`` ver1 flags1 kind1 kid4 stored8 expires8 payload tag16
+
+Stamps are big-endian doubles (infinity: never expires); ``kind`` belongs to the caller. The tag covers
+``lp("beaker2/store", backend, namespace, key, header)`` and the payload, so a record is good for one place
+only. It is, by the flags,
+
+* HMAC-SHA-256 cut to 16 bytes, under the ring's ``store-mac`` subkey;
+* the tag of AES-256-GCM (then payload is ``salt16 nonce12 ciphertext``), under ``store-enc``;
+* SHA-256 cut to 16 bytes where no key is configured: it finds damage, not attackers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+import struct
+from typing import Final, NamedTuple
+
+from beaker._typing import MISSING, MissingType
+from beaker.crypto import sealing
+from beaker.crypto.deflate import deflated, inflated
+from beaker.crypto.keyring import KEY_ID_BYTES, Key, KeyRing, lp
+from beaker.exceptions import ConfigError, CorruptRecord
+
+__all__ = ["OVERHEAD", "Envelope", "Opened"]
+
+_MAGIC: Final = b"BKR2\x01"
+_HEADER: Final = struct.Struct(">5sBB4sdd")
+_TAG: Final = 16
+OVERHEAD: Final = _HEADER.size + _TAG
+"""Bytes a record is longer than its payload (``sealing.OVERHEAD`` - 16 more when encrypted)."""
+_COMPRESSED: Final = 1
+_MAC: Final = 2
+_ENCRYPTED: Final = 4
+_SEALS: Final = _MAC | _ENCRYPTED
+_NO_KEY: Final = bytes(KEY_ID_BYTES)
+_COMPRESS_FROM: Final = 512
+_INFLATE_SEALED: Final = 64 << 20
+_INFLATE_UNSEALED: Final = 1 << 20
+_PREFIXES: Final = 1024
+
+
+class Opened(NamedTuple):
+    """A record's content. Stamps are seconds since the epoch, ``expires`` is ``None`` for never.
+
+    ``authentic``: a key of ours sealed it. ``current``: the key, or its absence, is the one that would be
+    used today; otherwise write it again when convenient. ``kid`` names the key (empty without one).
+    """
+
+    stored: float
+    expires: float | None
+    kind: int
+    payload: bytes
+    authentic: bool
+    current: bool
+    kid: bytes
+
+    def __repr__(self) -> str:
+        return f"<Opened kind={self.kind} of {len(self.payload)} bytes authentic={self.authentic}>"
+
+
+class Envelope:
+    """Seals and opens the records of one backend. Thread-safe.
+
+    ``ring``: seal with its current key; ``None`` means checksums. ``encrypt`` needs a ring and
+    ``cryptography`` (InvalidCryptoBackendError from here). ``accept_plain`` lets an encrypting envelope open
+    records that are only signed, while encryption is being introduced. ``compress``: payloads of at least
+    that many bytes are deflated when it makes them shorter, ``None`` never; default 512, and ``None`` with
+    ``encrypt``, where a length tells about a content.
+
+    Inflating is bounded: 64 MiB from a sealed record, 1 MiB from one with a mere checksum; bigger payloads
+    are never deflated.
+    """
+
+    def __init__(
+        self,
+        *,
+        backend: str,
+        ring: KeyRing | None = None,
+        encrypt: bool = False,
+        compress: int | MissingType | None = MISSING,
+        accept_plain: bool = False,
+    ) -> None:
+        if encrypt and ring is None:
+            raise ConfigError("encrypting records needs a key", option="encrypt_key")
+        if encrypt:
+            sealing.require()
+        if compress is MISSING:
+            compress = None if encrypt else _COMPRESS_FROM
+        self.backend = backend
+        self._ring = ring
+        self._compress_from = math.inf if compress is None else compress
+        self._compress_to = _INFLATE_UNSEALED if ring is None else _INFLATE_SEALED
+        self._seal_flag = _ENCRYPTED if encrypt else 0 if ring is None else _MAC
+        self._accept_plain = accept_plain
+        self._prefixes: dict[str, bytes] = {}
+
+    def seal(
+        self, namespace: str, key: str, payload: bytes, *, stored: float, expires: float | None, kind: int = 0
+    ) -> bytes:
+        """The record of ``payload`` for ``(namespace, key)``. ``kind`` is 0 to 255."""
+        flags = self._seal_flag
+        if self._compress_from <= len(payload) <= self._compress_to:
+            packed = deflated(payload, 1)
+            if packed is not None:
+                payload, flags = packed, flags | _COMPRESSED
+        current = None if self._ring is None else self._ring.current
+        kid = _NO_KEY if current is None else current.kid
+        header = _HEADER.pack(_MAGIC, flags, kind, kid, stored, math.inf if expires is None else expires)
+        bound = self._bound(namespace, key, header)
+        if flags & _ENCRYPTED and current is not None:
+            return header + sealing.seal(current, "store-enc", payload, bound)
+        return b"".join((header, payload, _tag(current, bound, payload)))
+
+    def open(self, namespace: str, key: str, data: bytes) -> Opened:
+        """What :meth:`seal` put into ``data`` for the same place.
+
+        Raises :class:`~beaker.exceptions.CorruptRecord` for anything else, including a record without a
+        seal (or, with ``encrypt``, without encryption) where one is configured. Does not look at the time.
+        """
+        if len(data) < OVERHEAD:
+            raise CorruptRecord("too short for a record")
+        magic, flags, kind, kid, stored, expires = _HEADER.unpack_from(data)
+        if magic != _MAGIC or flags & ~(_SEALS | _COMPRESSED):
+            raise CorruptRecord("not a record, or of a version from the future")
+        sealed_by = self._key_for(flags & _SEALS, kid)
+        bound = self._bound(namespace, key, data[: _HEADER.size])
+        if flags & _ENCRYPTED and sealed_by is not None:
+            payload = sealing.unseal(sealed_by, "store-enc", data[_HEADER.size :], bound)
+        else:
+            payload = data[_HEADER.size : -_TAG]
+            if not hmac.compare_digest(_tag(sealed_by, bound, payload), data[-_TAG:]):
+                payload = None
+        if payload is None:
+            raise CorruptRecord("a record that was damaged, changed or moved")
+        if flags & _COMPRESSED:
+            payload = inflated(payload, _INFLATE_UNSEALED if sealed_by is None else _INFLATE_SEALED)
+            if payload is None:
+                raise CorruptRecord("a record that does not inflate within its limit")
+        current = flags & _SEALS == self._seal_flag and (self._ring is None or sealed_by is self._ring.current)
+        forever = expires == math.inf
+        return Opened(
+            stored,
+            None if forever else expires,
+            kind,
+            payload,
+            sealed_by is not None,
+            current,
+            b"" if sealed_by is None else sealed_by.kid,
+        )
+
+    def _key_for(self, seal: int, kid: bytes) -> Key | None:
+        if seal == 0:
+            if self._ring is not None:
+                raise CorruptRecord("a record without a seal where one is configured")
+            if kid != _NO_KEY:
+                raise CorruptRecord("a record without a seal that names a key")
+            return None
+        if self._ring is None or seal == _SEALS:
+            raise CorruptRecord("a sealed record and no key for it")
+        if seal == _MAC and self._seal_flag == _ENCRYPTED and not self._accept_plain:
+            raise CorruptRecord("a record that is not encrypted where encryption is configured")
+        if seal == _ENCRYPTED and not sealing.available():
+            raise CorruptRecord("an encrypted record, and cryptography is not installed")
+        key = self._ring.find(kid)
+        if key is None:
+            raise CorruptRecord("a record sealed with a key this process does not have")
+        return key
+
+    def _bound(self, namespace: str, key: str, header: bytes) -> bytes:
+        prefix = self._prefixes.get(namespace)
+        if prefix is None:
+            if len(self._prefixes) >= _PREFIXES:
+                self._prefixes.clear()
+            prefix = self._prefixes[namespace] = lp("beaker2/store", self.backend, namespace)
+        return prefix + lp(key, header)
+
+
+def _tag(key: Key | None, bound: bytes, payload: bytes) -> bytes:
+    if key is not None:
+        return key.mac("store-mac", bound, payload)[:_TAG]
+    digest = hashlib.sha256(bound)
+    digest.update(payload)
+    return digest.digest()[:_TAG]
