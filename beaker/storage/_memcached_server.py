@@ -1,0 +1,197 @@
+"""One memcached server: its idle connections, the generations it has, and what its failures mean.
+
+Why not pymemcache's own pool and HashClient: after a restart the pool hands out one dead socket after
+another, and HashClient answers "absent" for a server it has marked as failing, which no store may do.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from beaker.exceptions import StoreUnavailable, ValueTooLarge
+from beaker.storage._memcached_client import Address, Connect, address_name
+from beaker.storage._stamped import STAMP, new_stamp
+
+__all__ = ["BACKEND", "Server"]
+
+BACKEND = "memcached"
+
+_KNOWN = 1024
+
+T = TypeVar("T")
+
+
+class Server:
+    """Runs work on a connection of one server; every failure becomes ``StoreUnavailable``.
+
+    Connections are shared by nobody: each belongs to one call at a time, ``idle`` of them are kept, and
+    a child process begins with none. Work that may run twice is run again once, on a new connection,
+    when a kept one turns out to be broken: a restarted server costs no error.
+    """
+
+    def __init__(self, address: Address, connect: Connect, idle: int) -> None:
+        self._idle: deque[Any] = deque()
+        from pymemcache.exceptions import MemcacheError, MemcacheUnexpectedCloseError
+
+        self.address = address
+        self.name = address_name(address)
+        self._connect = connect
+        self._limit = idle
+        self._broken = (OSError, MemcacheUnexpectedCloseError)
+        self._nonsense = (MemcacheError, ValueError, KeyError)
+        self._known: dict[bytes, bytes] = {}
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close what is idle. The next call connects anew."""
+        while self._idle:
+            try:
+                self._idle.pop().close()
+            except IndexError:
+                return
+
+    def _run(self, operation: str, work: Callable[[Any], T], *, repeatable: bool = True) -> T:
+        """The result of ``work(client)``, which leaves nothing unread."""
+        client = self._take()
+        if not repeatable and client.sock is not None and _hung_up(client.sock):
+            client.close()
+        while True:
+            kept = client.sock is not None
+            try:
+                result = work(client)
+            except self._broken as err:
+                client.close()
+                if not (kept and repeatable) or isinstance(err, TimeoutError):
+                    raise StoreUnavailable(f"{self.name} {_reason(err)}", backend=BACKEND, operation=operation) from err
+                # The others have been idle for longer and are as dead.
+                self.close()
+                client = self._connect(self.address)
+            except self._nonsense as err:
+                client.close()
+                raise StoreUnavailable(
+                    f"{self.name} did not answer as a memcached does ({type(err).__name__})",
+                    backend=BACKEND,
+                    operation=operation,
+                ) from err
+            except BaseException:
+                # Half an answer may still be on its way: nobody may read it as theirs.
+                client.close()
+                raise
+            else:
+                if len(self._idle) < self._limit:
+                    self._idle.append(client)
+                else:
+                    client.close()
+                return result
+
+    def _take(self) -> Any:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._connect(self.address)
+
+    def fetch(self, operation: str, names: Sequence[bytes], *, cas: bool = False) -> dict[bytes, Any]:
+        """What is under the names, by one ``get``; with ``cas`` pairs of that and its version."""
+        if cas:
+            return self._run(operation, lambda client: client.gets_many(names))
+        return self._run(operation, lambda client: client.get_many(names))
+
+    def write(
+        self,
+        operation: str,
+        commands: Sequence[bytes],
+        generation_key: bytes,
+        *,
+        repeatable: bool = True,
+        size: int = 0,
+        limit: int = 0,
+    ) -> tuple[list[bytes], bytes | None]:
+        """Send ``commands`` and a ``get`` of the generation at once: their answers, and it (or ``None``).
+
+        ``ValueTooLarge(size, ...)`` when the server's limit is below ours; ``limit`` is what to name if it
+        does not say. A generation is hex digits, so that the line ``END`` can only be the end.
+        """
+        message = b"%bget %b\r\n" % (b"".join(commands), generation_key)
+        reply = self._run(operation, lambda client: _exchange(client, message), repeatable=repeatable)
+        lines: list[bytes] = reply.split(b"\r\n")[:-2]
+        generation = None
+        if len(lines) >= 2 and lines[-2].startswith(b"VALUE "):
+            generation = lines[-1] if len(lines[-1]) == STAMP else None
+            del lines[-2:]
+        for line in lines:
+            if line.startswith((b"SERVER_ERROR", b"CLIENT_ERROR", b"ERROR")):
+                if b"too large" in line:
+                    raise ValueTooLarge(size, self._item_limit() or limit, backend=BACKEND, operation=operation)
+                raise self._refusal(operation, line)
+        if len(lines) != len(commands):
+            raise StoreUnavailable(
+                f"{self.name} answered {len(commands)} commands with {len(lines)} lines",
+                backend=BACKEND,
+                operation=operation,
+            )
+        return lines, generation
+
+    def known_generation(self, key: bytes) -> bytes | None:
+        """The generation this process saw last; a guess, which each write checks in its own round trip."""
+        return self._known.get(key)
+
+    def learn(self, key: bytes, generation: bytes | None) -> bytes:
+        """Keep a generation that was in force just now; when there is none, make one."""
+        if generation is None:
+            command = b"add %b 0 0 %d\r\n%b\r\n" % (key, STAMP, new_stamp())
+            generation = self.write("set", (command,), key)[1]
+            if generation is None:
+                raise StoreUnavailable(
+                    f"{self.name} does not keep a namespace's generation", backend=BACKEND, operation="set"
+                )
+        if len(self._known) >= _KNOWN:
+            self._known.clear()
+        self._known[key] = generation
+        return generation
+
+    def _item_limit(self) -> int:
+        settings = self._run("stats", lambda client: client.stats("settings"))
+        return int(settings.get(b"item_size_max", 0))
+
+    def _refusal(self, operation: str, line: bytes) -> StoreUnavailable:
+        said = line.split(b"\r\n", 1)[0][:80].decode("ascii", "replace")
+        return StoreUnavailable(f"{self.name} refused: {said}", backend=BACKEND, operation=operation)
+
+
+def _reason(err: BaseException) -> str:
+    if isinstance(err, TimeoutError):
+        return "did not answer in time"
+    if isinstance(err, ConnectionRefusedError):
+        return "refused the connection"
+    if isinstance(err, socket.gaierror):
+        return "is a host without an address"
+    return f"cannot be reached or hung up ({type(err).__name__})"
+
+
+def _exchange(client: Any, message: bytes) -> bytes:
+    """Send and read up to the line ``END``. pymemcache has no call that sends two commands at once and
+    copes with answers that arrive in pieces (its ``raw_command`` keeps the last piece only)."""
+    if client.sock is None:
+        client._connect()
+    client.sock.sendall(message)
+    reply: bytes = client.sock.recv(4096)
+    while not reply.endswith(b"END\r\n"):
+        more = client.sock.recv(4096)
+        if not more:
+            raise ConnectionResetError("the answer ended early")
+        reply += more
+    return reply
+
+
+def _hung_up(sock: Any) -> bool:
+    # Nothing is due on an idle connection: what can be read is the end of the stream, or an answer that
+    # belongs to somebody else.
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
