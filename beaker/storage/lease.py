@@ -1,0 +1,228 @@
+"""Leases: creation locks kept in a store, for processes and hosts that share nothing else.
+
+A lease is a record with its owner's random token and the second it runs out. It is taken by inserting
+the record, or by replacing one that ran out (its owner died, or lost the store); it is given up by
+removing the record only while it is still one's own. A lease is not a fence: an owner that outlives its
+lease works beside the next one, so what it protects must bear being done twice, as making a cached
+value does. The clocks of the hosts should agree within a second or so; the record itself also leaves
+the store one second after the lease ran out, by the store's own clock.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+import struct
+import threading
+import time
+from collections.abc import Callable
+
+from beaker import clock as _clock
+from beaker import counters, runtime
+from beaker._flock import ForkAware
+from beaker._typing import Clock
+from beaker.exceptions import ConfigError, StoreUnavailable
+from beaker.locks import poll
+from beaker.storage.api import Versioned
+
+__all__ = ["Lease", "LeaseLocks"]
+
+log = logging.getLogger("beaker.lease")
+
+_UNTIL = struct.Struct(">d")
+_TOKEN = 16
+_SLACK = 1.0
+
+
+class LeaseLocks:
+    """Creation locks by leases of ``ttl`` seconds in ``store``, namespace ``lease:<namespace>``.
+
+    ``renew=True`` prolongs a lease that is held, every third of its ttl, by a daemon thread; without it
+    ``ttl`` must be longer than any creation takes. The default is what the runtime allows: a frozen
+    serverless instance runs no threads between requests. A store that does not answer
+    (:class:`~beaker.exceptions.StoreUnavailable`) when a lease is wanted lets everybody create, with one
+    warning until it answers again: a cache must not be down because its locks are.
+
+    ``clock`` is what the hosts agree on, ``timer`` what waiting is measured by; both are seconds. Put
+    :class:`~beaker.locks.ThreadLocks` in front by :class:`~beaker.locks.LayeredLocks`.
+    """
+
+    def __init__(
+        self,
+        store: Versioned,
+        *,
+        ttl: float = 30.0,
+        clock: Clock = _clock.now,
+        sleep: Callable[[float], None] = time.sleep,
+        rng: Callable[[], float] = random.random,
+        timer: Callable[[], float] = time.monotonic,
+        renew: bool | None = None,
+    ) -> None:
+        if not ttl > 0:
+            raise ConfigError("a lease must last", option="ttl", expected="seconds over 0")
+        self.store = store
+        self.ttl = ttl
+        self.clock = clock
+        self.sleep = sleep
+        self.rng = rng
+        self.timer = timer
+        self.renew = runtime.current().background_threads if renew is None else renew
+        self._warned = False
+
+    def creation(self, namespace: str, key: str) -> Lease:
+        return Lease(self, f"lease:{namespace}", key)
+
+    def unavailable(self, error: StoreUnavailable) -> None:
+        """Count a lease that could not be asked for; the first of a row is logged."""
+        counters.count("lease_unavailable")
+        if not self._warned:
+            self._warned = True
+            log.warning("creating without a lease, the store does not answer: %s", error)
+
+    def answered(self) -> None:
+        """The store works: the next failure is news again."""
+        self._warned = False
+
+
+class Lease(ForkAware):
+    """One lease, not held until :meth:`acquire`. Use an object of your own per thread that wants it."""
+
+    poll_interval = 0.1
+    """Seconds between two tries at most."""
+
+    def __init__(self, locks: LeaseLocks, namespace: str, key: str) -> None:
+        self._locks = locks
+        self._namespace = namespace
+        self._key = key
+        self._after_fork()
+        super().__init__()
+
+    def _after_fork(self) -> None:
+        # Without the token a child can neither renew nor remove what its parent holds.
+        self._token: bytes | None = None
+        self._mutex = threading.Lock()
+        self._stop: threading.Event | None = None
+
+    @property
+    def held(self) -> bool:
+        """Taken and not given up; it may have run out all the same (:meth:`renew` asks the store)."""
+        return self._token is not None
+
+    def acquire(self, wait: bool = True, timeout: float = -1) -> bool:
+        """Take it; ``False`` when it is not free now, or within ``timeout`` seconds (-1: no limit)."""
+        return self._acquire(None, timeout if wait else 0)
+
+    def acquire_unless(self, done: Callable[[], bool], timeout: float = -1) -> bool:
+        """See :class:`beaker.locks.PollingLock`."""
+        return self._acquire(done, timeout)
+
+    def _acquire(self, done: Callable[[], bool] | None, timeout: float) -> bool:
+        locks = self._locks
+        token = secrets.token_bytes(_TOKEN)
+        tries = 0
+
+        def attempt() -> bool:
+            nonlocal tries
+            tries += 1
+            return self._take(token, inserting=tries == 1)
+
+        try:
+            if not poll(
+                attempt,
+                timeout=timeout,
+                done=done,
+                ceiling=self.poll_interval,
+                timer=locks.timer,
+                sleep=locks.sleep,
+                rng=locks.rng,
+            ):
+                return False
+        except StoreUnavailable as err:
+            locks.unavailable(err)
+            return True
+        locks.answered()
+        self._token = token
+        if locks.renew:
+            self._stop = threading.Event()
+            threading.Thread(target=self._keep, args=(token, self._stop), name="beaker-lease", daemon=True).start()
+        return True
+
+    def _take(self, token: bytes, *, inserting: bool) -> bool:
+        store = self._locks.store
+        # Waiting costs a read a try, not a refused write.
+        if inserting and store.insert(self._namespace, self._key, self._record(token), ttl=self._store_ttl):
+            return True
+        found = store.read(self._namespace, self._key)
+        if found is None:
+            return store.insert(self._namespace, self._key, self._record(token), ttl=self._store_ttl)
+        data, version = found
+        if data[:_TOKEN] == token:
+            # The store wrote it and its answer was lost on the way.
+            return True
+        if self._locks.clock() < _until(data):
+            return False
+        if not store.replace(self._namespace, self._key, self._record(token), version, ttl=self._store_ttl):
+            return False
+        counters.count("lock_takeover")
+        return True
+
+    def _record(self, token: bytes) -> bytes:
+        return token + _UNTIL.pack(self._locks.clock() + self._locks.ttl)
+
+    @property
+    def _store_ttl(self) -> float:
+        return self._locks.ttl + _SLACK
+
+    def _keep(self, token: bytes, stop: threading.Event) -> None:
+        while not stop.wait(self._locks.ttl / 3):
+            try:
+                with self._mutex:
+                    if self._token != token or not self._renew(token):
+                        return
+            except Exception as err:
+                # The next turn tries again; when none succeeds the lease runs out, as it should.
+                log.warning("a lease was not prolonged: %s", err)
+
+    def renew(self) -> bool:
+        """Start the ttl anew. ``False``: it ran out and is another's, or was never held.
+
+        Raises StoreError as the store does.
+        """
+        with self._mutex:
+            return self._token is not None and self._renew(self._token)
+
+    def _renew(self, token: bytes) -> bool:
+        store = self._locks.store
+        found = store.read(self._namespace, self._key)
+        if found is None:
+            return store.insert(self._namespace, self._key, self._record(token), ttl=self._store_ttl)
+        data, version = found
+        if data[:_TOKEN] != token:
+            return False
+        return store.replace(self._namespace, self._key, self._record(token), version, ttl=self._store_ttl)
+
+    def release(self) -> None:
+        """Give it up, unless it is another's by now. Never raises; what failed is logged."""
+        with self._mutex:
+            token, self._token = self._token, None
+            if self._stop is not None:
+                self._stop.set()
+                self._stop = None
+            if token is None:
+                return
+            try:
+                store = self._locks.store
+                found = store.read(self._namespace, self._key)
+                if found is not None and found[0][:_TOKEN] == token:
+                    store.remove(self._namespace, self._key, found[1])
+            except Exception as err:
+                log.warning("a lease was not given up, it will run out: %s", err)
+
+
+def _until(data: bytes) -> float:
+    # Bytes that are no lease of ours cannot be waited for: they count as run out.
+    if len(data) != _TOKEN + _UNTIL.size:
+        return 0.0
+    until: float = _UNTIL.unpack_from(data, _TOKEN)[0]
+    return until

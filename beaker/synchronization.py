@@ -1,0 +1,161 @@
+"""Synchronizers: many readers or one writer, by name (manual 5.1.5).
+
+Every synchronizer is re-entrant per thread: whoever writes may write or read again, whoever reads may
+read again. A reader that asks to write gets :class:`~beaker.exceptions.LockError`, because two of them
+would wait for each other for ever. Requests are served in the order in which they came: nobody starves.
+
+After :func:`os.fork` the child holds nothing: its locks are free, and releasing what the parent still
+holds has no effect on the parent.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+from beaker import runtime
+from beaker._flock import ForkAware, stripe_of
+from beaker._rwlock import ReadWriteFile, ReadWriteQueue, SynchronizerImpl
+from beaker.exceptions import LockError
+from beaker.registries import WeakValuedRegistry
+
+__all__ = [
+    "ConditionSynchronizer",
+    "FileSynchronizer",
+    "NameLock",
+    "NullSynchronizer",
+    "SynchronizerImpl",
+    "file_synchronizer",
+    "mutex_synchronizer",
+    "null_synchronizer",
+]
+
+_cores: WeakValuedRegistry[tuple[str, object], SynchronizerImpl] = WeakValuedRegistry()
+
+
+class _Named(SynchronizerImpl):
+    """A synchronizer whose state is shared by all of the same name."""
+
+    def __init__(self, core: SynchronizerImpl) -> None:
+        super().__init__()
+        self._core = core
+
+    def _acquire(self, writing: bool, wait: bool) -> bool:
+        return self._core._acquire(writing, wait)
+
+    def _release(self) -> None:
+        self._core._release()
+
+
+class ConditionSynchronizer(_Named):
+    """Many readers or one writer among the threads of this process.
+
+    All synchronizers with an equal ``identifier`` (any hashable object) are one.
+    """
+
+    def __init__(self, identifier: object) -> None:
+        super().__init__(_cores.get(("condition", identifier), ReadWriteQueue))
+
+
+class FileSynchronizer(_Named):
+    """Many readers or one writer among processes that share ``lock_dir``, by ``flock``.
+
+    Identifiers are spread over :attr:`stripes` pairs of files (lock and gate: 256 files at most, made when
+    first locked, never unlinked), so two of them may exclude each other without need. Therefore hold one at
+    a time; a thread that holds two identifiers of one stripe is re-entrant, and LockError is raised where
+    the first is held for reading and the second is wanted for writing. ``file_locks=False``, the default
+    where the runtime has no shared disk, synchronizes threads only and touches no file. Raises OSError when
+    the directory or a file in it cannot be made.
+    """
+
+    stripes = 128
+
+    def __init__(self, identifier: str, lock_dir: str | os.PathLike[str], *, file_locks: bool | None = None) -> None:
+        if runtime.current().file_locks if file_locks is None else file_locks:
+            path = os.path.join(os.path.abspath(lock_dir), f"store-{stripe_of(identifier, self.stripes):02x}")
+            super().__init__(_cores.get(("file", path), ReadWriteFile, path))
+        else:
+            super().__init__(_cores.get(("thread", (os.fspath(lock_dir), identifier)), ReadWriteQueue))
+
+
+class NullSynchronizer:
+    """Synchronizes nothing: every acquisition answers ``True`` at once."""
+
+    def acquire_read_lock(self, wait: bool = True) -> bool:
+        return True
+
+    def acquire_write_lock(self, wait: bool = True) -> bool:
+        return True
+
+    def release_read_lock(self) -> None:
+        """Nothing to undo."""
+
+    def release_write_lock(self) -> None:
+        """Nothing to undo."""
+
+    def acquire(self, wait: bool = True, timeout: float = -1) -> bool:
+        return True
+
+    def release(self) -> None:
+        """Nothing to undo."""
+
+
+def file_synchronizer(identifier: str, lock_dir: str | os.PathLike[str] | None = None, **_: Any) -> SynchronizerImpl:
+    """A :class:`FileSynchronizer`, or without ``lock_dir`` a :class:`ConditionSynchronizer`."""
+    return ConditionSynchronizer(identifier) if lock_dir is None else FileSynchronizer(identifier, lock_dir)
+
+
+def mutex_synchronizer(identifier: str, **_: Any) -> SynchronizerImpl:
+    """A :class:`ConditionSynchronizer`; other backends' arguments are accepted."""
+    return ConditionSynchronizer(identifier)
+
+
+def null_synchronizer(*_: Any, **__: Any) -> NullSynchronizer:
+    """A :class:`NullSynchronizer`; other backends' arguments are accepted."""
+    return NullSynchronizer()
+
+
+class _Mutex(ForkAware):
+    def __init__(self, reentrant: bool) -> None:
+        self.reentrant = reentrant
+        self._after_fork()
+        super().__init__()
+
+    def _after_fork(self) -> None:
+        self.lock: Any = threading.RLock() if self.reentrant else threading.Lock()
+
+
+_mutexes: WeakValuedRegistry[tuple[object, bool], _Mutex] = WeakValuedRegistry()
+
+
+class NameLock:
+    """A mutex among threads by name: equal ``identifier`` and ``reentrant`` mean the same lock.
+
+    Without an identifier the lock is this object's own. Also a context manager.
+    """
+
+    def __init__(self, identifier: object = None, reentrant: bool = False) -> None:
+        if identifier is None:
+            self._mutex = _Mutex(reentrant)
+        else:
+            self._mutex = _mutexes.get((identifier, reentrant), _Mutex, reentrant)
+
+    def acquire(self, wait: bool = True, timeout: float = -1) -> bool:
+        """Take it; ``False`` when it is not free at once, or within ``timeout`` seconds (-1: no limit)."""
+        taken: bool = self._mutex.lock.acquire(True, timeout) if wait else self._mutex.lock.acquire(False)
+        return taken
+
+    def release(self) -> None:
+        """Give it up. Raises LockError when it is not held."""
+        try:
+            self._mutex.lock.release()
+        except RuntimeError as err:
+            raise LockError("release of a lock that is not held") from err
+
+    def __enter__(self) -> NameLock:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
