@@ -22,12 +22,12 @@ from beaker.keys import namespace_digest
 __all__ = [
     "EXPIRES",
     "STAMP",
+    "after_fork",
     "check_prefix",
     "check_size",
     "expiry",
     "namespace_name",
     "new_stamp",
-    "renew_after_fork",
 ]
 
 STAMP = 16
@@ -63,7 +63,7 @@ def check_prefix(prefix: str) -> str:
     return prefix
 
 
-def renew_after_fork(renew: Callable[[], None]) -> None:
+def after_fork(renew: Callable[[], None]) -> None:
     """Call ``renew``, a bound method, in every child this process forks while its object lives."""
     reference = weakref.WeakMethod(renew)
 

@@ -17,7 +17,7 @@ from beaker.exceptions import ConfigError, StoreUnavailable
 from beaker.keys import digest
 from beaker.storage._memcached_client import Connect, Ring, expiration, parse_servers, pymemcache_connect
 from beaker.storage._memcached_server import BACKEND, Server
-from beaker.storage._stamped import EXPIRES, STAMP, check_prefix, check_size, expiry, namespace_name, renew_after_fork
+from beaker.storage._stamped import EXPIRES, STAMP, after_fork, check_prefix, check_size, expiry, namespace_name
 
 __all__ = ["MemcachedStore"]
 
@@ -91,7 +91,7 @@ class MemcachedStore:
         self._generation_prefix = f"{check_prefix(prefix)}:g:"
         self._record_prefix = f"{prefix}:r:"
         # Closing a child's copies says nothing to the server; the parent goes on with its own.
-        renew_after_fork(self.close)
+        after_fork(self.close)
 
     def close(self) -> None:
         """Close idle connections. The store stays usable."""

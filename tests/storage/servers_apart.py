@@ -1,0 +1,100 @@
+"""What the tests of stores on servers share: children that forked, sockets that count, servers of one test."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+from tests.servers import Server, free_port
+
+_FORKING = """
+import os, sys
+from beaker.storage.memcached import MemcachedStore
+from beaker.storage.redis import RedisStore
+
+store = {"memcached": MemcachedStore, "redis": RedisStore}[sys.argv[1]](sys.argv[2], prefix=sys.argv[3])
+people = ["parent", "child1", "child2"]
+for person in people:
+    for number in range(20):
+        store.set("people", f"{person}{number}", f"{person}{number}".encode() * 50, ttl=None)
+
+def read_own(person):
+    wrong = 0
+    for turn in range(1500):
+        name = f"{person}{turn % 20}"
+        wrong += store.get("people", name) != name.encode() * 50
+    store.set("done", person, b"1", ttl=None)
+    return wrong
+
+children = []
+for person in people[1:]:
+    pid = os.fork()
+    if pid == 0:
+        code = 70
+        try:
+            code = min(read_own(person), 60)
+        finally:
+            os._exit(code)
+    children.append(pid)
+wrong = read_own("parent")
+codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+print(wrong, codes, sorted(store.get_many("done", people)))
+"""
+
+
+def read_after_fork(kind: str, url: str, prefix: str) -> str:
+    """A process that used a store forks twice; each of the three reads 1,500 of its own values."""
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _FORKING, kind, url, prefix],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return run.stdout.strip() + run.stderr.strip()
+
+
+@contextlib.contextmanager
+def frozen(server: Server) -> Iterator[None]:
+    """The server accepts connections and says nothing."""
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def running(server: Server) -> Iterator[Server]:
+    """A server of one test."""
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def dead_port() -> int:
+    """A port where nobody listens."""
+    return free_port()
+
+
+class CountingSocket(socket.socket):
+    """Counts messages sent by all of its kind."""
+
+    sent = 0
+
+    def sendall(self, *arguments: Any) -> None:
+        CountingSocket.sent += 1
+        super().sendall(*arguments)
+
+
+COUNTING_SOCKETS: Any = SimpleNamespace(**{**vars(socket), "socket": CountingSocket})
+"""A stand-in for the module ``socket``."""
