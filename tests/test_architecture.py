@@ -110,6 +110,17 @@ def where(name: str) -> str:
     return f"{name} (floor {FLOOR_NAMES[floor]}, place {place + 1})"
 
 
+def lowest_place(source: Source) -> str:
+    """Where a module that the table does not have yet may go at the lowest."""
+    targets = {own_module(found.target) for found in imports(source)} - {"", source.name}
+    unlisted = sorted(targets - ORDER.keys())
+    if unlisted:
+        return f"place {', '.join(unlisted)} first, which it imports"
+    if not targets:
+        return "it imports nothing of ours, so any floor will do"
+    return f"its place is after {where(max(targets, key=ORDER.__getitem__))}"
+
+
 def no(findings: list[str], rule: str) -> None:
     if findings:
         pytest.fail("\n  ".join([f"{rule}:", *dict.fromkeys(findings)]), pytrace=False)
@@ -120,7 +131,7 @@ def test_every_module_has_its_place() -> None:
     listed = [name for names in FLOORS.values() for name in names]
     present = {source.name for source in ours()}
     findings = [f"{name} is listed twice" for name in sorted({name for name in listed if listed.count(name) > 1})]
-    findings += [f"{name} is new: add it, as low as its imports allow" for name in sorted(present - set(listed))]
+    findings += [f"{source.name} is new: {lowest_place(source)}" for source in ours() if source.name not in listed]
     findings += [f"{name} does not exist: remove it" for name in sorted(set(listed) - present)]
     no(findings, "FLOORS in tests/floors.py and the files disagree")
 
