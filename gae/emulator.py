@@ -1,8 +1,7 @@
 """Finds, starts and stops Google's local emulators: the real Datastore protocol without an account.
 
-Two kinds, because they behave differently: ``datastore``
-refuses a conflicting commit at once, ``firestore`` (in Datastore mode) locks pessimistically and enforces the
-entity size. Only the standard library is used; the emulators themselves need Java.
+Two kinds that behave differently: ``datastore`` refuses a conflicting commit at once, ``firestore`` (in
+Datastore mode) locks pessimistically and enforces the entity size. They need Java.
 """
 
 from __future__ import annotations
