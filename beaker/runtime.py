@@ -60,6 +60,8 @@ class Runtime:
     emulator_host: str | None = None
     """``host:port`` of a Datastore emulator (``DATASTORE_EMULATOR_HOST``)."""
     temp_dir: str = "/tmp"
+    firebase_hosting: bool = False
+    """Firebase deployed the service (``FIREBASE_CONFIG``): its Hosting passes on one cookie, ``__session``."""
     memory_limit: int | None = None
     """Bytes of memory the instance has, when the platform says so (``GAE_MEMORY_MB``)."""
 
@@ -109,6 +111,7 @@ class Runtime:
             ),
             emulator_host=environ.get("DATASTORE_EMULATOR_HOST") or None,
             temp_dir=environ.get("TMPDIR") or ("/tmp" if os.name == "posix" else tempfile.gettempdir()),
+            firebase_hosting=bool(environ.get("FIREBASE_CONFIG")),
             memory_limit=int(memory) * 1024 * 1024 if memory.isdigit() else None,
         )
 
@@ -145,7 +148,7 @@ _detected: tuple[tuple[str | None, ...], Runtime] | None = None
 _VARIABLES = (
     "BEAKER_PLATFORM", "GAE_ENV", "GAE_INSTANCE", "GAE_APPLICATION", "GAE_MEMORY_MB", "K_SERVICE", "FUNCTION_TARGET",
     "CLOUD_RUN_JOB", "DATASTORE_DATASET", "DATASTORE_PROJECT_ID", "GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT",
-    "GCP_PROJECT", "DATASTORE_EMULATOR_HOST", "TMPDIR",
+    "GCP_PROJECT", "DATASTORE_EMULATOR_HOST", "FIREBASE_CONFIG", "TMPDIR",
 )  # fmt: skip
 
 

@@ -142,7 +142,10 @@ def as_key(option: str, value: object) -> object:
     if isinstance(value, (list, tuple)) and value and all(isinstance(v, (str, bytes)) and v.strip() for v in value):
         return tuple(value)
     raise wrong(
-        option, value, "a key, or a list of keys, newest first", "make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+        option,
+        value,
+        "a key, or a list of keys, newest first",
+        "make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
     )
 
 

@@ -123,7 +123,9 @@ class SessionOptions:
     lock_ttl: float = _option(30.0, as_seconds, "Lease time of `session.lock()` on a shared store.", unit="s")
     cookie_max: int = _option(4096, as_count, "Largest name plus value of a cookie (RFC 6265bis: 4096).", unit="bytes")
     chunks: int = _option(1, as_count, "Cookies a cookie session may be split over, at most 3.")
-    compress: bool = _option(False, as_bool, "Compress cookie sessions when it helps. Lengths may then tell about contents.")
+    compress: bool = _option(
+        False, as_bool, "Compress cookie sessions when it helps. Lengths may then tell about contents."
+    )
     revocation: Any = _option(None, as_is, "Store of revocation points for cookie sessions: a type name or a dict of backend options.")  # fmt: skip
     revocation_check_interval: float = _option(60.0, as_seconds, "How long a revocation point is remembered in the process.", unit="s")  # fmt: skip
     legacy: Any = _option(None, as_is, "Dict that lets cookies and records of Beaker 1.14 or older be read: `secret`, `until`, ... See the migration guide.")  # fmt: skip
@@ -167,9 +169,13 @@ class BackendOptions:
     data_dir: str | None = _option(None, optional(as_path), "Directory of the file and dbm stores.", backends="file dbm")  # fmt: skip
     file_dir: str | None = _option(None, optional(as_path), "Directory of the file store; default `data_dir`/container_file.", backends="file")  # fmt: skip
     dbm_dir: str | None = _option(None, optional(as_path), "Directory of the dbm store; default `data_dir`/container_dbm.", backends="dbm")  # fmt: skip
-    lock_dir: str | None = _option(None, optional(as_path), "Directory of lock files; none: locks by thread or by lease.")
+    lock_dir: str | None = _option(
+        None, optional(as_path), "Directory of lock files; none: locks by thread or by lease."
+    )
     digest_filenames: bool = _option(True, as_bool, "File names are digests of the keys.", backends="file dbm")
-    dbmmodule: Any = _option(None, as_is, "dbm module, or its name, in place of the journalled default.", backends="dbm")
+    dbmmodule: Any = _option(
+        None, as_is, "dbm module, or its name, in place of the journalled default.", backends="dbm"
+    )
     durable: bool = _option(False, as_bool, "fsync each write, so that a power cut loses nothing acknowledged.", backends="file dbm")  # fmt: skip
     max_entries: int = _option(10_000, as_count, "Entries kept in memory before the least recently used leave.", backends="memory")  # fmt: skip
     max_bytes: int | None = _option(None, optional(as_count), "Approximate bytes kept in memory. None: 64 MiB, or a quarter of the instance.", unit="bytes", backends="memory")  # fmt: skip
@@ -177,7 +183,9 @@ class BackendOptions:
     connect_timeout: float = _option(1.0, as_seconds, "How long connecting may take.", unit="s", backends="ext:memcached ext:redis")  # fmt: skip
     socket_timeout: float = _option(2.0, as_seconds, "How long one answer may take.", unit="s", backends="ext:memcached ext:redis")  # fmt: skip
     tls: Any = _option(False, as_is, "Speak TLS: true, or an `ssl.SSLContext`.", backends="ext:memcached ext:redis")
-    prefix: str = _option("beaker", as_str, "First part of every key on the server.", backends="ext:memcached ext:redis")
+    prefix: str = _option(
+        "beaker", as_str, "First part of every key on the server.", backends="ext:memcached ext:redis"
+    )
     memcache_module: Any = _option(None, as_is, "Accepted; pymemcache is always used.", backends="ext:memcached")
     max_value: int | None = _option(None, optional(as_count), "Largest stored value.", unit="bytes")
     table_name: str = _option("beaker_cache", as_str, "Table, or Datastore kind.", backends="ext:database ext:google")
@@ -208,6 +216,22 @@ ACCEPTED: dict[str, str] = {
 """Options that Beaker up to 1.14 knows and that need nothing here, with the reason."""
 
 BUILTIN_TYPES = frozenset(
-    "memory file dbm ext:memcached memcached ext:database database ext:sqla sqla ext:google google ext:redis redis "
-    "cookie hybrid null".split()
+    [
+        "memory",
+        "file",
+        "dbm",
+        "ext:memcached",
+        "memcached",
+        "ext:database",
+        "database",
+        "ext:sqla",
+        "sqla",
+        "ext:google",
+        "google",
+        "ext:redis",
+        "redis",
+        "cookie",
+        "hybrid",
+        "null",
+    ]
 )

@@ -111,14 +111,14 @@ def _select(config: Mapping[str, Any], prefixes: tuple[str, ...], known: Mapping
         (name[len(prefix) :], value)
         for prefix in sorted(prefixes, key=len)
         for name, value in config.items()
-        if isinstance(name, str) and name.startswith(prefix)
+        if name.startswith(prefix)
     ]
     if found:
         return dict(found)
     return {
         name: value
         for name, value in config.items()
-        if isinstance(name, str) and (name in known or name in ACCEPTED or name in _OBJECTS or _owned(name, config))
+        if (name in known or name in ACCEPTED or name in _OBJECTS or _owned(name, config))
     }
 
 
@@ -151,9 +151,7 @@ def _coerce(
         info = None if name in _INTERNAL else known.get(name)
         if info is not None:
             values[name] = _value(info, f"{where}.{name}", value, pass_on=foreign and name not in own)
-        elif name in _OBJECTS or name.startswith("sa."):
-            values[name] = value
-        elif foreign and name not in ACCEPTED:
+        elif name in _OBJECTS or name.startswith("sa.") or (foreign and name not in ACCEPTED):
             values[name] = value
         elif name not in ACCEPTED:
             _unknown(name, where, {*known, *ACCEPTED} - _INTERNAL, strict)

@@ -1,0 +1,42 @@
+"""Counts of what went unusual: bad tokens by reason, merge conflicts, corrupt records, served-stale values.
+
+Labels are words of our own (a reason, a policy, a key's id), never data of a user.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+__all__ = ["count", "on_count", "reset", "snapshot"]
+
+_lock = threading.Lock()
+_counts: Counter[tuple[str, str]] = Counter()
+_listeners: list[Callable[[str, str], None]] = []
+
+
+def count(name: str, label: str = "") -> None:
+    """Add one to ``name`` (and ``label``), and tell every listener."""
+    with _lock:
+        _counts[name, label] += 1
+    for listener in _listeners:
+        listener(name, label)
+
+
+def snapshot() -> dict[str, int]:
+    """All counts of this process as ``{"name{label}": n}``."""
+    with _lock:
+        return {f"{name}{{{label}}}" if label else name: n for (name, label), n in sorted(_counts.items())}
+
+
+def on_count(listener: Callable[[str, str], None]) -> Callable[[], None]:
+    """Call ``listener(name, label)`` at every count; the answer is a function that ends it."""
+    _listeners.append(listener)
+    return lambda: _listeners.remove(listener)
+
+
+def reset() -> None:
+    """Set every count to zero."""
+    with _lock:
+        _counts.clear()

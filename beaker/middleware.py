@@ -1,0 +1,180 @@
+"""WSGI middleware for sessions and caches (manual 5.1.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from beaker._typing import Environ, Headers, StartResponse, WSGIApp
+from beaker.cache_middleware import CacheMiddleware
+from beaker.config.parse import parse_session
+from beaker.session.context import SessionContext
+from beaker.session.proxy import SessionObject, opener
+
+__all__ = ["CacheMiddleware", "SessionMiddleware"]
+
+
+class SessionMiddleware:
+    """Puts a lazy session into ``environ[environ_key]`` and sends its cookie.
+
+    ``config`` holds options as ``session.NAME`` or ``beaker.session.NAME``, beside other components' keys;
+    without any such prefix all of it is options. Keyword arguments win. Raises ConfigError at construction
+    for options that cannot be used.
+
+    A session nobody touches costs no I/O and adds no header. Otherwise it is saved when the first byte of
+    the body is due, once; what a streamed body changes later is saved at its end (cookie sessions warn).
+    """
+
+    session: Any = None
+
+    def __init__(
+        self,
+        wrap_app: WSGIApp,
+        config: Mapping[str, Any] | None = None,
+        environ_key: str = "beaker.session",
+        **kwargs: Any,
+    ) -> None:
+        injected = {name: kwargs.pop(name) for name in ("clock", "runtime") if name in kwargs}
+        self.app = self.wrap_app = wrap_app
+        self.environ_key = environ_key
+        self.options = parse_session(config, kwargs=kwargs)
+        self.context = SessionContext(self.options, **injected)
+        self._opener = opener(self.context)
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        session = SessionObject(environ, context=self.context, opener=self._opener)
+        environ[self.environ_key] = session
+        # Registries of frameworks (Paste's) want to be told of the object behind a global name.
+        if "paste.registry" in environ and self.session is not None:
+            environ["paste.registry"].register(self.session, session)
+        response = _Response(session, start_response)
+        body = self.wrap_app(environ, response.start)
+        if isinstance(body, (list, tuple)):
+            response.send()
+            return body
+        wrapper = environ.get("wsgi.file_wrapper")
+        if isinstance(wrapper, type) and isinstance(body, wrapper) and not session.accessed():
+            # A server sends a bare file faster, and nothing can touch the session any more.
+            response.send()
+            return body
+        return _Body(body, response)
+
+    def revoke(self, *, user: Any = None, everybody: bool = False) -> None:
+        """End every session of ``user``, or of everybody; see :meth:`SessionContext.revoke`."""
+        self.context.revoke(user=user, everybody=everybody)
+
+    def __repr__(self) -> str:
+        return f"<SessionMiddleware {self.context!r}>"
+
+
+class _Response:
+    """Keeps the application's status and headers until the first byte is due."""
+
+    __slots__ = ("_exc_info", "_headers", "_session", "_start_response", "_status", "_write", "failed", "sent")
+
+    def __init__(self, session: SessionObject, start_response: StartResponse) -> None:
+        self._session = session
+        self._start_response = start_response
+        self._status: str | None = None
+        self._headers: Headers = []
+        self._exc_info: Any = None
+        self._write: Callable[[bytes], object] | None = None
+        self.sent = self.failed = False
+
+    def start(self, status: str, headers: Headers, exc_info: Any = None) -> Callable[[bytes], object]:
+        if self.sent:
+            # The server raises the error, or answers the application's second attempt, as PEP 3333 says.
+            return self._start_response(status, headers, exc_info)
+        self._status, self._headers, self._exc_info = status, headers, exc_info
+        return self.write
+
+    def write(self, data: bytes) -> object:
+        self.send()
+        assert self._write is not None  # send() has just called start_response, which answers it
+        return self._write(data)
+
+    def send(self) -> None:
+        if self.sent or self._status is None:
+            return
+        headers = with_session_headers(self._headers, self._session.commit())
+        self.sent = True
+        exc_info, self._exc_info = self._exc_info, None
+        try:
+            if exc_info:
+                self._write = self._start_response(self._status, headers, exc_info)
+            else:
+                self._write = self._start_response(self._status, headers)
+        finally:
+            exc_info = None
+
+    def finish(self) -> None:
+        if self.failed:
+            return
+        if not self.sent and self._status is not None:
+            self.send()
+        elif self.sent:
+            self._session.finish()
+
+
+class _Body:
+    """Iterates the application's body, sending the headers when its first chunk is there."""
+
+    __slots__ = ("_body", "_iterator", "_response")
+
+    def __init__(self, body: Iterable[bytes], response: _Response) -> None:
+        self._body = body
+        self._iterator = iter(body)
+        self._response = response
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            chunk = next(self._iterator)
+        except StopIteration:
+            self._response.send()
+            raise
+        except BaseException:
+            # A request that failed saves nothing (manual 2.3).
+            self._response.failed = True
+            raise
+        if chunk and not self._response.sent:
+            self._response.send()
+        return chunk
+
+    def close(self) -> None:
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self._response.finish()
+
+
+def with_session_headers(headers: Headers, session: Headers) -> Headers:
+    """``headers`` with the session's merged in: Vary and Cache-Control are completed, not replaced."""
+    if not session:
+        return headers
+    merged = list(headers)
+    for name, value in session:
+        if name == "Vary":
+            _complete(merged, name, [value], drop=())
+        elif name == "Cache-Control":
+            # What says "public" would contradict a response with somebody's cookie in it.
+            _complete(merged, name, value.split(", "), drop=("public", "s-maxage"))
+        else:
+            merged.append((name, value))
+    return merged
+
+
+def _complete(headers: Headers, name: str, words: list[str], *, drop: tuple[str, ...]) -> None:
+    there: list[str] = []
+    for item in [item for item in headers if item[0].lower() == name.lower()]:
+        headers.remove(item)
+        there += [word.strip() for word in item[1].split(",") if word.strip()]
+    there = [word for word in there if word.partition("=")[0].lower() not in drop]
+    known = {word.lower() for word in there}
+    if "*" not in known:
+        there += [word for word in words if word.lower() not in known]
+    headers.append((name, ", ".join(there)))

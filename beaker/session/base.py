@@ -1,0 +1,288 @@
+"""What a session is to an application: values with intentions and an identity.
+
+Where the data lives is the carrier's business (:mod:`beaker.session.server`, ``client``, ``hybrid``); the
+cookie's attributes are the transport's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+from beaker.counters import count
+from beaker.crypto.tokens import new_id
+from beaker.exceptions import BeakerException
+from beaker.session.context import SessionContext
+from beaker.session.record import Snapshot, id_text
+from beaker.session.state import SessionState
+from beaker.session.storage import TOMBSTONE_TTL
+from beaker.session.transport import check_attribute
+from beaker.session.values import Packed
+
+__all__ = ["BaseSession", "Carrier"]
+
+_DOMAIN, _PATH, USER = "_domain", "_path", "_user"
+
+
+class Carrier(Protocol):
+    """Where sessions of one configuration live. Stateless: everything is in the session given."""
+
+    def fetch(self, session: BaseSession, header: str | None) -> None:
+        """Find the session the Cookie header names and :meth:`BaseSession.adopt` it, if there is one."""
+        ...
+
+    def fetch_id(self, session: BaseSession, id: bytes) -> None:
+        """The same by raw id."""
+        ...
+
+    def save(self, session: BaseSession, packed: Packed) -> None:
+        """Make the store (or the cookie) hold ``packed``."""
+        ...
+
+    def touch(self, session: BaseSession) -> None:
+        """Record the access, changing nothing else."""
+        ...
+
+    def kill(self, session: BaseSession) -> None:
+        """End the session's identity now, so that its cookie opens nothing from here on."""
+        ...
+
+    def cookies(self, session: BaseSession) -> list[tuple[str, str]]:
+        """Names and values of the cookies that lead to the session."""
+        ...
+
+
+class BaseSession(SessionState):
+    """A dict of the visitor's values, with the methods of the manual's chapter 2.
+
+    ``request`` is a WSGI environ, or a dict whose ``cookie`` is a Cookie header; after a save it has
+    ``cookie_out`` (a Set-Cookie value) and ``set_cookie``.
+    """
+
+    def __init__(
+        self, request: Mapping[str, Any], context: SessionContext, carrier: Carrier, id: bytes | None = None
+    ) -> None:
+        super().__init__(context)
+        self.request: Any = request
+        self.carrier = carrier
+        self.presented = False
+        self.fenced = False
+        self.cookie_due = False
+        self.must_save = False
+        self.deleted = False
+        self.presented_parts = 1
+        self.moving: Snapshot | None = None
+        if id is not None:
+            carrier.fetch_id(self, id)
+        elif context.options.use_cookies:
+            carrier.fetch(self, request.get("HTTP_COOKIE") or request.get("cookie"))
+
+    def end_revoked(self, at: float) -> None:
+        """Be a new, empty session, because the loaded one was revoked ``at`` that time.
+
+        Soon after, the request may be one that was under way, so it writes nothing, as after a logout.
+        """
+        self._begin()
+        self.fenced = self.now - at < TOMBSTONE_TTL
+
+    # -- identity ------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """The session's id: 43 characters that stand for 256 random bits. Keep it out of logs."""
+        return id_text(self.snapshot.id)
+
+    @property
+    def user(self) -> Any:
+        """Who :meth:`login` said the visitor is, else ``None``."""
+        return self.get(USER)
+
+    def regenerate_id(self) -> None:
+        """Give the session a new id when it is saved, at the latest at the end of the request.
+
+        The data moves; the old id is dead before the new cookie is sent. Nothing moves when the session was
+        ended by another request meanwhile.
+        """
+        self._check_writable()
+        if self.fenced:
+            return
+        if not self.is_new and self.moving is None:
+            self.moving = self.snapshot
+        self.snapshot = replace(self.snapshot, id=new_id(), epoch=self.snapshot.epoch + 1)
+        self.must_save = self.must_save or self.moving is not None
+
+    def login(self, user: Hashable) -> None:
+        """Note who the visitor is and change the id (ASVS 5.0 7.2.4). ``user`` must be serializable."""
+        self._check_writable()
+        if self.fenced:
+            # The old identity is dead: a login starts a new one and takes nothing along.
+            self.fenced = False
+            self._begin()
+        self.regenerate_id()
+        self.snapshot.created = self.now
+        self[USER] = user
+        self.must_save = True
+
+    def logout(self) -> None:
+        """End the session everywhere and start an empty one."""
+        self.invalidate()
+
+    def delete(self) -> None:
+        """End the session: its record is dead before this returns, and the browser is told to drop the cookie."""
+        self._check_writable()
+        self._kill()
+        self.deleted = True
+
+    def invalidate(self) -> None:
+        """End the session as :meth:`delete` does and go on with a new, empty one that may be saved."""
+        self._check_writable()
+        self._kill()
+        self.deleted = True
+
+    def _kill(self) -> None:
+        self.sent_domain, self.sent_path = self.domain, self.path
+        if not self.is_new:
+            if self.moving is not None:
+                self.snapshot, self.moving = self.moving, None
+            self.carrier.kill(self)
+        self.cookie_due = self.must_save = False
+        self._begin()
+
+    sent_domain: str | None = None
+    sent_path: str | None = None
+
+    def saved(self, snapshot: Snapshot, packed: Packed) -> None:
+        """Note that the carrier made ``packed`` durable as ``snapshot``."""
+        snapshot.values = packed
+        self.snapshot = snapshot
+        self.is_new = self.must_save = self.deleted = self.must_reseal = False
+        self.moving = None
+        self._operations.clear()
+
+    def fence(self, reason: str) -> None:
+        """Another request ended this session: nothing of it is written and no cookie is sent."""
+        count("stale_write_dropped", reason)
+        self.fenced = True
+        self.cookie_due = self.must_save = False
+        self.moving = None
+
+    # -- saving --------------------------------------------------------------------------------------
+
+    def save(self, accessed_only: bool = False) -> None:
+        """Write the session now. With ``accessed_only`` only the time of the access, if it is due.
+
+        Concurrent changes of other requests are merged, not overwritten. Raises UnserializableValue before
+        anything is written, StoreUnavailable, ValueTooLarge, SessionTooLarge, or WriteConflict after
+        ``save_timeout`` seconds of conflicts.
+        """
+        if accessed_only:
+            self.touch()
+        else:
+            self.write()
+        self._answer()
+
+    def write(self) -> None:
+        """Write if there is anything to write; the cookie is only made ready."""
+        if self.fenced:
+            count("stale_write_dropped", "tombstone")
+            return
+        packed = self.packed()
+        if self.context.options.readonly:
+            if packed != self.snapshot.values:
+                self._check_writable()
+            return
+        settled = not self.is_new and self.moving is None and not self.must_reseal
+        if settled and packed == self.snapshot.values:
+            self.touch()
+        else:
+            self.carrier.save(self, packed)
+
+    def touch(self) -> None:
+        """Record the access when the recorded one is older than ``touch_interval`` seconds."""
+        context = self.context
+        if self.is_new or self.fenced or self.moving is not None or context.options.readonly:
+            return
+        if self.must_reseal or (
+            context.options.save_accessed_time and self.now - self.snapshot.accessed >= context.touch_interval
+        ):
+            self.carrier.touch(self)
+
+    def _check_writable(self) -> None:
+        if self.context.options.readonly:
+            raise BeakerException("the session is read-only here (option session.readonly)")
+
+    def expire(self) -> None:
+        """Forget the cookie's own end, so that it ends with the browser."""
+        self.pop("_expires", None)
+
+    # -- locking -------------------------------------------------------------------------------------
+
+    _held: Any = None
+
+    def lock(self) -> None:
+        """Hold the session against other requests that lock it, for ``lock_ttl`` seconds at most.
+
+        Saving needs no lock; this is for work that must not overlap. Always pair with :meth:`unlock` in a
+        ``finally``. Raises LockTimeout when the lock is not free within ``lock_ttl`` seconds.
+        """
+        from beaker.session.locking import session_lock
+
+        if self._held is None:
+            self._held = session_lock(self)
+
+    def unlock(self) -> None:
+        """Let the session go; does nothing when it is not held."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.release()
+
+    # -- cookie --------------------------------------------------------------------------------------
+
+    @property
+    def domain(self) -> str | None:
+        """Domain of this session's cookie; setting it lasts as long as the session (manual 2.5)."""
+        value = self.get(_DOMAIN)
+        return value if isinstance(value, str) else self.context.options.cookie_domain
+
+    @domain.setter
+    def domain(self, value: str) -> None:
+        check_attribute("session.domain", value)
+        self[_DOMAIN] = value
+        self.cookie_due = True
+
+    @property
+    def path(self) -> str:
+        """Path of this session's cookie; setting it lasts as long as the session (manual 2.5)."""
+        value = self.get(_PATH)
+        return value if isinstance(value, str) else self.context.options.cookie_path
+
+    @path.setter
+    def path(self, value: str) -> None:
+        check_attribute("session.path", value)
+        self[_PATH] = value
+        self.cookie_due = True
+
+    def set_cookies(self) -> list[str]:
+        """The Set-Cookie values this response needs: none unless something about the cookie changed."""
+        context = self.context
+        if not context.options.use_cookies or self.fenced:
+            return []
+        cookie, secure = context.cookie, self.request.get("wsgi.url_scheme") == "https"
+        if self.cookie_due and not self.is_new:
+            lines = self.carrier.cookies(self)
+            return [
+                cookie.line(value, secure=secure, now=self.now, domain=self.domain, path=self.path, name=name)
+                if value
+                else cookie.clearing(secure=secure, now=self.now, domain=self.domain, path=self.path, name=name)
+                for name, value in lines
+            ]
+        if self.deleted and self.presented:
+            return [cookie.clearing(secure=secure, now=self.now, domain=self.sent_domain, path=self.sent_path)]
+        return []
+
+    def _answer(self) -> None:
+        if isinstance(self.request, dict) and "wsgi.url_scheme" not in self.request:
+            lines = self.set_cookies()
+            self.request["set_cookie"] = bool(lines)
+            self.request["cookie_out"] = lines[0] if lines else None

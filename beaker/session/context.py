@@ -1,0 +1,238 @@
+"""What all sessions of one configuration share, built once: cookie, keys, codecs, store."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+import warnings
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+from beaker import backends
+from beaker._typing import Clock
+from beaker.clock import now as default_clock
+from beaker.config.coerce import wrong
+from beaker.config.options import SessionOptions
+from beaker.crypto.keyring import KeyRing
+from beaker.crypto.tokens import DataTokens, IdTokens
+from beaker.envelope import Envelope
+from beaker.exceptions import ConfigError, ConfigWarning, MissingCacheParameter
+from beaker.namespace import StoreNamespaceManager
+from beaker.runtime import Runtime
+from beaker.runtime import current as current_runtime
+from beaker.session.foreign import ManagerStore
+from beaker.session.revocation import Revocations
+from beaker.session.storage import NAMESPACE, SessionRecords
+from beaker.session.transport import SessionCookie
+from beaker.session.values import ValueCodec
+
+__all__ = ["COOKIE_LIFETIME", "SessionContext", "resolve_type"]
+
+COOKIE_LIFETIME = 14 * 86400.0
+"""Seconds a cookie session lives at most unless ``absolute_timeout`` says otherwise (security.md A6)."""
+
+_NEW_KEY = "make a key: python -m beaker keys new"
+
+
+def resolve_type(options: SessionOptions, runtime: Runtime) -> str:
+    """The session type: the option, or what the platform can keep a session in (design.md 4).
+
+    Raises ConfigError on serverless when neither a key nor a project is known.
+    """
+    if options.type is not None:
+        return options.type.lower() if options.type.lower() in ("cookie", "hybrid") else options.type
+    if options.namespace_class is not None:
+        return "custom"
+    keyed = any((options.secret, options.validate_key))
+    project = options.backend.get("project") or runtime.project
+    if runtime.serverless:
+        if keyed:
+            return "hybrid" if project else "cookie"
+        if project:
+            return "ext:google"
+        raise ConfigError(
+            "no place is known to keep sessions in",
+            option="session.type",
+            hint="instances share no memory and no disk: set session.secret (sessions in cookies)"
+            " or GOOGLE_CLOUD_PROJECT (Datastore); " + _NEW_KEY,
+        )
+    return "file" if options.backend.get("data_dir") or options.backend.get("file_dir") else "memory"
+
+
+class SessionContext:
+    """One configuration of sessions. Thread-safe; nothing is opened before the first session needs it.
+
+    ``runtime``, ``clock`` (seconds since the epoch) and ``sleep`` (seconds) may be injected. Raises
+    ConfigError when options do not go together, and InvalidCryptoBackendError when ``encrypt_key`` is set
+    and ``cryptography`` is missing.
+    """
+
+    def __init__(
+        self,
+        options: SessionOptions,
+        *,
+        runtime: Runtime | None = None,
+        clock: Clock | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.options = options
+        self.runtime = runtime or current_runtime()
+        self.clock: Clock = clock or default_clock
+        self.sleep = sleep
+        self.random = random.Random()
+        self.type = resolve_type(options, self.runtime)
+        self.cookie = SessionCookie(options, self.runtime)
+        self.ring = _ring(options)
+        self.encrypt = options.encrypt_key is not None
+        self.timeout = options.timeout
+        self.client_side = self.type in ("cookie", "hybrid")
+        self.absolute = options.absolute_timeout
+        if self.absolute is None and self.client_side:
+            self.absolute = COOKIE_LIFETIME
+        self.ids = IdTokens(self.ring, self.cookie.name)
+        self.touch_interval = _touch_interval(options)
+        self._lock = threading.Lock()
+        self._records: SessionRecords | None = None
+        self.data: DataTokens | None = None
+        if self.client_side:
+            self._open_tokens()
+        else:
+            self.store_type = self.type
+            _check_chunks(options)
+        if self.type == "hybrid":
+            self.store_type = options.store or self._default_store()
+        if self.type != "cookie":
+            self._manager = self._build_manager()
+            self._envelope = Envelope(backend=self._backend_name, ring=self.ring, encrypt=self.encrypt)
+        self._revocations: Revocations | None = None
+        self.values = ValueCodec(options.serializer, may_pickle=self._may_pickle())
+
+    def _open_tokens(self) -> None:
+        if self.ring is None:
+            raise MissingCacheParameter(
+                f"{self.type} sessions need a key",
+                option="session.validate_key",
+                hint="set session.validate_key or session.secret; " + _NEW_KEY,
+            )
+        self.data = DataTokens(
+            self.ring, self.cookie.name, encrypt=self.encrypt, clock=self.clock, compress=self.options.compress
+        )
+        if not 1 <= self.options.chunks <= 3:
+            raise ConfigError("a session cannot be split like that", option="session.chunks", expected="1, 2 or 3")
+
+    def _default_store(self) -> str:
+        if self.options.backend.get("project") or self.runtime.project or self.runtime.emulator_host:
+            return "ext:google"
+        return "file" if self.options.backend.get("data_dir") else "memory"
+
+    def _build_manager(self) -> Any:
+        options = self.options
+        factory: Any = options.namespace_class or backends.load(self.store_type)
+        args = {name: value for name, value in options.backend.items() if value is not None}
+        if issubclass(factory, StoreNamespaceManager) or hasattr(factory, "store"):
+            manager = factory(NAMESPACE, runtime=self.runtime, clock=self.clock, **args)
+            self._backend_name = manager.store.backend
+            return manager
+        self._backend_name = self.store_type
+        return ManagerStore(factory, args, backend=self.store_type)
+
+    def _may_pickle(self) -> bool:
+        if self.client_side:
+            return False
+        return self.ring is not None or self.store_is_private
+
+    @property
+    def store_is_private(self) -> bool:
+        """Whether only this user's processes can write the store (files of a directory of one's own)."""
+        return self.type in ("memory", "file", "dbm")
+
+    @property
+    def records(self) -> SessionRecords:
+        """The stored sessions; the store is opened at the first call."""
+        records = self._records
+        if records is None:
+            with self._lock:
+                records = self._records
+                if records is None:
+                    store = self._manager if isinstance(self._manager, ManagerStore) else self._manager.store
+                    records = self._records = SessionRecords(
+                        store, self._envelope, timeout=self.timeout, absolute=self.absolute, clock=self.clock
+                    )
+        return records
+
+    @property
+    def revocations(self) -> Revocations | None:
+        """Where revocation points are kept: the ``revocation`` option's store, else the sessions' own.
+
+        ``None`` for cookie sessions without that option, and where ``revocation`` is false.
+        """
+        option = self.options.revocation
+        if option is False or (option is None and self.type == "cookie"):
+            return None
+        if self._revocations is None:
+            store = self.records.store if option is None or option is True else self._revocation_store(option)
+            self._revocations = Revocations(
+                store, interval=self.options.revocation_check_interval, lifetime=self.absolute, clock=self.clock
+            )
+        return self._revocations
+
+    def _revocation_store(self, option: Any) -> Any:
+        given = {"type": option} if isinstance(option, str) else option
+        if not isinstance(given, Mapping) or not isinstance(given.get("type"), str):
+            raise wrong("session.revocation", option, "a type's name, or a dict with `type` and backend options")
+        args = {**self.options.backend, **{name: value for name, value in given.items() if name != "type"}}
+        factory: Any = backends.load(given["type"])
+        manager = factory(NAMESPACE, runtime=self.runtime, clock=self.clock, **args)
+        return manager.store
+
+    def revoke(self, *, user: Hashable = None, everybody: bool = False) -> None:
+        """End every session of ``user`` (as given to ``login()``), or of everybody, that began until now.
+
+        The point is stored before this returns; a process that has just asked notices within
+        ``revocation_check_interval`` seconds. Raises ConfigError for cookie sessions without ``revocation``.
+        """
+        revocations = self.revocations
+        if revocations is None:
+            raise ConfigError(
+                "cookie sessions are revoked through a store",
+                option="session.revocation",
+                hint="name one: session.revocation = ext:google",
+            )
+        revocations.revoke(user=user, everybody=everybody)
+
+    def __repr__(self) -> str:
+        return f"<SessionContext type={self.type!r} cookie={self.cookie.name!r}>"
+
+
+def _touch_interval(options: SessionOptions) -> float:
+    if options.touch_interval is not None:
+        return options.touch_interval
+    return 300.0 if options.timeout is None else min(options.timeout / 10, 300.0)
+
+
+def _check_chunks(options: SessionOptions) -> None:
+    if options.chunks != 1:
+        warnings.warn("session.chunks has an effect on cookie sessions only", ConfigWarning, stacklevel=5)
+
+
+def _listed(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _ring(options: SessionOptions) -> KeyRing | None:
+    signing = options.validate_key if options.validate_key is not None else options.secret
+    strict = options.strict
+    if options.encrypt_key is not None:
+        if signing is None:
+            raise MissingCacheParameter(
+                "encrypted sessions need a second key that signs", option="session.validate_key", hint=_NEW_KEY
+            )
+        return KeyRing.combine(validate=signing, encrypt=options.encrypt_key, strict=strict)
+    if signing is None:
+        return None
+    keys = [*_listed(signing), *_listed(options.secret_fallbacks)]
+    name = "session.validate_key" if options.validate_key is not None else "session.secret"
+    return KeyRing.from_option(keys if len(keys) > 1 else keys[0], option=name, strict=strict)

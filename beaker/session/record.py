@@ -1,0 +1,72 @@
+"""A session's stored form: stamps, epoch, write ids, packed values."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import struct
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from beaker.exceptions import CorruptRecord
+from beaker.session.values import Packed, pack_items, unpack_items
+
+__all__ = ["LIVE", "TOMBSTONE", "Snapshot", "id_text", "raw_id"]
+
+LIVE, TOMBSTONE = 0, 1
+"""Kinds in the envelope's header."""
+
+WRITE_IDS = 8
+"""How many of the last writes a record remembers, to recognise one whose answer was lost."""
+
+_HEAD = struct.Struct(">IddB")
+
+
+@dataclass
+class Snapshot:
+    """A session as the store or the cookie has it. Times are seconds since the epoch."""
+
+    id: bytes
+    created: float
+    accessed: float
+    epoch: int = 0
+    values: Packed = field(default_factory=dict)
+    wids: tuple[bytes, ...] = ()
+    version: Hashable = None
+    trusted: bool = False
+    """Its bytes are protected by a key or a private place: pickles in it are our own."""
+    current: bool = True
+    """Sealed with the newest key; else it is sealed again at the next write."""
+
+    def encode(self) -> bytes:
+        """The payload of the record's envelope."""
+        head = _HEAD.pack(self.epoch, self.created, self.accessed, len(self.wids))
+        return head + b"".join(self.wids) + pack_items(self.values)
+
+    @classmethod
+    def decode(cls, id: bytes, payload: bytes) -> Snapshot:
+        """The snapshot in an envelope's payload. Raises CorruptRecord."""
+        if len(payload) < _HEAD.size:
+            raise CorruptRecord("the session record ends early")
+        epoch, created, accessed, count = _HEAD.unpack_from(payload)
+        at = _HEAD.size + 8 * count
+        if count > WRITE_IDS or len(payload) < at:
+            raise CorruptRecord("the session record ends early")
+        wids = tuple(payload[i : i + 8] for i in range(_HEAD.size, at, 8))
+        return cls(id, created, accessed, epoch, unpack_items(payload, at), wids)
+
+
+def id_text(id: bytes) -> str:
+    """A raw session id as the 43 characters applications see as ``session.id``."""
+    return base64.urlsafe_b64encode(id).rstrip(b"=").decode()
+
+
+def raw_id(text: str) -> bytes | None:
+    """The 32 bytes of ``session.id``; ``None`` when ``text`` is not one of ours."""
+    if len(text) != 43:
+        return None
+    try:
+        raw = base64.urlsafe_b64decode(text.encode("ascii") + b"=")
+    except (binascii.Error, UnicodeEncodeError, ValueError):
+        return None
+    return raw if id_text(raw) == text else None

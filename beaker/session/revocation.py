@@ -1,0 +1,110 @@
+"""Ending sessions that cannot be found: by id, by user, or all of them, by a point in time.
+
+A session is over when it began at or before the revocation point of its user or of everybody, or when its
+own id was revoked. The points live in any store; answers are remembered in the process for
+``interval`` seconds, so that a visitor costs at most one read per interval and instance. A write asks anew.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Any
+
+from beaker._typing import Clock
+from beaker.counters import count
+from beaker.crypto.tokens import store_key
+from beaker.exceptions import ConfigError, CorruptRecord
+from beaker.keys import cache_key
+from beaker.storage.api import Bulk
+
+__all__ = ["Revocations"]
+
+NAMESPACE = "beaker.session.revoked"
+REMEMBERED = 10_000
+"""Answers kept in the process; the least recently asked leave first."""
+
+_POINT = struct.Struct(">4sd")
+_MAGIC = b"BKRV"
+_ALL = "all"
+
+
+class Revocations:
+    """Revocation points in ``store``. ``interval`` is seconds; ``lifetime`` is how long a point must last:
+    the longest life of a session in seconds, ``None`` for ever.
+    """
+
+    def __init__(self, store: Any, *, interval: float, lifetime: float | None, clock: Clock) -> None:
+        self._store = store
+        self._interval = interval
+        self._lifetime = lifetime
+        self._clock = clock
+        self._seen: OrderedDict[str, tuple[float, float | None]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def revoke(self, *, user: Hashable = None, id: bytes | None = None, everybody: bool = False) -> None:
+        """End every session that began until now: of ``user``, with ``id``, or of ``everybody``.
+
+        Done in the store before this returns; other processes notice within ``interval`` seconds.
+        """
+        names = [name for name, wanted in ((_user(user), user is not None), (_id(id), id), (_ALL, everybody)) if wanted]
+        if not names:
+            raise ConfigError("revoke needs to know whose sessions", option="revoke", expected="user, id or everybody")
+        now = self._clock()
+        for name in names:
+            self._store.set(NAMESPACE, name, _POINT.pack(_MAGIC, now), ttl=self._lifetime)
+            self._remember(name, now, now)
+        count("revoked", names[0].partition(":")[0])
+
+    def revoked_at(self, id: bytes, created: float, user: Hashable = None, *, fresh: bool = False) -> float | None:
+        """When a session with these marks was revoked, ``None`` if it was not.
+
+        ``fresh`` asks the store whatever is remembered.
+        """
+        names = [_id(id), _ALL] if user is None else [_id(id), _ALL, _user(user)]
+        now = self._clock()
+        points: dict[str, float | None] = {}
+        for name in names:
+            seen = None if fresh else self._seen.get(name)
+            if seen is not None and 0 <= now - seen[0] < self._interval:
+                points[name] = seen[1]
+        missing = [name for name in names if name not in points]
+        if missing:
+            found = self._read(missing)
+            for name in missing:
+                points[name] = found.get(name)
+                self._remember(name, now, found.get(name))
+        return max((point for point in points.values() if point is not None and created <= point), default=None)
+
+    def _read(self, names: list[str]) -> dict[str, float]:
+        if isinstance(self._store, Bulk):
+            records = self._store.get_many(NAMESPACE, names)
+        else:
+            pairs = ((name, self._store.get(NAMESPACE, name)) for name in names)
+            records = {name: data for name, data in pairs if data is not None}
+        return {name: _point(data) for name, data in records.items()}
+
+    def _remember(self, name: str, now: float, point: float | None) -> None:
+        with self._lock:
+            self._seen[name] = (now, point)
+            self._seen.move_to_end(name)
+            while len(self._seen) > REMEMBERED:
+                self._seen.popitem(last=False)
+
+
+def _point(data: bytes) -> float:
+    # A point that cannot be read must not let everybody back in.
+    if len(data) != _POINT.size or data[:4] != _MAGIC:
+        raise CorruptRecord("a revocation point cannot be read")
+    point: float = _POINT.unpack(data)[1]
+    return point
+
+
+def _user(user: Hashable) -> str:
+    return "user:" + cache_key((user,))
+
+
+def _id(id: bytes | None) -> str:
+    return "id:" + store_key(id) if id else ""

@@ -1,0 +1,286 @@
+"""Server-side sessions: the cookie carries a signed id, a store carries the data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from beaker.config.parse import parse_session
+from beaker.counters import count
+from beaker.crypto.tokens import BadToken, store_key
+from beaker.exceptions import CorruptRecord, WriteConflict
+from beaker.session.base import USER, BaseSession
+from beaker.session.context import SessionContext
+from beaker.session.merge import Delta, Operation, apply_operations, diff, merge
+from beaker.session.record import Snapshot, raw_id
+from beaker.session.storage import NAMESPACE
+from beaker.session.transport import read_cookie
+from beaker.session.values import Packed
+from beaker.storage.lease import LeaseLocks
+
+__all__ = ["ServerCarrier", "Session"]
+
+_FAIR_AFTER = 8
+"""Lost races after which a writer queues for a lease; pure optimism starves some under abuse (security.md)."""
+
+
+class ServerCarrier:
+    """Loads and saves sessions in the context's store."""
+
+    def __init__(self, context: SessionContext) -> None:
+        self.context = context
+
+    def fetch(self, session: BaseSession, header: str | None) -> None:
+        values = read_cookie(header, self.context.cookie.name)
+        session.presented = bool(values)
+        for value in values:
+            try:
+                opened = self.context.ids.open(value)
+            except BadToken as bad:
+                count("bad_token", bad.reason)
+                continue
+            self.fetch_id(session, opened.id)
+            if not opened.current and not session.is_new:
+                session.cookie_due = True
+            return
+
+    def fetch_id(self, session: BaseSession, id: bytes) -> None:
+        try:
+            found = self.context.records.load(id)
+            if isinstance(found, Snapshot):
+                session.adopt(found)
+                self._check_revoked(session)
+                return
+        except CorruptRecord:
+            count("corrupt_record", "session")
+            if not self.context.options.invalidate_corrupt:
+                raise
+            return
+        # A tombstone: the id was ended a moment ago, maybe by a request that has just sent a new cookie.
+        session.fenced = found == "buried"
+
+    def _check_revoked(self, session: BaseSession) -> None:
+        # Only a visitor who was named by login() can have been revoked, so others cost no further read.
+        user, revocations = session.get(USER), self.context.revocations
+        if user is not None and revocations is not None:
+            snapshot = session.snapshot
+            revoked = revocations.revoked_at(snapshot.id, snapshot.created, user)
+            if revoked is not None:
+                self.context.records.bury(snapshot.id)
+                session.end_revoked(revoked)
+
+    def save(self, session: BaseSession, packed: Packed) -> None:
+        if session.moving is not None:
+            self._move(session, session.moving, packed)
+        elif session.is_new:
+            snapshot = replace(session.snapshot, values=packed, accessed=session.now)
+            self.context.records.create(snapshot)
+            session.saved(snapshot, packed)
+            session.cookie_due = True
+        else:
+            self._update(session, packed)
+
+    def touch(self, session: BaseSession) -> None:
+        version = session.snapshot.version
+        touched = replace(session.snapshot, accessed=session.now)
+        # Without a known version this request has just written, and that was an access.
+        if version is not None and self.context.records.replace(touched, version):
+            session.snapshot = replace(touched, version=None)
+            self._refresh(session)
+
+    def _refresh(self, session: BaseSession) -> None:
+        # A cookie with a life of its own slides along with the session.
+        if not isinstance(self.context.options.cookie_expires, bool):
+            session.cookie_due = True
+
+    def kill(self, session: BaseSession) -> None:
+        self.context.records.bury(session.snapshot.id)
+
+    def cookies(self, session: BaseSession) -> list[tuple[str, str]]:
+        return [(self.context.cookie.name, self.context.ids.issue(session.snapshot.id))]
+
+    def _update(self, session: BaseSession, packed: Packed) -> None:
+        snapshot = session.snapshot
+        delta = diff(snapshot.values, packed, session.operations(packed))
+        written = self.commit(session, snapshot, delta, packed)
+        if written is not None:
+            session.saved(written, packed)
+            self._refresh(session)
+
+    def commit(self, session: BaseSession, base: Snapshot, delta: Delta, packed: Packed) -> Snapshot | None:
+        """``delta`` made durable over whatever the record holds by now; ``None`` when it was fenced off."""
+        records, mine = self.context.records, replace(base, values=packed, accessed=session.now)
+        version = base.version
+        patience = _Patience(self.context, base.id)
+        try:
+            while True:
+                if version is not None and records.replace(mine, version):
+                    return replace(mine, version=None)
+                theirs = self._theirs(session, base)
+                if theirs is None:
+                    return None
+                if version is not None:
+                    count("cas_retries")
+                    patience.lose()
+                merged = merge(base.values, delta, theirs.values, self._resolver(session), self._operate)
+                mine = replace(theirs, values=merged.values, accessed=max(session.now, theirs.accessed))
+                version = theirs.version
+        except _Fenced as fenced:
+            session.fence(fenced.args[0])
+            return None
+        finally:
+            patience.end()
+
+    def _theirs(self, session: BaseSession, base: Snapshot) -> Snapshot | None:
+        theirs = self.context.records.load(base.id)
+        if not isinstance(theirs, Snapshot):
+            session.fence("tombstone" if theirs == "buried" else "gone")
+            return None
+        if theirs.epoch != base.epoch:
+            session.fence("epoch")
+            return None
+        return theirs
+
+    def _move(self, session: BaseSession, old: Snapshot, packed: Packed) -> None:
+        """Write the data under the new id, then kill the old one, taking in what was written meanwhile."""
+        records = self.context.records
+        delta = diff(old.values, packed, session.operations(packed))
+        new = replace(session.snapshot, values=packed, accessed=session.now, wids=())
+        theirs, version = old, old.version
+        if version is None:
+            latest = self._theirs(session, old)
+            if latest is None:
+                return
+            theirs, version = latest, latest.version
+            new.values = self._merged(session, old, delta, theirs)
+        records.create(new)
+        patience = _Patience(self.context, old.id)
+        try:
+            while not records.bury(old.id, version):
+                latest = self._theirs(session, old)
+                if latest is None:
+                    records.forget(new.id)
+                    return
+                patience.lose()
+                version = latest.version
+                new.values = self._merged(session, old, delta, latest)
+                records.overwrite(new)
+        except BaseException as error:
+            # Never two live ids: the new one was told to nobody yet.
+            records.forget(new.id)
+            if not isinstance(error, _Fenced):
+                raise
+            session.fence(error.args[0])
+            return
+        finally:
+            patience.end()
+        session.saved(replace(new, version=None), packed)
+        session.cookie_due = True
+
+    def _merged(self, session: BaseSession, old: Snapshot, delta: Delta, theirs: Snapshot) -> Packed:
+        return merge(old.values, delta, theirs.values, self._resolver(session), self._operate).values
+
+    def _resolver(self, session: BaseSession) -> Any:
+        policy, values = self.context.options.on_conflict, self.context.values
+
+        def resolve(name: bytes, base: bytes | None, mine: bytes | None, theirs: bytes | None) -> bytes | None:
+            if name.startswith(b'"_') and name not in (b'"_domain"', b'"_path"'):
+                # Who the visitor is must not be decided by a race: the request that came late loses.
+                raise _Fenced("auth")
+            count("merge_conflicts", policy if isinstance(policy, str) else "callable")
+            if policy == "mine":
+                return mine
+            if policy == "theirs":
+                return theirs
+            if policy == "raise":
+                raise WriteConflict("two requests changed one key of the session", operation="session.save")
+            key = values.unpack({name: b"J0"}, trusted=False).popitem()[0]
+            sides = [None if side is None else values.load(side, trusted=True) for side in (base, mine, theirs)]
+            return values.pack([(key, policy(key, *sides))])[name]
+
+        return resolve
+
+    def _operate(self, theirs: bytes | None, operations: tuple[Operation, ...]) -> bytes:
+        values = self.context.values
+        value = None if theirs is None else values.load(theirs, trusted=True)
+        return values.pack([("value", apply_operations(value, operations))]).popitem()[1]
+
+
+class _Fenced(Exception):
+    """A conflict that ends the whole write."""
+
+
+class _Patience:
+    """Backoff of one save: full jitter, a queue by lease after some losses, an end."""
+
+    def __init__(self, context: SessionContext, id: bytes) -> None:
+        self.context = context
+        self.key = store_key(id)
+        self.losses = 0
+        self.end_at = time.monotonic() + context.options.save_timeout
+        self.lease: Any = None
+
+    def lose(self) -> None:
+        self.losses += 1
+        if time.monotonic() >= self.end_at:
+            raise WriteConflict(
+                f"other requests kept changing the session for {self.context.options.save_timeout:g} s",
+                operation="session.save",
+            )
+        if self.losses == _FAIR_AFTER:
+            locks = LeaseLocks(self.context.records.store, ttl=5.0, clock=self.context.clock, sleep=self.context.sleep)
+            lease = locks.creation(NAMESPACE, self.key)
+            self.lease = lease if lease.acquire(True, max(0.0, self.end_at - time.monotonic())) else None
+        elif self.lease is None:
+            self.context.sleep(self.context.random.uniform(0.0, min(0.2, 0.001 * 2**self.losses)))
+
+    def end(self) -> None:
+        if self.lease is not None:
+            self.lease.release()
+
+
+class Session(BaseSession):
+    """A session whose data is in a store; see :class:`~beaker.session.state.BaseSession`.
+
+    The arguments are the manual's (5.1.4); every session option is taken as a keyword.
+    """
+
+    def __init__(
+        self,
+        request: Mapping[str, Any],
+        id: str | None = None,
+        invalidate_corrupt: bool = False,
+        use_cookies: bool = True,
+        type: str | None = None,
+        data_dir: str | None = None,
+        key: str = "beaker.session.id",
+        timeout: float | None = None,
+        cookie_expires: Any = True,
+        cookie_domain: str | None = None,
+        secret: Any = None,
+        secure: bool | None = False,
+        namespace_class: Any = None,
+        **namespace_args: Any,
+    ) -> None:
+        context = namespace_args.pop("context", None)
+        if context is None:
+            clock, runtime = namespace_args.pop("clock", None), namespace_args.pop("runtime", None)
+            given = dict(
+                invalidate_corrupt=invalidate_corrupt,
+                use_cookies=use_cookies,
+                type=type,
+                data_dir=data_dir,
+                key=key,
+                timeout=timeout,
+                cookie_expires=cookie_expires,
+                cookie_domain=cookie_domain,
+                secret=secret,
+                secure=secure or None,
+                namespace_class=namespace_class,
+                **namespace_args,
+            )
+            context = SessionContext(parse_session(kwargs=given), clock=clock, runtime=runtime)
+        raw = None if id is None else raw_id(id) or b""
+        super().__init__(request, context, ServerCarrier(context), raw)

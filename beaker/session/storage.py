@@ -1,0 +1,161 @@
+"""Session records in a versioned store: read, create, replace if unchanged, bury.
+
+A killed session leaves a tombstone for a few minutes, so that a request that was under way meanwhile is
+recognised and neither writes the session back nor sends a cookie over a fresh one (security.md (d) 3).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Hashable
+from dataclasses import replace as changed
+from typing import Any, Literal
+
+from beaker._typing import Clock
+from beaker.counters import count
+from beaker.crypto.tokens import store_key
+from beaker.envelope import Envelope
+from beaker.exceptions import StoreUnavailable
+from beaker.session.record import LIVE, TOMBSTONE, WRITE_IDS, Snapshot
+
+__all__ = ["NAMESPACE", "SKEW", "TOMBSTONE_TTL", "SessionRecords"]
+
+NAMESPACE = "beaker.session"
+TOMBSTONE_TTL = 300.0
+"""Seconds a tombstone stays: longer than a request lives (App Engine and Cloud Run: minutes)."""
+GRACE = 120.0
+"""Seconds a store keeps a record past its end, so that a clock a little behind still sees it."""
+SKEW = 60.0
+"""Seconds a stamp may lie in the future before it is taken for forged or broken (as Fernet allows)."""
+
+
+class SessionRecords:
+    """The records of one configuration's server-side sessions.
+
+    ``store`` is a Store that is also Versioned. ``timeout`` and ``absolute`` are seconds or ``None``.
+    """
+
+    def __init__(
+        self, store: Any, envelope: Envelope, *, timeout: float | None, absolute: float | None, clock: Clock
+    ) -> None:
+        self.store = store
+        self.envelope = envelope
+        self.timeout = timeout
+        self.absolute = absolute
+        self.clock = clock
+
+    def load(self, id: bytes) -> Snapshot | Literal["gone", "buried"]:
+        """The live session, ``"buried"`` when it was killed, or ``"gone"``: absent, expired, over its age.
+
+        Raises CorruptRecord for bytes that are no record of ours, StoreUnavailable when nobody knows.
+        """
+        key = store_key(id)
+        found = self.store.read(NAMESPACE, key)
+        if found is None:
+            return "gone"
+        data, version = found
+        opened = self.envelope.open(NAMESPACE, key, data)
+        if opened.kind == TOMBSTONE:
+            return "buried"
+        snapshot = Snapshot.decode(id, opened.payload)
+        snapshot.version = version
+        snapshot.trusted = opened.authentic or self.store.trusted
+        snapshot.current = opened.current
+        return "gone" if over(snapshot, self.clock(), self.timeout, self.absolute) else snapshot
+
+    def create(self, snapshot: Snapshot) -> None:
+        """Write a session whose id was made in this request. Raises StoreUnavailable, ValueTooLarge."""
+        if not self.insert(snapshot):
+            # 256 random bits do not meet twice: this is a record we may not write over.
+            raise StoreUnavailable("a record with a fresh id exists", backend=self.store.backend, operation="insert")
+
+    def insert(self, snapshot: Snapshot) -> bool:
+        """Write a session that may have a record by now. ``False``: it has one, nothing was written."""
+        stored, wid = self._stamped(snapshot)
+        try:
+            if self.store.insert(NAMESPACE, store_key(snapshot.id), self._seal(stored), ttl=self._ttl(stored)):
+                return True
+        except StoreUnavailable:
+            if not self._landed(snapshot.id, wid):
+                raise
+            return True
+        return self._landed(snapshot.id, wid)
+
+    def drop(self, snapshot: Snapshot) -> bool:
+        """Remove a record that is of no use any more, if it is still as loaded."""
+        return bool(self.store.remove(NAMESPACE, store_key(snapshot.id), snapshot.version))
+
+    def overwrite(self, snapshot: Snapshot) -> None:
+        """Write a session whose id nobody else can know yet."""
+        stored, _ = self._stamped(snapshot)
+        self.store.set(NAMESPACE, store_key(snapshot.id), self._seal(stored), ttl=self._ttl(stored))
+
+    def replace(self, snapshot: Snapshot, version: Hashable) -> bool:
+        """Write if the record still has ``version``. ``False``: somebody else wrote or killed it."""
+        stored, wid = self._stamped(snapshot)
+        data = self._seal(stored)
+        try:
+            if self.store.replace(NAMESPACE, store_key(snapshot.id), data, version, ttl=self._ttl(stored)):
+                return True
+        except StoreUnavailable:
+            if self._landed(snapshot.id, wid):
+                return True
+            raise
+        return False
+
+    def _landed(self, id: bytes, wid: bytes) -> bool:
+        # The answer to a write was lost: the write's own id in the record tells whether it was done.
+        found = self.load(id)
+        return isinstance(found, Snapshot) and wid in found.wids
+
+    def bury(self, id: bytes, version: Hashable = None) -> bool:
+        """Kill a session at once, or only if it has ``version`` when one is given."""
+        key = store_key(id)
+        data = self.envelope.seal(NAMESPACE, key, b"", stored=self.clock(), expires=None, kind=TOMBSTONE)
+        if version is not None:
+            return bool(self.store.replace(NAMESPACE, key, data, version, ttl=TOMBSTONE_TTL))
+        self.store.set(NAMESPACE, key, data, ttl=TOMBSTONE_TTL)
+        return True
+
+    def forget(self, id: bytes) -> None:
+        """Remove the record without a trace (an id that was never given to anybody)."""
+        self.store.delete(NAMESPACE, store_key(id))
+
+    def _stamped(self, snapshot: Snapshot) -> tuple[Snapshot, bytes]:
+        wid = secrets.token_bytes(8)
+        return changed(snapshot, wids=(*snapshot.wids, wid)[-WRITE_IDS:]), wid
+
+    def _seal(self, snapshot: Snapshot) -> bytes:
+        ends = self.ends(snapshot)
+        return self.envelope.seal(
+            NAMESPACE, store_key(snapshot.id), snapshot.encode(), stored=self.clock(), expires=ends, kind=LIVE
+        )
+
+    def ends(self, snapshot: Snapshot) -> float | None:
+        """When the session will be over if nobody uses it again."""
+        return ends(snapshot, self.timeout, self.absolute)
+
+    def _ttl(self, snapshot: Snapshot) -> float | None:
+        end = self.ends(snapshot)
+        return None if end is None else max(1.0, end - self.clock() + GRACE)
+
+
+def ends(snapshot: Snapshot, timeout: float | None, absolute: float | None) -> float | None:
+    """The earlier of idle end and absolute end, in seconds since the epoch; ``None``: never."""
+    idle = None if timeout is None else snapshot.accessed + timeout
+    hard = None if absolute is None else snapshot.created + absolute
+    if idle is None or hard is None:
+        return hard if idle is None else idle
+    return min(idle, hard)
+
+
+def over(snapshot: Snapshot, now: float, timeout: float | None, absolute: float | None) -> bool:
+    """Whether the session has ended, or has stamps that lie in the future by more than :data:`SKEW`."""
+    end = ends(snapshot, timeout, absolute)
+    if end is not None and now >= end:
+        count("session_expired")
+        return True
+    if max(snapshot.created, snapshot.accessed) > now + SKEW:
+        count("session_expired", "future")
+        return True
+    return False

@@ -1,0 +1,230 @@
+"""Session cookies on the wire: a tolerant reader, validated attributes, one Set-Cookie line.
+
+The reader has rules of its own because a neighbour's odd cookie must not hide ours
+(:class:`http.cookies.SimpleCookie` stops at the first malformed name), and because parsing must stay
+linear in the header (CVE-2024-7592). Attribute combinations are checked once, at construction, after
+RFC 6265bis.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Iterator
+from email.utils import formatdate
+from http.cookies import Morsel, SimpleCookie
+from typing import Any
+
+from beaker.config.options import SessionOptions
+from beaker.counters import count
+from beaker.crypto.keyring import KeyRing
+from beaker.crypto.tokens import BadToken, DataTokens
+from beaker.exceptions import ConfigError
+from beaker.runtime import Runtime
+
+__all__ = ["MAX_AGE", "SessionCookie", "SignedCookie", "read_cookie"]
+
+HEADER_MAX = 65_536
+"""Bytes of a Cookie header that are looked at; longer headers are cut."""
+CANDIDATES = 4
+"""Cookies of our name that are tried in one request (a tossed cookie of a sibling domain comes first)."""
+MAX_AGE = 34_560_000
+"""400 days in seconds: the longest life browsers grant a cookie (RFC 6265bis 5.5)."""
+
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
+_ATTRIBUTE = re.compile(r"[\x20-\x3a\x3c-\x7e]+\Z")
+
+
+def read_cookie(header: str | None, name: str) -> list[str]:
+    """The values sent under ``name``, first come first, at most :data:`CANDIDATES`; other cookies are skipped.
+
+    Any bytes are taken: what is not ``name=value`` is ignored. Linear time.
+    """
+    found: list[str] = []
+    if not header or name not in header:
+        return found
+    for part in header[:HEADER_MAX].split(";"):
+        left, equals, value = part.partition("=")
+        if equals and left.strip() == name:
+            value = value.strip()
+            if len(value) >= 2 and value[0] == value[-1] == '"':
+                value = value[1:-1]
+            found.append(value)
+            if len(found) == CANDIDATES:
+                break
+    return found
+
+
+class SessionCookie:
+    """The cookie's name and attributes, checked together once.
+
+    Raises ConfigError for combinations a browser would refuse: ``__Host-`` needs Secure, path ``/`` and no
+    domain; ``__Secure-``, ``SameSite=None`` and ``Partitioned`` need Secure.
+    """
+
+    def __init__(self, options: SessionOptions, runtime: Runtime) -> None:
+        self.name = _name(options, runtime)
+        self.path = options.cookie_path
+        self.domain = options.cookie_domain
+        self.httponly = options.httponly
+        self.samesite = options.samesite
+        self.partitioned = options.partitioned
+        self.expires = options.cookie_expires
+        # None: decided by the request's scheme, unless the platform's front end speaks https anyway.
+        self.secure: bool | None = True if options.secure is None and runtime.https else options.secure
+        self._check()
+
+    def _check(self) -> None:
+        if not _TOKEN.match(self.name):
+            raise ConfigError(
+                "the cookie's name cannot be sent", option="session.key", expected="letters, digits and !#$%&'*+-.^_`|~"
+            )
+        check_attribute("session.cookie_path", self.path)
+        if not self.path.startswith("/"):
+            raise ConfigError(
+                "the cookie's path cannot be used", option="session.cookie_path", expected="a path from '/'"
+            )
+        if self.domain is not None:
+            check_attribute("session.cookie_domain", self.domain)
+        needs = [
+            (self.name.startswith("__Host-"), "a cookie named __Host-..."),
+            (self.name.startswith("__Secure-"), "a cookie named __Secure-..."),
+            (self.samesite == "None", "samesite = none"),
+            (self.partitioned, "partitioned"),
+        ]
+        for wanted, what in needs:
+            if wanted and not self.secure:
+                raise ConfigError(
+                    f"{what} needs a secure cookie", option="session.secure", hint="set session.secure = true"
+                )
+        if self.name.startswith("__Host-") and (self.domain is not None or self.path != "/"):
+            raise ConfigError(
+                "a cookie named __Host-... has no domain and the path '/'", option="session.cookie_domain"
+            )
+
+    def line(
+        self,
+        value: str,
+        *,
+        secure: bool,
+        now: float,
+        domain: str | None = None,
+        path: str | None = None,
+        name: str = "",
+    ) -> str:
+        """The Set-Cookie value that keeps ``value``. ``secure`` is used where the option leaves it open."""
+        life = self._life(now)
+        return self._compose(name or self.name, value, life, now, secure, domain, path)
+
+    def clearing(
+        self, *, secure: bool, now: float, domain: str | None = None, path: str | None = None, name: str = ""
+    ) -> str:
+        """The Set-Cookie value that makes the browser forget the cookie."""
+        return self._compose(name or self.name, "", 0, now, secure, domain, path)
+
+    def lifetime(self, now: float) -> float | None:
+        """Seconds the browser will keep a cookie set now; ``None``: until it closes."""
+        return self._life(now)
+
+    def _life(self, now: float) -> int | None:
+        expires = self.expires
+        if expires is True:
+            return None
+        if expires is False:
+            return MAX_AGE
+        if isinstance(expires, dt.datetime):
+            aware = expires if expires.tzinfo is not None else expires.replace(tzinfo=dt.timezone.utc)
+            seconds = aware.timestamp() - now
+        elif isinstance(expires, dt.timedelta):
+            seconds = expires.total_seconds()
+        else:
+            seconds = float(expires)
+        return max(0, min(int(seconds), MAX_AGE))
+
+    def _compose(
+        self, name: str, value: str, life: int | None, now: float, secure: bool, domain: str | None, path: str | None
+    ) -> str:
+        parts = [f"{name}={value}", f"Path={path or self.path}"]
+        if domain or self.domain:
+            parts.append(f"Domain={domain or self.domain}")
+        if life is not None:
+            # Both, because old agents know only Expires and Max-Age wins where both are known.
+            until = formatdate(now + life if life else 0, usegmt=True)
+            parts += [f"Expires={until}", f"Max-Age={life}"]
+        if self.secure if self.secure is not None else secure:
+            parts.append("Secure")
+        if self.httponly:
+            parts.append("HttpOnly")
+        if self.samesite:
+            parts.append(f"SameSite={self.samesite}")
+        if self.partitioned:
+            parts.append("Partitioned")
+        return "; ".join(parts)
+
+
+def check_attribute(option: str, value: str) -> None:
+    """Refuse text that would break out of a Set-Cookie attribute (CR, LF, ``;``, not ASCII)."""
+    if not _ATTRIBUTE.match(value):
+        raise ConfigError(
+            "the attribute cannot be sent in a cookie", option=option, expected="printable ASCII without ';'"
+        )
+
+
+def _name(options: SessionOptions, runtime: Runtime) -> str:
+    if options.key != "auto":
+        return options.key
+    if runtime.firebase_hosting:
+        return "__session"
+    if (runtime.https or options.secure) and options.cookie_domain is None and options.cookie_path == "/":
+        return "__Host-session"
+    return "beaker.session.id"
+
+
+class SignedCookie(SimpleCookie):
+    """A cookie jar whose values are signed (manual 5.1.4).
+
+    ``SignedCookie(secret, input=None)``: ``jar[name] = text`` signs, ``load`` and ``input`` verify. A value
+    that does not verify under its own name is left out. The signature is HMAC-SHA-256 over name and value;
+    ``secret`` is a key of at least 16 bytes, or a list of them (first signs, all verify).
+    """
+
+    def __init__(self, secret: Any, input: str | dict[str, str] | None = None) -> None:
+        self._ring = KeyRing.from_option(secret, option="secret")
+        super().__init__()
+        if input:
+            self.load(input)
+
+    def _tokens(self, name: str) -> DataTokens:
+        return DataTokens(self._ring, name, encrypt=False, clock=lambda: 0.0)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if isinstance(value, Morsel):
+            super().__setitem__(name, value)
+            return
+        token = self._tokens(name).seal(str(value).encode(), created=0.0, issued=0.0, expires=None)
+        self._keep(name, str(value), token)
+
+    def _keep(self, name: str, value: str, token: str) -> None:
+        morsel: Morsel[str] = self.get(name, Morsel())
+        morsel.set(name, value, token)
+        super().__setitem__(name, morsel)
+
+    def load(self, rawdata: Any) -> None:
+        """Take the cookies of a Cookie header (text) or the plain values of a dict (they are signed)."""
+        if isinstance(rawdata, str):
+            for name, token in _pairs(rawdata):
+                try:
+                    self._keep(name, self._tokens(name).open(token).payload.decode(), token)
+                except BadToken as bad:
+                    count("bad_token", bad.reason)
+        else:
+            for name, value in rawdata.items():
+                self[name] = value
+
+
+def _pairs(header: str) -> Iterator[tuple[str, str]]:
+    for part in header[:HEADER_MAX].split(";"):
+        name, equals, value = part.partition("=")
+        name = name.strip()
+        if equals and _TOKEN.match(name):
+            yield name, value.strip().strip('"')
