@@ -36,9 +36,12 @@ class Store(Protocol):
     backend: str
     max_value: int | None
     """Largest ``data`` in bytes; a bigger one raises ValueTooLarge before any I/O. ``None``: no limit."""
-    trusted: bool
-    """True when only this process or this user can write the records, so that an unsigned pickle in one
-    is our own (design.md 10.3). Asked at read time: a directory's mode may change."""
+
+    @property
+    def trusted(self) -> bool:
+        """True when only this process or this user can write the records, so that an unsigned pickle in one
+        is our own (design.md 10.3). Asked at read time: a directory's mode may change."""
+        ...
 
     def get(self, namespace: str, key: str) -> bytes | None: ...
 
