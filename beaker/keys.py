@@ -8,11 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import re
+import types
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-__all__ = ["digest", "encode_text", "mangle", "namespace_digest", "stripe"]
+from beaker.exceptions import UncacheableArgument
+
+__all__ = ["KEY_LENGTH", "cache_key", "digest", "encode_text", "func_namespace", "mangle", "namespace_digest", "stripe"]
+
+KEY_LENGTH = 250
+"""Longest readable cache key in bytes of UTF-8, unless told otherwise: memcached's limit."""
 
 _RECORD = b"beaker:record:1\0"
 _NAMESPACE = b"beaker:namespace:1\0"
+_CALL = b"beaker:call:1\0"
 _NAME = re.compile(r"[A-Za-z0-9_.:\-]*\Z")
 _DIGEST_LENGTH = 2 + 64
 
@@ -53,3 +63,239 @@ def mangle(namespace: str, key: str, limit: int = 200) -> str:
         if len(readable) <= limit:
             return readable
     return "h:" + digest(namespace, key)
+
+
+# Names of functions
+
+
+def func_namespace(func: Callable[..., Any]) -> str:
+    """``module:qualname`` of the function beneath (manual 5.1.6): of what a decorator, ``partial``,
+    method, ``classmethod`` or ``staticmethod`` wraps; of its class for another callable object."""
+    target: Any = func
+    for _ in range(100):
+        inner = getattr(target, "__wrapped__", None) or getattr(target, "__func__", None)
+        if inner is None and hasattr(target, "keywords"):
+            inner = getattr(target, "func", None)
+        if inner is None:
+            break
+        target = inner
+    if not hasattr(target, "__qualname__"):
+        target = type(target)
+    return f"{target.__module__}:{target.__qualname__}"
+
+
+# Names of calls
+
+
+def cache_key(
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    key_length: int = KEY_LENGTH,
+    legacy: bool = False,
+) -> str:
+    """The key of a call with these arguments; calls that differ in value or type have different keys.
+
+    Arguments may be None, bool, int, float, complex, str, bytes, tuple, list, dict, set, frozenset, range,
+    date, time, datetime, timedelta, Decimal, UUID, Enum members, paths, frozen dataclasses, named tuples,
+    classes and functions of a module, methods of such objects, and objects whose ``__cache_key__()``
+    answers one of these. Anything else raises :class:`~beaker.exceptions.UncacheableArgument`.
+
+    A key over ``key_length`` bytes of UTF-8 becomes ``#`` and the 64 hex digits of its SHA-256. With
+    ``legacy`` it is the ``str()`` of the arguments joined by spaces, as Beaker up to 1.14 makes it:
+    ``f(1)`` and ``f('1')`` then share a key.
+    """
+    if legacy:
+        words = [str(value) for value in args]
+        words += [f"{name}={kwargs[name]}" for name in sorted(kwargs or ())] if kwargs else []
+        return _shortened(" ".join(words), key_length)
+    parts = []
+    for value in args:
+        kind = type(value)
+        if kind is str:
+            parts.append(f"s{len(value)}:{value}")
+        elif kind is int:
+            parts.append(_int(value, 0))
+        else:
+            parts.append(_argument(f"positional argument {len(parts) + 1}", value))
+    if kwargs:
+        parts.append("|")
+        for name in sorted(kwargs):
+            parts.append(f"s{len(name)}:{name}" + _argument(f"argument {name!r}", kwargs[name]))
+    return _shortened("".join(parts) or "()", key_length)
+
+
+def _shortened(key: str, key_length: int) -> str:
+    # No readable key begins with "#", except a legacy one: those promise nothing.
+    if len(key) * 4 <= key_length:
+        return key
+    raw = encode_text(key)
+    return key if len(raw) <= key_length else "#" + hashlib.sha256(_CALL + raw).hexdigest()
+
+
+class _Unknown(Exception):
+    """Raised with the reason why a value has no canonical form."""
+
+
+_REMEDY = "pass something simpler, or give its class a __cache_key__() method that returns a string or a tuple"
+
+
+def _argument(where: str, value: Any) -> str:
+    try:
+        return _encode(value, 0)
+    except _Unknown as err:
+        raise UncacheableArgument(f"{where}: {err}; {_REMEDY}") from None
+
+
+def _encode(value: Any, depth: int) -> str:
+    """A text that says where it ends, so that texts can follow each other without meeting."""
+    if depth > _DEEPEST:
+        raise _Unknown(f"nested deeper than {_DEEPEST} levels, or within itself")
+    encoder = _EXACT.get(type(value))
+    if encoder is None:
+        encoder = _encoders.get(type(value))
+        if encoder is None:
+            encoder = _encoders[type(value)] = _encoder_for(type(value))
+    return encoder(value, depth + 1)
+
+
+def _int(value: int, depth: int) -> str:
+    try:
+        return f"i{int(value)};"
+    except ValueError:
+        # More digits than Python converts to decimal; "0x" keeps the two forms apart.
+        return f"i{int(value):#x};"
+
+
+def _text(text: str) -> str:
+    return f"{len(text)}:{text}"
+
+
+def _ordered(mark: str) -> _Encoder:
+    def encode(values: Any, depth: int) -> str:
+        return f"{mark}{len(values)}(" + "".join([_encode(value, depth) for value in values]) + ")"
+
+    return encode
+
+
+def _unordered(mark: str) -> _Encoder:
+    def encode(values: Any, depth: int) -> str:
+        return f"{mark}{len(values)}(" + "".join(sorted([_encode(value, depth) for value in values])) + ")"
+
+    return encode
+
+
+def _dict(value: Any, depth: int) -> str:
+    pairs = [_encode(key, depth) + _encode(item, depth) for key, item in value.items()]
+    return f"M{len(pairs)}(" + "".join(sorted(pairs)) + ")"
+
+
+def _named(thing: Any) -> str:
+    name = f"{thing.__module__}:{thing.__qualname__}"
+    if "<" in name:
+        # Two functions or classes made by one function share this name and may behave differently.
+        raise _Unknown(f"{name} has no name of its own (it is local)")
+    return _text(name)
+
+
+def _definition(thing: Any, depth: int) -> str:
+    return "X" + _named(thing)
+
+
+def _builtin(thing: Any, depth: int) -> str:
+    if not isinstance(thing.__self__, types.ModuleType):
+        return "m" + _encode(thing.__self__, depth) + _text(thing.__name__)
+    return "X" + _text(f"{thing.__module__}:{thing.__qualname__}")
+
+
+def _method(thing: Any, depth: int) -> str:
+    return "m" + _encode(thing.__self__, depth) + _named(thing.__func__)
+
+
+def _datetime(value: Any, depth: int) -> str:
+    zone = value.tzinfo
+    names = "" if zone is None else f"{value.tzname()}|{getattr(zone, 'key', '')}"
+    return "D" + _text(f"{value.isoformat()}|{value.fold}|{names}")
+
+
+def _dataclass(value: Any, depth: int) -> str:
+    from dataclasses import fields
+
+    return "A" + "".join(
+        [_text(field.name) + _encode(getattr(value, field.name), depth) for field in fields(value)] + [";"]
+    )
+
+
+_Encoder = Callable[[Any, int], str]
+_DEEPEST = 50
+
+_EXACT: dict[type, _Encoder] = {
+    type(None): lambda value, depth: "n",
+    bool: lambda value, depth: "t" if value else "f",
+    int: _int,
+    str: lambda value, depth: f"s{len(value)}:{value}",
+    float: lambda value, depth: f"d{float(value)!r};",
+    complex: lambda value, depth: f"c{complex(value)!r};",
+    bytes: lambda value, depth: f"b{bytes(value).hex()};",
+    tuple: _ordered("T"),
+    list: _ordered("L"),
+    set: _unordered("S"),
+    frozenset: _unordered("F"),
+    dict: _dict,
+    range: lambda value, depth: f"r{value.start:#x},{value.stop:#x},{value.step:#x};",
+    type: _definition,
+    types.FunctionType: _definition,
+    types.BuiltinFunctionType: _builtin,
+    types.MethodType: _method,
+}
+
+_BY_NAME: dict[str, _Encoder] = {
+    "enum.Enum": lambda value, depth: "E" + (_text(value.name) if value.name else _encode(value.value, depth)),
+    "datetime.datetime": _datetime,
+    "datetime.time": _datetime,
+    "datetime.date": lambda value, depth: "D" + _text(value.isoformat()),
+    "datetime.timedelta": lambda value, depth: f"D{value.days},{value.seconds},{value.microseconds};",
+    "decimal.Decimal": lambda value, depth: f"e{value};",
+    "uuid.UUID": lambda value, depth: f"u{value.hex};",
+    "pathlib.PurePath": lambda value, depth: "P" + _text(str(value)),
+    "pathlib._local.PurePath": lambda value, depth: "P" + _text(str(value)),
+    "collections.OrderedDict": lambda value, depth: _ordered("L")(list(value.items()), depth),
+}
+"""By name, so that nobody imports these modules for it: who passes such a value has imported them."""
+
+_encoders: weakref.WeakKeyDictionary[type, _Encoder] = weakref.WeakKeyDictionary()
+
+
+def _encoder_for(kind: type) -> _Encoder:
+    """How to encode instances of a class that is not one of the built-in ones."""
+    if hasattr(kind, "__cache_key__"):
+        name = _text(f"{kind.__module__}:{kind.__qualname__}")
+        return lambda value, depth: f"Z{name}" + _encode(value.__cache_key__(), depth)
+    if issubclass(kind, type):
+        return _definition
+    bases = {f"{base.__module__}.{base.__qualname__}": base for base in kind.__mro__}
+    inner = _BY_NAME["enum.Enum"] if "enum.Enum" in bases else None
+    if inner is None:
+        inner = next((_BY_NAME[base] for base in bases if base in _BY_NAME), None)
+    if inner is None and getattr(getattr(kind, "__dataclass_params__", None), "frozen", False):
+        inner = _dataclass
+    if inner is None:
+        inner = _scalar(kind)
+    named = "K" + _named(kind)
+    return lambda value, depth: named + inner(value, depth)
+
+
+def _scalar(kind: type) -> _Encoder:
+    # A subclass of a simple type says what its base says, if it holds nothing besides.
+    label = f"{kind.__module__}.{kind.__qualname__}"
+    for base in (str, int, float, bytes, tuple):
+        if issubclass(kind, base) and not any(part.__dict__.get("__slots__") for part in kind.__mro__):
+            plain = _EXACT[base]
+
+            def encode(value: Any, depth: int, plain: _Encoder = plain) -> str:
+                if getattr(value, "__dict__", None):
+                    raise _Unknown(f"{label} holds more than the simple type it extends")
+                return plain(str.__str__(value) if isinstance(value, str) else value, depth)
+
+            return encode
+    raise _Unknown(f"{label} has no canonical form")
