@@ -1,0 +1,125 @@
+"""From a call's arguments to the flat list its cache key is made of.
+
+However a call is written (by position, by keyword, defaults left out) it gives the same list, and both
+sides use this one function: the call that stores and the invalidation that removes. The list of an
+ordinary call is just its arguments, so it can also be written out by hand (manual 3.4.1).
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from beaker.exceptions import BeakerWarning, ConfigError, UncacheableArgument
+
+__all__ = ["CallKey"]
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class CallKey:
+    """How the calls of one function are named.
+
+    ``ignore`` names parameters that do not matter to the result; ConfigError when the function has none
+    of that name. ``key`` makes the rest of the name itself: a callable given the call's arguments, or a
+    ``str.format`` text given them by name (``'user:{id}'``).
+
+    The first parameter of a method is not an argument: its class stands for it, with the answer of
+    ``__cache_key__()`` when the instance has that method. An instance without it that carries state gives
+    one BeakerWarning per function, since two such instances share values; UncacheableArgument with
+    ``strict``.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        ignore: Iterable[str] = (),
+        key: Callable[..., Any] | str | None = None,
+    ) -> None:
+        self.function = function
+        self.signature = inspect.signature(function)
+        names = list(self.signature.parameters)
+        self.ignore = frozenset([ignore] if isinstance(ignore, str) else ignore)
+        unknown = sorted(self.ignore - set(names))
+        if unknown:
+            raise ConfigError(
+                f"{function.__qualname__} has no parameter {unknown[0]!r}", option="ignore", expected=", ".join(names)
+            )
+        if key is not None and not isinstance(key, str) and not callable(key):
+            raise ConfigError(
+                "key makes no name", option="key", expected="a callable or a format text", got=type(key).__name__
+            )
+        self.key = key
+        self.bound_to: str | None = names[0] if names and names[0] in ("self", "cls") else None
+        self._warned = False
+
+    @property
+    def arity(self) -> int:
+        """How many positional arguments are the flat list as they are; -1: the list is always built."""
+        kinds = [parameter.kind for parameter in self.signature.parameters.values()]
+        plain = self.bound_to is None and not self.ignore and self.key is None
+        return len(kinds) if plain and all(kind in _POSITIONAL for kind in kinds) else -1
+
+    def takes_instance(self) -> None:
+        """Say that the function is a method whatever its first parameter is called."""
+        self.bound_to = next(iter(self.signature.parameters), None)
+
+    def flat(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, strict: bool = False) -> tuple[Any, ...]:
+        """The flat list of a call. TypeError when the function cannot be called that way."""
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        parts: list[Any] = []
+        values = bound.arguments
+        if self.bound_to is not None:
+            parts += self._owner(values[self.bound_to], strict)
+        if self.key is not None:
+            return (*parts, self.key.format(**values) if isinstance(self.key, str) else self.key(*args, **kwargs))
+        for name, parameter in self.signature.parameters.items():
+            if name in self.ignore or name == self.bound_to:
+                continue
+            if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+                parts += values[name]
+            elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                # A dict of its own, always there: f(('a', 1)) is not f(a=1).
+                parts.append({key: value for key, value in values[name].items() if key not in self.ignore})
+            else:
+                parts.append(values[name])
+        return tuple(parts)
+
+    def _owner(self, instance: Any, strict: bool) -> list[Any]:
+        cls = instance if isinstance(instance, type) else type(instance)
+        home = self.function.__qualname__.rpartition(".")[0]
+        if home and not home.endswith("<locals>") and all(known.__qualname__ != home for known in cls.__mro__):
+            raise TypeError(
+                f"{self.function.__qualname__} needs its {self.bound_to} first; go through an instance, and put the "
+                "cache decorator above @classmethod"
+            )
+        name = f"{cls.__module__}:{cls.__qualname__}"
+        if instance is cls:
+            return [name]
+        own = getattr(instance, "__cache_key__", None)
+        if own is not None:
+            return [name, own()]
+        if not self._warned and _has_state(instance):
+            message = (
+                f"{self.function.__qualname__} is cached for all instances of {name} together; give the class a "
+                "__cache_key__() that answers what its results depend on"
+            )
+            if strict:
+                raise UncacheableArgument(message)
+            self._warned = True
+            warnings.warn(message, BeakerWarning, stacklevel=6)
+        return [name]
+
+
+def _has_state(instance: Any) -> bool:
+    if getattr(instance, "__dict__", None):
+        return True
+    slots = (slot for cls in type(instance).__mro__ for slot in _names(cls.__dict__.get("__slots__", ())))
+    return any(hasattr(instance, slot) for slot in slots if slot not in ("__dict__", "__weakref__"))
+
+
+def _names(slots: Any) -> Iterable[str]:
+    return (slots,) if isinstance(slots, str) else slots

@@ -1,0 +1,318 @@
+"""Values, containers and the managers of this host: ``memory``, ``file``, ``dbm``, ``null`` (manual 5.1.2)."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterable, MutableMapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from beaker import clock as _clock
+from beaker.bridge import given, runtime_of, store_for
+from beaker.obtain import obtain
+from beaker.entry import Entry
+from beaker.exceptions import ConfigError, ConfigWarning, MissingCacheParameter
+from beaker.live import LivePool
+from beaker.locks import NullLocks, ThreadLocks
+from beaker.namespace import EntryNamespaceManager, NamespaceManager, StoreNamespaceManager
+from beaker.openresource import OpenResourceNamespaceManager
+
+if TYPE_CHECKING:
+    from beaker.locks import Lock
+    from beaker.storage.memory import MemoryStore
+
+__all__ = [
+    "Container",
+    "ContainerMeta",
+    "DBMContainer",
+    "DBMNamespaceManager",
+    "FileContainer",
+    "FileNamespaceManager",
+    "MemoryContainer",
+    "MemoryNamespaceManager",
+    "NamespaceManager",
+    "NullNamespaceManager",
+    "OpenResourceNamespaceManager",
+    "Value",
+]
+
+# Test suites of frameworks replace this module's `time` to move the clock.
+_clock.bind(lambda: time.time())
+
+
+class Value:
+    """One key of a namespace, with expiry and creation (manual 5.1.2).
+
+    ``createfunc`` takes no arguments. ``expiretime`` is the seconds a value made or set here is good for;
+    a stored one keeps its own. Values stored before ``starttime`` (seconds since the epoch) count as old.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        namespace: NamespaceManager,
+        createfunc: Callable[[], Any] | None = None,
+        expiretime: float | None = None,
+        starttime: float | None = None,
+    ) -> None:
+        self.key = key
+        self.namespace = namespace
+        self.createfunc = createfunc
+        self.expiretime = expiretime
+        self.starttime = starttime
+
+    def has_value(self) -> bool:
+        """Whether a value is stored, expired or not."""
+        return self.namespace.read(self.key) is not None
+
+    def has_current_value(self) -> bool:
+        """Whether a value is stored that has not expired."""
+        entry = self.namespace.read(self.key)
+        return entry is not None and entry.is_fresh(self.namespace.clock(), self.starttime)
+
+    def can_have_value(self) -> bool:
+        """Whether :meth:`get_value` has something to answer with."""
+        return self.createfunc is not None or self.has_current_value()
+
+    def get_value(self) -> Any:
+        """The value, made by ``createfunc`` when there is no current one.
+
+        One caller makes it while the others wait or get the old one. KeyError when there is no current
+        value and no ``createfunc``. What ``createfunc`` raises reaches the caller; the old value stays.
+        """
+        if self.createfunc is not None:
+            return obtain(self.namespace, self.key, self.createfunc, self.expiretime, self.starttime)
+        entry = self.namespace.read(self.key)
+        if entry is None or not entry.is_fresh(self.namespace.clock(), self.starttime):
+            raise KeyError(self.key)
+        return entry.value
+
+    def set_value(self, value: Any, storedtime: float | None = None) -> None:
+        """Store ``value``, as if at ``storedtime`` (seconds since the epoch; default now)."""
+        stored = self.namespace.clock() if storedtime is None else storedtime
+        self.namespace.write(self.key, Entry(value, stored, self.expiretime))
+
+    def clear_value(self) -> None:
+        """Remove the value if it is there."""
+        self.namespace.discard(self.key)
+
+
+class ContainerMeta(type):
+    """Gives each container class the ``namespace_class`` its values live in (manual 5.1.2)."""
+
+    namespace_class: type[NamespaceManager]
+
+    def __init__(cls, classname: str, bases: tuple[type, ...], dict_: dict[str, Any]) -> None:
+        super().__init__(classname, bases, dict_)
+        if not issubclass(cls.namespace_class, NamespaceManager):
+            raise ConfigError(f"{classname}.namespace_class is no NamespaceManager", option="namespace_class")
+
+
+class Container(Value, metaclass=ContainerMeta):
+    """A :class:`Value` that finds its manager itself: by ``namespace``, made once per ``context``.
+
+    ``context`` is a dict from names to managers that the caller keeps, or ``None``. Further keyword
+    arguments go to the manager. Older than Value, and kept for those who use it.
+    """
+
+    namespace_class: ClassVar[type[NamespaceManager]] = NamespaceManager
+
+    def __init__(
+        self,
+        key: str,
+        context: MutableMapping[str, NamespaceManager] | None,
+        namespace: str,
+        createfunc: Callable[[], Any] | None = None,
+        expiretime: float | None = None,
+        starttime: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        manager = None if context is None else context.get(namespace)
+        if manager is None:
+            manager = self.create_namespace(namespace, **kwargs)
+            if context is not None:
+                manager = context.setdefault(namespace, manager)
+        super().__init__(key, manager, createfunc, expiretime, starttime)
+
+    @classmethod
+    def create_namespace(cls, namespace: str, **kwargs: Any) -> NamespaceManager:
+        """A manager of this container's kind."""
+        return cls.namespace_class(namespace, **kwargs)
+
+
+class MemoryNamespaceManager(EntryNamespaceManager):
+    """Live objects in this process: not copied, not pickled, gone with it, unknown to other processes.
+
+    All managers of one namespace and the same bounds share them. ``max_entries`` (10,000) and
+    ``max_bytes`` (approximate; 64 MiB, or a quarter of what the platform gives the instance) bound all
+    namespaces together: the least recently used leave first, expired ones as new ones come. A value that
+    alone is over ``max_bytes`` is not kept.
+    """
+
+    def __init__(self, namespace: str, **kwargs: Any) -> None:
+        self.configure(kwargs)
+        limit = runtime_of(kwargs).memory_limit
+        self._max_entries: int = kwargs.get("max_entries") or 10_000
+        self._max_bytes: int = kwargs.get("max_bytes") or min(64 * 2**20, limit // 4 if limit else 64 * 2**20)
+        bounds = {"max_entries": self._max_entries, "max_bytes": self._max_bytes, "clock": self.clock}
+        self._pool = store_for("live", LivePool, bounds)
+        self._locks = kwargs.get("locks") or (NullLocks() if kwargs.get("lock") == "none" else _creation)
+        self._space = self._pool.space(namespace)
+        super().__init__(namespace)
+
+    @property
+    def store(self) -> MemoryStore:
+        """A store of bytes beside the live objects, under the same bounds, for sessions."""
+        from beaker.storage.memory import MemoryStore
+
+        bounds = {"max_entries": self._max_entries, "max_bytes": self._max_bytes, "clock": self.clock}
+        return store_for("memory", MemoryStore, bounds)
+
+    def get_creation_lock(self, key: str) -> Lock:
+        lock: Lock = self._locks.creation(self.namespace, key)
+        return lock
+
+    def read(self, key: str) -> Entry | None:
+        return self._space.get(key)
+
+    def write(self, key: str, entry: Entry) -> None:
+        kept = self.keep(entry)
+        self._pool.put(self._space, key, entry, None if kept is None else self.clock() + kept)
+
+    def discard(self, key: str) -> None:
+        self._pool.discard(self._space, key)
+
+    def do_remove(self) -> None:
+        self._pool.clear(self._space)
+
+    def keys(self) -> Iterable[str]:
+        return list(self._space.slots)
+
+
+class NullNamespaceManager(EntryNamespaceManager):
+    """Keeps nothing: every read is a miss. For tests and for switching a cache off by its type."""
+
+    def __init__(self, namespace: str, **kwargs: Any) -> None:
+        self.configure(kwargs)
+        super().__init__(namespace)
+
+    def get_creation_lock(self, key: str) -> Lock:
+        return NullLocks().creation(self.namespace, key)
+
+    def read(self, key: str) -> Entry | None:
+        return None
+
+    def write(self, key: str, entry: Entry) -> None:
+        """Nothing is kept."""
+
+    def discard(self, key: str) -> None:
+        """Nothing is there."""
+
+    def do_remove(self) -> None:
+        """Nothing is there."""
+
+    def keys(self) -> Iterable[str]:
+        return ()
+
+
+class FileNamespaceManager(StoreNamespaceManager):
+    """One file a key under ``file_dir``, or ``data_dir``/container_file; replaced atomically, read without a lock.
+
+    MissingCacheParameter without either on a laptop; on serverless the platform's temporary directory is
+    used, which is the instance's own memory, and a ConfigWarning says so once.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        data_dir: str | None = None,
+        file_dir: str | None = None,
+        lock_dir: str | None = None,
+        digest_filenames: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        from beaker.storage.files import FileStore
+
+        arguments = {
+            "directory": _directory("file", file_dir, data_dir, kwargs),
+            "digest_filenames": digest_filenames,
+            "file_locks": runtime_of(kwargs).file_locks,
+            **given({**kwargs, "lock_dir": lock_dir}, "lock_dir", "durable", "max_value", "clock"),
+        }
+        store = store_for("file", FileStore, arguments)
+        super().__init__(namespace, store, **{**kwargs, "lock_dir": _locks_at(lock_dir, arguments)})
+
+
+class DBMNamespaceManager(StoreNamespaceManager):
+    """One dbm file a namespace under ``dbm_dir``, or ``data_dir``/container_dbm; journalled unless ``dbmmodule``
+    (a module or its name) asks for another engine. The directory as for :class:`FileNamespaceManager`.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        dbmmodule: Any = None,
+        data_dir: str | None = None,
+        dbm_dir: str | None = None,
+        lock_dir: str | None = None,
+        digest_filenames: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        from beaker.storage.dbmfile import DbmStore
+
+        arguments = {
+            "directory": _directory("dbm", dbm_dir, data_dir, kwargs),
+            "digest_filenames": digest_filenames,
+            **given({"lock_dir": lock_dir, "dbmmodule": dbmmodule}, "lock_dir", "dbmmodule"),
+            **given(kwargs, "durable", "clock"),
+        }
+        store = store_for("dbm", DbmStore, arguments)
+        super().__init__(namespace, store, **{**kwargs, "lock_dir": _locks_at(lock_dir, arguments)})
+
+
+class MemoryContainer(Container):
+    """A container of live objects."""
+
+    namespace_class = MemoryNamespaceManager
+
+
+class FileContainer(Container):
+    """A container of files."""
+
+    namespace_class = FileNamespaceManager
+
+
+class DBMContainer(Container):
+    """A container of dbm records."""
+
+    namespace_class = DBMNamespaceManager
+
+
+_creation = ThreadLocks()
+_warned: set[str] = set()
+
+
+def _directory(kind: str, own: str | None, data_dir: str | None, options: dict[str, Any]) -> str:
+    runtime = runtime_of(options)
+    if not runtime.durable_disk and kind not in _warned:
+        _warned.add(kind)
+        warnings.warn(
+            f"type {kind!r} on {runtime.platform.value}: files are this instance's memory, no other instance sees "
+            "them and they vanish with it; use ext:google, ext:memcached, ext:redis or ext:database to share",
+            ConfigWarning,
+            stacklevel=4,
+        )
+    if own:
+        return os.fspath(own)
+    if data_dir:
+        return os.path.join(data_dir, f"container_{kind}")
+    if runtime.durable_disk:
+        raise MissingCacheParameter(
+            f"type {kind!r} needs a directory", option="data_dir", expected=f"data_dir or {kind}_dir, a path"
+        )
+    return os.path.join(runtime.temp_dir, "beaker", f"container_{kind}")
+
+
+def _locks_at(lock_dir: str | None, arguments: dict[str, Any]) -> str:
+    return lock_dir or os.path.join(arguments["directory"], ".locks")

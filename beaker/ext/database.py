@@ -1,0 +1,60 @@
+"""``ext:database``: values as rows of a database named by url. Needs ``beaker-gae[database]``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from beaker.bridge import given, store_for
+from beaker.container import Container
+from beaker.exceptions import MissingCacheParameter
+from beaker.namespace import StoreNamespaceManager
+
+__all__ = ["DatabaseContainer", "DatabaseNamespaceManager"]
+
+
+class DatabaseNamespaceManager(StoreNamespaceManager):
+    """One row of ``table_name`` for each key, in the database at ``url`` (SQLAlchemy's form).
+
+    The table is made when it is missing. Engine options come as the dict ``sa_opts`` or as ``sa.NAME``
+    (``sa.url`` in place of ``url``). ``schema_name`` is the table's schema. ``optimistic`` is accepted;
+    every write is versioned. ``data_dir`` and ``lock_dir`` have no effect. MissingCacheParameter without
+    a url. See :class:`beaker.storage.sql.SqlStore`.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        url: str | None = None,
+        sa_opts: dict[str, Any] | None = None,
+        optimistic: bool = False,
+        table_name: str = "beaker_cache",
+        data_dir: str | None = None,
+        lock_dir: str | None = None,
+        **params: Any,
+    ) -> None:
+        from beaker.storage.sql import SqlStore
+
+        asked = {**(sa_opts or {}), **{name: value for name, value in params.items() if name.startswith("sa.")}}
+        engine = {name.removeprefix("sa."): value for name, value in asked.items()}
+        url = engine.pop("url", None) or url
+        if not url:
+            raise MissingCacheParameter(
+                "type 'ext:database' needs a database",
+                option="url",
+                expected="a SQLAlchemy url, such as sqlite:///path",
+            )
+        arguments = {
+            "bind_or_url": url,
+            "table_name": table_name,
+            **({"engine_options": engine} if engine else {}),
+            **given(params, "schema_name", "create_table", "clock"),
+        }
+        store = store_for("database", SqlStore, arguments)
+        others = {name: value for name, value in params.items() if not name.startswith("sa.")}
+        super().__init__(namespace, store, **{**others, "lock_dir": lock_dir})
+
+
+class DatabaseContainer(Container):
+    """A container of database rows."""
+
+    namespace_class = DatabaseNamespaceManager

@@ -1,0 +1,41 @@
+"""``ext:google``: values as entities of Datastore (Firestore in Datastore mode). Needs ``beaker-gae[google]``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from beaker.bridge import given, runtime_of, store_for
+from beaker.container import Container
+from beaker.namespace import StoreNamespaceManager
+
+__all__ = ["GoogleContainer", "GoogleNamespaceManager"]
+
+_OPTIONS = (
+    "project", "database", "datastore_namespace", "client", "deadline", "retries", "compress", "clock", "max_value",
+    "index_expires",
+)  # fmt: skip
+
+
+class GoogleNamespaceManager(StoreNamespaceManager):
+    """One entity of kind ``table_name`` for each key.
+
+    ``project`` defaults to the environment's, ``database`` and ``datastore_namespace`` to the default
+    ones; ``client`` is a datastore or ndb client of the application. ``deadline`` is seconds a call,
+    ``retries`` the further attempts, ``max_value`` bytes. Values over 1 MB are split. No NDB context is
+    needed, and one that is open is left alone. See :class:`beaker.storage.datastore.DatastoreStore`.
+    """
+
+    def __init__(self, namespace: str, table_name: str = "beaker_cache", **params: Any) -> None:
+        from beaker.storage.datastore import DatastoreStore
+
+        arguments = {"table_name": table_name, **given(params, *_OPTIONS)}
+        project = runtime_of(params).project
+        if project and "client" not in arguments:
+            arguments.setdefault("project", project)
+        super().__init__(namespace, store_for("google", DatastoreStore, arguments), **params)
+
+
+class GoogleContainer(Container):
+    """A container of Datastore entities."""
+
+    namespace_class = GoogleNamespaceManager

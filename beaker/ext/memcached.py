@@ -1,0 +1,57 @@
+"""``ext:memcached``: values on memcached servers, by pymemcache. Needs ``beaker-gae[memcached]``."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from beaker.bridge import given, store_for
+from beaker.container import Container
+from beaker.exceptions import ConfigWarning, MissingCacheParameter
+from beaker.namespace import StoreNamespaceManager
+
+__all__ = ["MemcachedContainer", "MemcachedNamespaceManager"]
+
+_OPTIONS = ("connect_timeout", "tls", "pool_size", "max_value", "prefix", "clock", "client")
+
+
+class MemcachedNamespaceManager(StoreNamespaceManager):
+    """Values on one server, or several: ``url`` is ``host:port``, separated by ``;``.
+
+    MissingCacheParameter without ``url``. ``data_dir`` and ``lock_dir`` have no effect: creators agree by
+    leases on the server. ``memcache_module`` is accepted with a ConfigWarning when it asks for another
+    client than pymemcache. See :class:`beaker.storage.memcached.MemcachedStore` for the rest.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        url: str | None = None,
+        data_dir: str | None = None,
+        lock_dir: str | None = None,
+        **params: Any,
+    ) -> None:
+        from beaker.storage.memcached import MemcachedStore
+
+        if not url:
+            raise MissingCacheParameter(
+                "type 'ext:memcached' needs the address of a server", option="url", expected="host:port, several by ';'"
+            )
+        if params.get("memcache_module") not in (None, "auto", "pymemcache"):
+            warnings.warn(
+                "memcache_module has no effect: pymemcache is always used; leave the option out",
+                ConfigWarning,
+                stacklevel=3,
+            )
+        arguments = {"url": url, **given(params, *_OPTIONS)}
+        if params.get("socket_timeout") is not None:
+            arguments["timeout"] = params["socket_timeout"]
+        super().__init__(
+            namespace, store_for("memcached", MemcachedStore, arguments), **{**params, "lock_dir": lock_dir}
+        )
+
+
+class MemcachedContainer(Container):
+    """A container of memcached items."""
+
+    namespace_class = MemcachedNamespaceManager

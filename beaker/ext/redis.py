@@ -1,0 +1,47 @@
+"""``ext:redis``: values on a Redis server, such as Memorystore. Needs ``beaker-gae[redis]``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from beaker.bridge import given, store_for
+from beaker.container import Container
+from beaker.exceptions import MissingCacheParameter
+from beaker.namespace import StoreNamespaceManager
+
+__all__ = ["RedisContainer", "RedisNamespaceManager"]
+
+_OPTIONS = ("connect_timeout", "tls", "max_value", "prefix", "clock", "client")
+
+
+class RedisNamespaceManager(StoreNamespaceManager):
+    """Values on the server at ``url`` (``redis://host:port/db``, ``rediss://``, ``unix://``, ...).
+
+    MissingCacheParameter without ``url`` or ``client``. ``data_dir`` and ``lock_dir`` have no effect:
+    creators agree by leases on the server. See :class:`beaker.storage.redis.RedisStore` for the rest.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        url: str | None = None,
+        data_dir: str | None = None,
+        lock_dir: str | None = None,
+        **params: Any,
+    ) -> None:
+        from beaker.storage.redis import RedisStore
+
+        if not url and params.get("client") is None:
+            raise MissingCacheParameter(
+                "type 'ext:redis' needs the address of a server", option="url", expected="redis://host:port/db"
+            )
+        arguments = {**given({"url": url}, "url"), **given(params, *_OPTIONS)}
+        if params.get("socket_timeout") is not None:
+            arguments["timeout"] = params["socket_timeout"]
+        super().__init__(namespace, store_for("redis", RedisStore, arguments), **{**params, "lock_dir": lock_dir})
+
+
+class RedisContainer(Container):
+    """A container of Redis values."""
+
+    namespace_class = RedisNamespaceManager

@@ -1,0 +1,32 @@
+"""Utilities under the names of the manual's 5.1.6; each lives in a module of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from beaker.config.parse import parse_cache
+from beaker.keys import func_namespace
+from beaker.paths import encoded_path, verify_directory
+from beaker.registries import SyncDict, ThreadLocal, WeakValuedRegistry
+
+__all__ = [
+    "SyncDict",
+    "ThreadLocal",
+    "WeakValuedRegistry",
+    "encoded_path",
+    "func_namespace",
+    "parse_cache_config_options",
+    "verify_directory",
+]
+
+
+def parse_cache_config_options(config: Mapping[str, Any], include_defaults: bool = True) -> dict[str, Any]:
+    """The cache options in ``config``, coerced, for ``CacheManager(**options)``.
+
+    Keys are prefixed by ``cache.`` or ``beaker.cache.``; when none is, all of ``config`` is options. The
+    result's ``cache_regions`` has each region's options, the general ones filled in. With
+    ``include_defaults`` it always has ``type``, ``expire`` and ``enabled``. Raises ConfigError naming the
+    option for one that cannot be used, and warns with ConfigWarning of unknown ones.
+    """
+    return parse_cache(config, include_defaults=include_defaults)
