@@ -9,8 +9,31 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from dataclasses import dataclass
 
-__all__ = ["BURY", "CLEAR", "DELETE", "HEADER", "HEADS", "WRITE", "sha"]
+from beaker.storage._stamped import namespace_name
+
+__all__ = ["BURY", "CLEAR", "DELETE", "HEADER", "HEADS", "WRITE", "Shard", "sha"]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The names of what the records of a namespace share, or of one of several parts of it."""
+
+    base: str
+    generation: str
+    index: str
+    graves: str
+
+    @classmethod
+    def of(cls, prefix: str, namespace: str, part: str = "") -> Shard:
+        """The braces keep all keys of a shard on one slot of a cluster."""
+        base = f"{prefix}:{{{namespace_name(namespace)[:40]}{part}}}"
+        return cls(base, f"{base}:g", f"{base}:i", f"{base}:x")
+
+    def grave(self, name: str) -> str:
+        """An index that was cleared."""
+        return f"{self.base}:d:{name}"
 
 
 @functools.cache

@@ -7,7 +7,6 @@ import math
 import os
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from operator import methodcaller
 from typing import Any
 
@@ -17,6 +16,7 @@ from beaker.exceptions import ConfigError, StoreUnavailable
 from beaker.keys import digest, encode_text
 from beaker.storage import _redis_scripts as scripts
 from beaker.storage._redis_client import BACKEND, connect, faults, parse_url, reason
+from beaker.storage._redis_scripts import Shard
 from beaker.storage._stamped import (
     EXPIRES,
     STAMP,
@@ -24,7 +24,6 @@ from beaker.storage._stamped import (
     check_prefix,
     check_size,
     expiry,
-    namespace_name,
     new_stamp,
 )
 
@@ -37,16 +36,6 @@ _BATCH = 500
 _MESSAGE = 4_000_000
 _BURIALS = 20
 """Batches of old records one clear gives back; later writes give back the rest."""
-
-
-@dataclass(frozen=True)
-class _Shard:
-    """The keys that all records of one part of a namespace share; the braces keep them on one slot."""
-
-    base: str
-    generation: str
-    index: str
-    graves: str
 
 
 class RedisStore:
@@ -95,6 +84,8 @@ class RedisStore:
         self._place = parse_url(url) if client is None else None
         self._address = self._place.address if self._place else "the given client's server"
         self._faults = faults()
+        if client is not None and client.get_encoder().decode_responses:
+            raise ConfigError("client decodes answers to text", option="client", hint="leave decode_responses out")
         clustered = self._place.kind == "cluster" if self._place else hasattr(client, "nodes_manager")
         self._shard_count = _SHARDS if clustered else 1
         # redis-py's own pools notice a fork; a client of the caller's is not ours to replace.
@@ -131,7 +122,7 @@ class RedisStore:
         for number in range(self._shard_count):
             shard = self._shard(namespace, number)
             grave = new_stamp().decode()
-            keys = (shard.generation, shard.index, shard.graves, f"{shard.base}:d:{grave}")
+            keys = (shard.generation, shard.index, shard.graves, shard.grave(grave))
             if self._script("clear", scripts.CLEAR, keys, (grave,)):
                 self._bury(namespace, shard, _BURIALS)
 
@@ -213,12 +204,12 @@ class RedisStore:
                 seen.update(fresh)
                 yield from self._only_live(namespace, shard, fresh)
 
-    def _scan(self, shard: _Shard, cursor: int) -> tuple[int, list[tuple[bytes, float]]]:
+    def _scan(self, shard: Shard, cursor: int) -> tuple[int, list[tuple[bytes, float]]]:
         found: tuple[int, list[tuple[bytes, float]]]
         found = self._run("keys", methodcaller("zscan", shard.index, cursor=cursor, count=_BATCH))
         return found
 
-    def _only_live(self, namespace: str, shard: _Shard, members: Sequence[bytes]) -> Iterator[str]:
+    def _only_live(self, namespace: str, shard: Shard, members: Sequence[bytes]) -> Iterator[str]:
         for start in range(0, len(members), _BATCH):
             keys = [member.decode("utf-8", "surrogatepass") for member in members[start : start + _BATCH]]
             names = [self._locate(namespace, key)[0] for key in keys]
@@ -227,18 +218,16 @@ class RedisStore:
 
     # Names and records
 
-    def _shard(self, namespace: str, number: int) -> _Shard:
-        tag = namespace_name(namespace)[:40]
-        base = f"{self._prefix}:{{{tag}}}" if self._shard_count == 1 else f"{self._prefix}:{{{tag}.{number:02x}}}"
-        return _Shard(base, f"{base}:g", f"{base}:i", f"{base}:x")
+    def _shard(self, namespace: str, number: int) -> Shard:
+        return Shard.of(self._prefix, namespace, f".{number:02x}" if self._shard_count > 1 else "")
 
-    def _locate(self, namespace: str, key: str) -> tuple[str, _Shard]:
+    def _locate(self, namespace: str, key: str) -> tuple[str, Shard]:
         name = digest(namespace, key)
         shard = self._shard(namespace, int(name[:8], 16) % self._shard_count)
         return f"{shard.base}:r:{name}", shard
 
-    def _by_shard(self, namespace: str, keys: Iterable[str]) -> list[tuple[_Shard, list[tuple[str, str]]]]:
-        groups: dict[_Shard, list[tuple[str, str]]] = {}
+    def _by_shard(self, namespace: str, keys: Iterable[str]) -> list[tuple[Shard, list[tuple[str, str]]]]:
+        groups: dict[Shard, list[tuple[str, str]]] = {}
         for key in keys:
             name, shard = self._locate(namespace, key)
             groups.setdefault(shard, []).append((key, name))
@@ -256,7 +245,7 @@ class RedisStore:
         self,
         operation: str,
         namespace: str,
-        shard: _Shard,
+        shard: Shard,
         part: Sequence[tuple[str, str, bytes]],
         ttl: float | None,
         *,
@@ -269,7 +258,7 @@ class RedisStore:
         ends = EXPIRES.pack(expiry(now, ttl))
         milliseconds = "" if ttl is None or ttl > 1e10 else str(math.ceil(ttl * 1000))
         grave = new_stamp().decode()
-        keys = [shard.generation, shard.index, shard.graves, f"{shard.base}:d:{grave}"]
+        keys = [shard.generation, shard.index, shard.graves, shard.grave(grave)]
         arguments: list[str | bytes] = [mode, repr(now), version, grave, milliseconds]
         for key, name, data in part:
             keys.append(name)
@@ -281,12 +270,12 @@ class RedisStore:
                 self._bury(namespace, shard, 1)
         return bool(result)
 
-    def _bury(self, namespace: str, shard: _Shard, batches: int) -> None:
+    def _bury(self, namespace: str, shard: Shard, batches: int) -> None:
         for _ in range(batches):
             found: bytes | None = self._run("clear", methodcaller("lindex", shard.graves, 0))
             if found is None:
                 return
-            grave = f"{shard.base}:d:{found.decode()}"
+            grave = shard.grave(found.decode())
             members: list[bytes] = self._run("clear", methodcaller("zrange", grave, 0, _BATCH - 1))
             names = [self._locate(namespace, member.decode("utf-8", "surrogatepass"))[0] for member in members]
             keys = (shard.generation, shard.graves, grave, *names)

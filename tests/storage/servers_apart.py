@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote
 
-from tests.servers import Server, free_port
+from pymemcache.client.base import Client
+
+from tests.servers import Server, free_port, missing
 
 _FORKING = """
 import os, sys
@@ -78,6 +83,7 @@ def running(server: Server) -> Iterator[Server]:
     try:
         yield server
     finally:
+        server.stop(kill=True)
         server.close()
 
 
@@ -98,3 +104,50 @@ class CountingSocket(socket.socket):
 
 COUNTING_SOCKETS: Any = SimpleNamespace(**{**vars(socket), "socket": CountingSocket})
 """A stand-in for the module ``socket``."""
+
+
+def make_certificate(directory: Path) -> tuple[str, str]:
+    """A certificate for 127.0.0.1 signed by itself, and its key: two PEM files."""
+    openssl = shutil.which("openssl") or missing("openssl", "apt-get install openssl")
+    certificate, key = str(directory / "certificate.pem"), str(directory / "key.pem")
+    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    # Servers drop root's rights before they read these.
+    for path in (directory, certificate, key):
+        os.chmod(path, 0o755)
+    return certificate, key
+
+
+def metadump(server: Server, prefix: str) -> list[str]:
+    """What the server says of each item whose key begins with the prefix."""
+    with socket.create_connection((server.host, server.port), timeout=5) as connection:
+        connection.sendall(b"lru_crawler metadump all\r\n")
+        dump = b""
+        while not dump.endswith(b"END\r\n"):
+            dump += connection.recv(65536)
+    return [line for line in unquote(dump.decode()).splitlines() if line.startswith(f"key={prefix}:")]
+
+
+def names_on(server: Server, prefix: str) -> list[str]:
+    """The server's keys that begin with the prefix."""
+    return [line.split()[0].removeprefix("key=") for line in metadump(server, prefix)]
+
+
+def start_memcached(*options: str) -> Server:
+    """A memcached of one test's own, with options on its command line."""
+    binary = shutil.which("memcached") or missing("memcached", "apt-get install memcached")
+    user = ["-u", "nobody"] if os.geteuid() == 0 else []
+    return Server("memcached", lambda port: [binary, *user, "-l", Server.host, "-p", str(port), "-U", "0", *options])
+
+
+def counting_client(address: Any) -> Client:
+    """A memcached connection whose messages are counted."""
+    return Client(address, timeout=5, socket_module=COUNTING_SOCKETS)
+
+
+def messages(work: Callable[[], object]) -> int:
+    """How many messages ``work`` sends over counting sockets."""
+    before = CountingSocket.sent
+    work()
+    return CountingSocket.sent - before
