@@ -93,7 +93,9 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "5 what applications hold": (
         "beaker.decorators",
+        "beaker.cacheobject",
         "beaker.cache",
+        "beaker.cache_middleware",
         "beaker.session.values",
         "beaker.session.merge",
         "beaker.session.record",
@@ -104,6 +106,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "beaker.session.context",
         "beaker.session.locking",
         "beaker.session.state",
+        "beaker.session.base",
         "beaker.session.server",
         "beaker.session.client",
         "beaker.session.hybrid",
