@@ -45,7 +45,8 @@ def freeze(value: Any) -> Hashable:
         hash(value)
     except TypeError:
         return ("object", id(value))
-    return value  # type: ignore[no-any-return]
+    frozen: Hashable = value
+    return frozen
 
 
 def given(options: Mapping[str, Any], *names: str) -> dict[str, Any]:

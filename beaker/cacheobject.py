@@ -16,13 +16,18 @@ from beaker.namespace import EntryNamespaceManager, NamespaceManager
 __all__ = ["Cache"]
 
 _OWN = frozenset(
-    "type expire expiretime starttime enabled regions cache_regions key_length legacy_keys strict namespace_class".split()
-)
+    {
+        "type", "expire", "expiretime", "starttime", "enabled", "regions", "cache_regions", "key_length", "legacy_keys",
+        "strict", "namespace_class",
+    }
+)  # fmt: skip
 """Options that end here; the manager gets the others."""
 _ENGINE = frozenset(
-    "lock lock_timeout lease_ttl on_expired stale_if_error jitter early_refresh clock locks runtime secret encrypt_key "
-    "serializer".split()
-)
+    {
+        "lock", "lock_timeout", "lease_ttl", "on_expired", "stale_if_error", "jitter", "early_refresh", "clock",
+        "locks", "runtime", "secret", "encrypt_key", "serializer",
+    }
+)  # fmt: skip
 """Options a third party's manager is not built with: the engine sees to them, or they mean nothing there."""
 
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from beaker import clock as _clock
 from beaker.bridge import given, runtime_of, store_for
-from beaker.obtain import obtain
 from beaker.entry import Entry
 from beaker.exceptions import ConfigError, ConfigWarning, MissingCacheParameter
 from beaker.live import LivePool
 from beaker.locks import NullLocks, ThreadLocks
 from beaker.namespace import EntryNamespaceManager, NamespaceManager, StoreNamespaceManager
+from beaker.obtain import obtain
 from beaker.openresource import OpenResourceNamespaceManager
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from beaker import counters
+from beaker._flock import ForkAware
 from beaker._typing import Clock
 from beaker.entry import Entry
-from beaker._flock import ForkAware
 
 __all__ = ["LivePool", "LiveSpace", "approximate_size"]
 

@@ -8,9 +8,8 @@ to :meth:`~NamespaceManager.read` and :meth:`~NamespaceManager.write`, which sta
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from beaker import clock as _clock
 from beaker._typing import Clock
