@@ -117,13 +117,40 @@ def null_synchronizer(*_: Any, **__: Any) -> NullSynchronizer:
 
 
 class _Mutex(ForkAware):
+    """A lock of the standard library that knows who holds it, for the sake of forks."""
+
     def __init__(self, reentrant: bool) -> None:
-        self.reentrant = reentrant
-        self._after_fork()
+        self._reentrant = reentrant
+        self._inherited = 0
+        self._renew()
         super().__init__()
 
+    def _renew(self) -> None:
+        self._lock: Any = threading.RLock() if self._reentrant else threading.Lock()
+        self._holder = 0
+        self._depth = 0
+
     def _after_fork(self) -> None:
-        self.lock: Any = threading.RLock() if self.reentrant else threading.Lock()
+        # The forking thread lives on in the child and will still release what it held in the parent.
+        self._inherited = self._depth if self._holder == threading.get_ident() else 0
+        self._renew()
+
+    def acquire(self, wait: bool, timeout: float) -> bool:
+        if not (self._lock.acquire(True, timeout) if wait else self._lock.acquire(False)):
+            return False
+        self._holder = threading.get_ident()
+        self._depth += 1
+        return True
+
+    def release(self) -> None:
+        mine = self._holder == threading.get_ident()
+        if self._inherited and not (mine and self._depth):
+            self._inherited -= 1
+            return
+        if not self._depth or (self._reentrant and not mine):
+            raise LockError("release of a lock that is not held")
+        self._depth -= 1
+        self._lock.release()
 
 
 _mutexes: WeakValuedRegistry[tuple[object, bool], _Mutex] = WeakValuedRegistry()
@@ -143,15 +170,11 @@ class NameLock:
 
     def acquire(self, wait: bool = True, timeout: float = -1) -> bool:
         """Take it; ``False`` when it is not free at once, or within ``timeout`` seconds (-1: no limit)."""
-        taken: bool = self._mutex.lock.acquire(True, timeout) if wait else self._mutex.lock.acquire(False)
-        return taken
+        return self._mutex.acquire(wait, timeout)
 
     def release(self) -> None:
-        """Give it up. Raises LockError when it is not held."""
-        try:
-            self._mutex.lock.release()
-        except RuntimeError as err:
-            raise LockError("release of a lock that is not held") from err
+        """Give it up. Raises LockError when it is not held (a reentrant one: by this thread)."""
+        self._mutex.release()
 
     def __enter__(self) -> NameLock:
         self.acquire()
