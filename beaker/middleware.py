@@ -7,6 +7,7 @@ from typing import Any
 
 from beaker._typing import Environ, Headers, StartResponse, WSGIApp
 from beaker.cache_middleware import CacheMiddleware
+from beaker.config.options import SessionOptions
 from beaker.config.parse import parse_session
 from beaker.session.context import SessionContext
 from beaker.session.proxy import SessionObject, opener
@@ -19,7 +20,7 @@ class SessionMiddleware:
 
     ``config`` holds options as ``session.NAME`` or ``beaker.session.NAME``, beside other components' keys;
     without any such prefix all of it is options. Keyword arguments win. Raises ConfigError at construction
-    for options that cannot be used.
+    for options that cannot be used. ``options`` takes ready-made SessionOptions instead.
 
     A session nobody touches costs no I/O and adds no header. Otherwise it is saved when the first byte of
     the body is due, once; what a streamed body changes later is saved at its end (cookie sessions warn).
@@ -37,7 +38,8 @@ class SessionMiddleware:
         injected = {name: kwargs.pop(name) for name in ("clock", "runtime") if name in kwargs}
         self.app = self.wrap_app = wrap_app
         self.environ_key = environ_key
-        self.options = parse_session(config, kwargs=kwargs)
+        ready = kwargs.pop("options", None)
+        self.options: SessionOptions = ready if ready is not None else parse_session(config, kwargs=kwargs)
         self.context = SessionContext(self.options, **injected)
         self._opener = opener(self.context)
 
