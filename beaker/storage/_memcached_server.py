@@ -10,6 +10,7 @@ import select
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from beaker.exceptions import StoreUnavailable, ValueTooLarge
@@ -42,7 +43,7 @@ class Server:
         self._connect = connect
         self._limit = idle
         self._broken = (OSError, MemcacheUnexpectedCloseError)
-        self._nonsense = (MemcacheError, ValueError, KeyError)
+        self._nonsense = (MemcacheError, ValueError, IndexError)
         self._known: dict[bytes, bytes] = {}
 
     def __del__(self) -> None:
@@ -96,11 +97,14 @@ class Server:
         except IndexError:
             return self._connect(self.address)
 
-    def fetch(self, operation: str, names: Sequence[bytes], *, cas: bool = False) -> dict[bytes, Any]:
-        """What is under the names, by one ``get``; with ``cas`` pairs of that and its version."""
-        if cas:
-            return self._run(operation, lambda client: client.gets_many(names))
-        return self._run(operation, lambda client: client.get_many(names))
+    def fetch(self, operation: str, names: Sequence[bytes]) -> dict[bytes, bytes]:
+        """What is under the names, by one ``get``."""
+        message = b"get %b\r\n" % b" ".join(names)
+        return {name: data for name, (data, _) in self._run(operation, partial(_values, message)).items()}
+
+    def fetch_versions(self, operation: str, names: Sequence[bytes]) -> dict[bytes, tuple[bytes, bytes]]:
+        """What is under the names, and the versions ``cas`` takes, by one ``gets``."""
+        return self._run(operation, partial(_values, b"gets %b\r\n" % b" ".join(names)))
 
     def write(
         self,
@@ -118,7 +122,7 @@ class Server:
         does not say. A generation is hex digits, so that the line ``END`` can only be the end.
         """
         message = b"%bget %b\r\n" % (b"".join(commands), generation_key)
-        reply = self._run(operation, lambda client: _exchange(client, message), repeatable=repeatable)
+        reply = self._run(operation, partial(_exchange, message), repeatable=repeatable)
         lines: list[bytes] = reply.split(b"\r\n")[:-2]
         generation = None
         if len(lines) >= 2 and lines[-2].startswith(b"VALUE "):
@@ -174,19 +178,57 @@ def _reason(err: BaseException) -> str:
     return f"cannot be reached or hung up ({type(err).__name__})"
 
 
-def _exchange(client: Any, message: bytes) -> bytes:
-    """Send and read up to the line ``END``. pymemcache has no call that sends two commands at once and
-    copes with answers that arrive in pieces (its ``raw_command`` keeps the last piece only)."""
+# Why not pymemcache's own commands: none sends two commands at once and copes with an answer that comes in
+# pieces (`raw_command` keeps the last piece only), and a hit takes 1.4 times as long through `get_many`.
+
+
+def _send(message: bytes, client: Any) -> Any:
     if client.sock is None:
         client._connect()
     client.sock.sendall(message)
-    reply: bytes = client.sock.recv(4096)
+    return client.sock
+
+
+def _receive(sock: Any, size: int) -> bytes:
+    piece: bytes = sock.recv(size)
+    if not piece:
+        raise ConnectionResetError("the answer ended early")
+    return piece
+
+
+def _exchange(message: bytes, client: Any) -> bytes:
+    """Send commands and read up to the line ``END``."""
+    sock = _send(message, client)
+    reply = _receive(sock, 4096)
     while not reply.endswith(b"END\r\n"):
-        more = client.sock.recv(4096)
-        if not more:
-            raise ConnectionResetError("the answer ended early")
-        reply += more
+        reply += _receive(sock, 4096)
     return reply
+
+
+def _values(message: bytes, client: Any) -> dict[bytes, tuple[bytes, bytes]]:
+    """Send a ``get`` or ``gets`` and read its values, each with its version (none for ``get``)."""
+    sock = _send(message, client)
+    buffer = _receive(sock, 65536)
+    found: dict[bytes, tuple[bytes, bytes]] = {}
+    start = 0
+    while True:
+        end = buffer.find(b"\r\n", start)
+        if end < 0:
+            buffer += _receive(sock, 65536)
+            continue
+        word, *fields = buffer[start:end].split(b" ")
+        if word == b"END":
+            return found
+        if word != b"VALUE":
+            raise ValueError("neither a value nor the end")
+        start = end + 2
+        end = start + int(fields[2])
+        while len(buffer) < end + 2:
+            # What was read before is dropped, so that many large values cost no more than each by itself.
+            buffer, start, end = buffer[start:], 0, end - start
+            buffer += _receive(sock, max(65536, end + 2 - len(buffer)))
+        found[fields[0]] = buffer[start:end], fields[3] if len(fields) > 3 else b""
+        start = end + 2
 
 
 def _hung_up(sock: Any) -> bool:

@@ -42,7 +42,8 @@ class MemcachedStore:
     ``timeout`` and ``connect_timeout`` are seconds for one answer and one connection; ``pool_size`` is how
     many idle connections are kept for each server (more are opened when more threads ask at once). ``tls``
     is true for the system's certificates, or a context of your own. ``max_value`` is bytes of data; the
-    server's own limit (``-I``, 1 MiB unless set) counts another 150 for key and headers. ``client`` replaces
+    server's own limit (``-I``, 1 MiB unless set) counts another 200 for key and headers, and a value that only
+    the server finds too large ends the old one. ``client`` replaces
     what opens connections: called with an address, it answers a ``pymemcache.Client``.
 
     Round trips: 1 for a hit, a miss, ``set``, ``delete``, ``read``, ``replace``, ``remove`` and a successful
@@ -104,13 +105,18 @@ class MemcachedStore:
         name, server = self._locate(namespace, key)
         generation_key = self._generation_key(namespace)
         found = server.fetch("get", (generation_key, name))
-        record: bytes | None = found.get(name)
+        record = found.get(name)
         if record is None or self._expires(record, found.get(generation_key)) is None:
             return None
         return record[_HEADER:]
 
     def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None:
-        self.set_many(namespace, {key: data}, ttl=ttl)
+        check_size(data, self._limit, BACKEND, "set")
+        if ttl is not None and ttl <= 0:
+            self.delete(namespace, key)
+            return
+        name, server = self._locate(namespace, key)
+        self._store(server, self._generation_key(namespace), [(name, data)], ttl)
 
     def delete(self, namespace: str, key: str) -> None:
         self.delete_many(namespace, (key,))
@@ -254,10 +260,12 @@ class MemcachedStore:
         self, name: bytes, server: Server, generation_key: bytes
     ) -> tuple[tuple[bytes, _Version] | None, bytes | None]:
         """The live record with its version, and the cas of whatever is under the name."""
-        found = server.fetch("read", (generation_key, name), cas=True)
-        record, cas = found.get(name, (None, None))
-        generation = found.get(generation_key, (None, None))[0]
-        expires = None if record is None else self._expires(record, generation)
+        found = server.fetch_versions("read", (generation_key, name))
+        if name not in found:
+            return None, None
+        record, cas = found[name]
+        generation = found.get(generation_key, (b"", b""))[0]
+        expires = self._expires(record, generation)
         return (None if expires is None else (record, _Version(cas, generation, expires))), cas
 
     def _store(self, server: Server, generation_key: bytes, part: list[tuple[bytes, bytes]], ttl: float | None) -> None:
