@@ -124,7 +124,8 @@ class Envelope:
         if len(data) < OVERHEAD:
             raise CorruptRecord("too short for a record")
         magic, flags, kind, kid, stored, expires = _HEADER.unpack_from(data)
-        if magic != _MAGIC or flags & ~(_SEALS | _COMPRESSED):
+        # A NaN compares false to every time, so it would be neither fresh nor expired.
+        if magic != _MAGIC or flags & ~(_SEALS | _COMPRESSED) or stored != stored or expires != expires:
             raise CorruptRecord("not a record, or of a version from the future")
         sealed_by = self._key_for(flags & _SEALS, kid)
         bound = self._bound(namespace, key, data[: _HEADER.size])

@@ -18,6 +18,8 @@ from __future__ import annotations
 import json
 import re
 import sys
+from array import array
+from itertools import accumulate
 from typing import Any, Final
 
 from beaker import _tags
@@ -35,9 +37,8 @@ _SMALL: Final = 1 << 63
 _TAG_KEY: Final = f'"{TAG}":'
 # A dict with other keys inside one of its own kind is {"~t":["dict",[[key, is four levels of text for one of values.
 _TEXT_DEPTH: Final = 4 * DEPTH
-_FLATTEN: Final = bytes.maketrans(b"{}", b"[]")
+_STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _NOT_BRACKETS: Final = bytes(c for c in range(256) if c not in b"[]{}")
-_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 # dumps writes characters above U+001F as themselves, so any escaped surrogate is somebody else's.
 _ESCAPED_SURROGATE: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89a-fA-F]")
 
@@ -124,23 +125,13 @@ def _int_digits_bounded() -> bool:
 
 
 def _too_deep(data: bytes) -> bool:
-    # The C parser recurses on its input, so depth is bounded before it: each pass removes the innermost
-    # level of brackets. Brackets in strings are only taken out when they stand in the way.
+    # The C parser recurses on its input, so depth is bounded before it. Outside of strings no backslash is
+    # legal: the parser stops at one, and up to there this sees the same strings as the parser.
     if data.count(b"[") + data.count(b"{") <= _TEXT_DEPTH:
         return False
-    return _nesting_exceeds(data) and _nesting_exceeds(_STRING.sub(b"", data))
-
-
-def _nesting_exceeds(data: bytes) -> bool:
-    brackets = data.translate(_FLATTEN, _NOT_BRACKETS)
-    for _ in range(_TEXT_DEPTH):
-        if not brackets:
-            return False
-        shorter = brackets.replace(b"[]", b"")
-        if len(shorter) == len(brackets):
-            return True
-        brackets = shorter
-    return bool(brackets)
+    outside = b"".join(data.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+    steps = array("b", outside.translate(_STEPS, _NOT_BRACKETS))
+    return max(accumulate(steps), default=0) > _TEXT_DEPTH
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Any:
