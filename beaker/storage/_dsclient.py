@@ -30,13 +30,14 @@ _METHODS = ("Lookup", "Commit", "RunQuery", "BeginTransaction", "Rollback")
 class Connection:
     """A channel, its stubs and the names every request carries. Built once per configuration and process."""
 
-    def __init__(self, channel: Any, project: str, database: str | None) -> None:
+    def __init__(self, channel: Any, project: str, database: str | None, *, emulated: bool = False) -> None:
         import grpc
         from google.cloud.datastore_v1 import types
 
         self.channel = channel
         self.project = project
         self.database = database or ""
+        self.emulated = emulated
         self.rpc_error: type[Exception] = grpc.RpcError
         self.cas: bool | None = None
         self.cas_lock = threading.Lock()
@@ -97,10 +98,9 @@ def _connect_emulator(project: str, database: str | None, host: str) -> Connecti
         ("grpc.max_receive_message_length", -1),
         # The default waits up to two minutes before it tries a restarted server again.
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),
     ]
-    return Connection(grpc.insecure_channel(host, options=options), project, database)
+    return Connection(grpc.insecure_channel(host, options=options), project, database, emulated=True)
 
 
 def _connect_google(project: str | None, database: str | None) -> Connection:

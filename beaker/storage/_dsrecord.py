@@ -193,6 +193,12 @@ class Layout:
             keys.append(key)
         return keys
 
+    def ours(self, key: Any) -> bool:
+        """Whether a query's result belongs to the database that was asked."""
+        # One emulator answers a query with the entities of all databases.
+        database: str = key.partition_id.database_id
+        return not self._connection.emulated or database == self._connection.database
+
     def query(self, mask: Sequence[str]) -> Any:
         """A RunQueryRequest over the kind; ``mask``: these properties suffice."""
         request = self._connection.request("RunQuery")

@@ -89,8 +89,9 @@ class Scan:
     def _within(self, results: list[Any], now: float, limit: int) -> list[Any]:
         """As many of a page's results as hold at most ``limit`` expired heads."""
         expired = 0
+        ours = self._layout().ours
         for index, result in enumerate(results):
-            if _is_head(result) and not decode(result).version.live(now):
+            if _is_head(result) and ours(result.entity.key) and not decode(result).version.live(now):
                 if expired == limit:
                     return results[:index]
                 expired += 1
@@ -100,9 +101,12 @@ class Scan:
         heads: list[tuple[Any, Record]] = []
         dead: list[Any] = []
         doubted: list[Any] = []
+        ours = self._layout().ours
         for result in results:
             record = decode(result)
             key = result.entity.key
+            if not ours(key):
+                continue
             if _is_head(result):
                 if not record.version.live(now):
                     heads.append((key, record))
@@ -162,7 +166,8 @@ class Scan:
         request.query.limit.value = size
         while True:
             batch = self._gateway.query(request, operation)
-            yield batch.entity_results
+            ours = self._layout().ours
+            yield [result for result in batch.entity_results if ours(result.entity.key)]
             if _is_last(batch, size):
                 return
             request.query.start_cursor = batch.end_cursor

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from google.cloud import ndb
+import google.cloud.ndb as ndb
 
 __all__ = ["record_model"]
 
