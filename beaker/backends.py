@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from beaker.exceptions import InvalidCacheBackendError
@@ -35,6 +36,15 @@ _BUILTIN = {
     "ext:redis": "beaker.ext.redis:RedisNamespaceManager",
     "redis": "beaker.ext.redis:RedisNamespaceManager",
 }
+_EXTRAS = {
+    "beaker.ext.memcached": ("memcached", "pymemcache"),
+    "beaker.ext.database": ("database", "sqlalchemy"),
+    "beaker.ext.sqla": ("database", "sqlalchemy"),
+    "beaker.ext.google": ("google", "google.cloud.datastore"),
+    "beaker.ext.redis": ("redis", "redis"),
+}
+"""The extra of the distribution, and the package it brings, by the module that needs it."""
+
 _registered: dict[str, str | type[NamespaceManager]] = {}
 _loaded: dict[str, type[NamespaceManager]] = {}
 
@@ -78,6 +88,7 @@ def _resolve(name: str, target: str | type[NamespaceManager]) -> Any:
     if not isinstance(target, str):
         return target
     module, _, attribute = target.partition(":")
+    _require_extra(name, module)
     try:
         found: Any = import_module(module)
         for part in attribute.split("."):
@@ -87,6 +98,22 @@ def _resolve(name: str, target: str | type[NamespaceManager]) -> Any:
             f"backend {name!r} cannot be loaded from {target!r}: {err}", option="type"
         ) from err
     return found
+
+
+def _require_extra(name: str, module: str) -> None:
+    if module not in _EXTRAS:
+        return
+    extra, package = _EXTRAS[module]
+    try:
+        found = find_spec(package) is not None
+    except ModuleNotFoundError:
+        found = False
+    if not found:
+        raise InvalidCacheBackendError(
+            f"backend {name!r} needs the package {package!r}",
+            option="type",
+            hint=f"pip install 'beaker-gae[{extra}]'",
+        )
 
 
 def _from_entry_points(name: str) -> Any:

@@ -22,6 +22,7 @@ from beaker.config.parse import parse_cache
 from beaker.decorators import BoundCached, CachedFunction, Settings
 from beaker.exceptions import ConfigError
 from beaker.keys import func_namespace
+from beaker.namespace import EntryNamespaceManager
 
 __all__ = ["Cache", "CacheManager", "cache_region", "cache_regions", "region_invalidate"]
 
@@ -48,8 +49,7 @@ class CacheManager:
         self._own: dict[Any, dict[str, Any]] = {None: options}
         self._memo: dict[Any, Cache] = {}
         for given in (options, *self.regions.values()):
-            if "type" in given and given.get("namespace_class") is None:
-                backends.load(given["type"])
+            _check(given)
         cache_regions.update(self.regions)
 
     def get_cache(self, name: str, **kwargs: Any) -> Cache:
@@ -113,6 +113,14 @@ class CacheManager:
 
     def __repr__(self) -> str:
         return f"<CacheManager of type {self.kwargs.get('type', 'memory')!r}, regions {sorted(self.regions)}>"
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    # What is wrong is said now and not at the first request. A third party's manager may connect when it
+    # is built, so of those only the class is looked up.
+    kind = options.get("namespace_class") or options.get("type", "memory")
+    if issubclass(backends.load(kind), EntryNamespaceManager):
+        _open("", options)
 
 
 def _open(namespace: str, options: Mapping[str, Any]) -> Cache:

@@ -18,14 +18,14 @@ __all__ = ["Cache"]
 _OWN = frozenset(
     {
         "type", "expire", "expiretime", "starttime", "enabled", "regions", "cache_regions", "key_length", "legacy_keys",
-        "strict", "namespace_class",
+        "namespace_class",
     }
 )  # fmt: skip
 """Options that end here; the manager gets the others."""
 _ENGINE = frozenset(
     {
         "lock", "lock_timeout", "lease_ttl", "on_expired", "stale_if_error", "jitter", "early_refresh", "clock",
-        "locks", "runtime", "secret", "encrypt_key", "serializer",
+        "locks", "strict", "runtime", "secret", "encrypt_key", "serializer",
     }
 )  # fmt: skip
 """Options a third party's manager is not built with: the engine sees to them, or they mean nothing there."""
@@ -129,7 +129,8 @@ class Cache:
 
     def _value(self, key: Any, kw: dict[str, Any]) -> Value:
         createfunc = kw.pop("createfunc", None)
-        times = coerce_cache({name: kw.pop(name) for name in ("expire", "expiretime", "starttime") if name in kw})
+        times = {name: kw.pop(name) for name in ("expire", "expiretime", "starttime") if name in kw}
+        times = coerce_cache(times) if times else times
         cache = self._other(kw) if kw else self
         return Value(
             _name(key),

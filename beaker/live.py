@@ -13,7 +13,7 @@ import sys
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from beaker import counters
@@ -29,27 +29,33 @@ _OVERHEAD = 300
 _SWEEP = 8
 """Dead entries removed per write at most: more than one, so that writes outrun expiry; bounded."""
 
+_GUESS = 1024
 _SAMPLE = 16
 _DEPTH = 6
 
 
-def approximate_size(value: Any, depth: int = _DEPTH) -> int:
+def approximate_size(value: Any) -> int:
     """Estimated bytes of ``value``: containers by a sample of 16 items, at most 6 levels deep."""
-    size = sys.getsizeof(value, 64)
-    if depth == 0 or isinstance(value, (str, bytes, bytearray, int, float, bool, type(None))):
+    try:
+        return _size(value, _DEPTH)
+    except Exception:  # proxies and lazy objects may raise anything when looked at; a guess will do
+        return _GUESS
+
+
+def _size(value: Any, depth: int) -> int:
+    size = sys.getsizeof(value, _GUESS)
+    if depth == 0 or isinstance(value, (str, bytes, bytearray, int, float, type(None))):
         return size
     items: Iterable[Any]
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         items, count = itertools.chain.from_iterable(value.items()), 2 * len(value)
     elif isinstance(value, (list, tuple, set, frozenset)):
         items, count = value, len(value)
     else:
         attributes = getattr(value, "__dict__", None)
-        return size + approximate_size(attributes, depth - 1) if isinstance(attributes, dict) else size
-    if not count:
-        return size
-    sizes = [approximate_size(item, depth - 1) for item in itertools.islice(items, _SAMPLE)]
-    return size + sum(sizes) * count // len(sizes)
+        return size + _size(attributes, depth - 1) if isinstance(attributes, dict) else size
+    sizes = [_size(item, depth - 1) for item in itertools.islice(items, _SAMPLE)]
+    return size + sum(sizes) * count // len(sizes) if sizes else size
 
 
 class _Slot:

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from beaker.testing.capabilities import BulkContract, ListingContract, PurgingContract, VersionedContract
     from beaker.testing.clock import FakeClock
+    from beaker.testing.manager import ManagerContract
     from beaker.testing.sharing import ProcessContract, SharedContract
     from beaker.testing.store import StoreContract
 
 _HOMES = {
     "FakeClock": "clock",
+    "ManagerContract": "manager",
     "StoreContract": "store",
     "VersionedContract": "capabilities",
     "ListingContract": "capabilities",
@@ -32,6 +34,7 @@ __all__ = [
     "BulkContract",
     "FakeClock",
     "ListingContract",
+    "ManagerContract",
     "ProcessContract",
     "PurgingContract",
     "SharedContract",

@@ -1,0 +1,345 @@
+"""Managers of third parties, written from the manual alone, and the bridge to stores."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import pytest
+
+from beaker.bridge import freeze, locks_for
+from beaker.cache import Cache
+from beaker.container import NamespaceManager, OpenResourceNamespaceManager, Value
+from beaker.entry import Entry
+from beaker.exceptions import ConfigError, MissingCacheParameter, UnserializableValue
+from beaker.locks import FileLocks, LayeredLocks, NullLocks, ThreadLocks
+from beaker.namespace import StoreNamespaceManager
+from beaker.runtime import Platform, Runtime
+from beaker.storage.memory import MemoryStore
+from beaker.synchronization import file_synchronizer
+from beaker.testing.clock import FakeClock
+from beaker.testing.manager import ManagerContract, OpenManager
+
+
+class DictManager(NamespaceManager):
+    """A third party's manager: a plain dict, nothing but dict operations."""
+
+    spaces: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    def __init__(self, namespace: str, **kwargs: Any) -> None:
+        super().__init__(namespace)
+        self.data = self.spaces.setdefault(namespace, {})
+
+    def __getitem__(self, key: str) -> Any:
+        return self.data[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.data[key] = value
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.data
+
+    def __delitem__(self, key: str) -> None:
+        del self.data[key]
+
+    def keys(self) -> Iterable[str]:
+        return self.data.keys()
+
+    def do_remove(self) -> None:
+        self.data.clear()
+
+
+class HandleManager(OpenResourceNamespaceManager):
+    """A third party's manager over something that must be open, and says when it is not."""
+
+    spaces: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    def __init__(self, namespace: str, **kwargs: Any) -> None:
+        super().__init__(namespace)
+        self.handle: dict[str, Any] | None = None
+        self.opened: list[str] = []
+
+    def do_open(self, flags: str) -> None:
+        self.opened.append(flags)
+        self.handle = self.spaces.setdefault(self.namespace, {})
+
+    def do_close(self) -> None:
+        self.opened.append("closed")
+        self.handle = None
+
+    def do_remove(self) -> None:
+        assert self.handle is None
+        self.spaces.pop(self.namespace, None)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        assert self.handle is not None, "used while closed"
+        return self.handle
+
+    def __getitem__(self, key: str) -> Any:
+        return self.data[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.data[key] = value
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.data
+
+    def __delitem__(self, key: str) -> None:
+        del self.data[key]
+
+    def keys(self) -> Iterable[str]:
+        return self.data.keys()
+
+
+class TestDictManager(ManagerContract):
+    @pytest.fixture
+    def open_manager(self, clock: FakeClock) -> OpenManager:
+        def opened(namespace: str, **options: Any) -> NamespaceManager:
+            manager = DictManager(namespace)
+            manager.configure({"clock": clock, **options})
+            return manager
+
+        return opened
+
+
+class OpenWhenUsed(HandleManager):
+    """For the contract's direct dict operations, which hold no lock: open around each."""
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return self.spaces.setdefault(self.namespace, {})
+
+
+class TestHandleManager(ManagerContract):
+    @pytest.fixture
+    def open_manager(self, clock: FakeClock) -> OpenManager:
+        def opened(namespace: str, **options: Any) -> NamespaceManager:
+            manager = OpenWhenUsed(namespace)
+            manager.configure({"clock": clock, **options})
+            return manager
+
+        return opened
+
+
+def test_resource_is_open_exactly_while_it_is_used() -> None:
+    """Reading opens for reading, writing for creating; everything is closed again, after errors too."""
+    manager = HandleManager("resource")
+    value = Value("a", manager, createfunc=lambda: 1)
+    assert value.get_value() == 1
+    # one read, a second one under the creation lock, one write
+    assert manager.opened == ["r", "closed", "r", "closed", "c", "closed"]
+    manager.opened.clear()
+    with manager.reading(), manager.reading():
+        assert manager["a"] == (pytest.approx(manager["a"][0]), None, 1)
+    assert manager.opened == ["r", "closed"]
+    with pytest.raises(ZeroDivisionError), manager.writing():
+        1 // 0
+    assert manager.handle is None
+    manager.remove()
+    assert not Value("a", manager).has_value()
+
+
+def test_failing_open_leaves_no_lock() -> None:
+    """When the resource cannot be opened the lock is free again."""
+    manager = HandleManager("failing")
+    manager.do_open = lambda flags: 1 // 0  # type: ignore[method-assign, assignment, return-value]
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            manager.read("a")
+        with pytest.raises(ZeroDivisionError):
+            manager.write("a", Entry(1, 1.0))
+    done: list[bool] = []
+    thread = threading.Thread(target=lambda: done.append(manager.access_lock.acquire_write_lock(False)))
+    thread.start()
+    thread.join(10)
+    assert done == [True]
+
+
+def test_expiretime_reaches_set_value() -> None:
+    """A manager that overrides set_value learns how long each value is good for."""
+    seen: list[float | None] = []
+
+    class Pruning(DictManager):
+        def set_value(self, key: str, value: Any, expiretime: float | None = None) -> None:
+            seen.append(expiretime)
+            super().set_value(key, value, expiretime)
+
+    Value("a", Pruning("pruning"), expiretime=60.0).set_value(1)
+    Value("b", Pruning("pruning")).set_value(1)
+    assert seen == [60.0, None]
+
+
+def test_foreign_creation_lock(tmp_path: Any) -> None:
+    """A manager may bring a synchronizer, or any lock that knows only acquire(wait), as its creation lock."""
+
+    class Plain:
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+
+        def acquire(self, wait: bool = True) -> bool:
+            return self.lock.acquire(wait)
+
+        def release(self) -> None:
+            self.lock.release()
+
+    for lock in (file_synchronizer("x", lock_dir=str(tmp_path)), Plain(), threading.Lock()):
+
+        class Locked(DictManager):
+            def get_creation_lock(self, key: str, lock: Any = lock) -> Any:
+                return lock
+
+        cache = Cache(f"foreign-{type(lock).__name__}", Locked)
+        assert cache.get("a", createfunc=lambda: 1) == 1
+        cache.remove_value("a")
+        with pytest.raises(ZeroDivisionError):
+            cache.get("a", createfunc=lambda: 1 // 0)
+        assert cache.get("a", createfunc=lambda: 2) == 2
+
+
+def test_garbage_in_a_foreign_manager_is_a_miss() -> None:
+    """A value that somebody stored past the engine is no entry."""
+    manager = DictManager("garbage")
+    for garbage in ("text", (1, 2), ("when", None, 3), (1.0, "long", 3)):
+        manager["a"] = garbage
+        assert manager.read("a") is None
+        assert Value("a", manager, createfunc=lambda: "new").get_value() == "new"
+
+
+class Counting(MemoryStore):
+    """Counts its calls and remembers the last ttl."""
+
+    backend = "counting"
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.calls: list[str] = []
+        self.ttl: float | None = None
+
+    def get(self, namespace: str, key: str) -> bytes | None:
+        self.calls.append("get")
+        return super().get(namespace, key)
+
+    def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None:
+        self.calls.append("set")
+        self.ttl = ttl
+        super().set(namespace, key, data, ttl=ttl)
+
+    def get_many(self, namespace: str, keys: Iterable[str]) -> dict[str, bytes]:
+        self.calls.append("get_many")
+        return super().get_many(namespace, keys)
+
+
+def test_round_trips() -> None:
+    """A hit is one store read; a miss two reads and a write; several keys one call."""
+    store = Counting()
+    manager = StoreNamespaceManager("ns", store, lock="thread")
+    value = Value("a", manager, createfunc=lambda: 1, expiretime=60.0)
+    value.get_value()
+    assert store.calls == ["get", "get", "set"]
+    store.calls.clear()
+    value.get_value()
+    assert store.calls == ["get"]
+    store.calls.clear()
+    manager.read_many(["a", "b", "c"])
+    assert store.calls == ["get_many"]
+
+
+@pytest.mark.parametrize(
+    ("expiretime", "options", "ttl"),
+    [
+        (None, {}, None),
+        (10.0, {}, 70.0),
+        (600.0, {}, 1200.0),
+        (10.0**6, {}, 10.0**6 + 86_400.0),
+        (10.0, {"stale_if_error": 3600.0}, 3610.0),
+    ],
+)
+def test_the_store_keeps_a_value_past_its_expiry(
+    expiretime: float | None, options: dict[str, Any], ttl: float | None
+) -> None:
+    """The store is told to keep what a next caller may still want: the old value while a new one is made."""
+    clock = FakeClock()
+    store = Counting(clock=clock)
+    manager = StoreNamespaceManager("ns", store, clock=clock, **options)
+    manager.set_value("a", 1, expiretime)
+    assert store.ttl == ttl
+
+
+def test_unserializable_value_writes_nothing() -> None:
+    """What cannot be stored raises and leaves the old value; in a batch nothing is written."""
+    store = Counting()
+    manager = StoreNamespaceManager("ns", store, serializer="json")
+    manager["a"] = 1
+    for write in (
+        lambda: manager.write("a", Entry(object(), 1.0)),
+        lambda: manager.write_many({"b": Entry(1, 1.0), "c": Entry(object(), 1.0)}),
+    ):
+        with pytest.raises(UnserializableValue):
+            write()
+    assert manager["a"] == 1
+    assert "b" not in manager
+
+
+LOCAL = Runtime()
+CLOUD = Runtime(platform=Platform.CLOUD_RUN)
+
+
+def _store(backend: str) -> MemoryStore:
+    store = MemoryStore()
+    store.backend = backend
+    return store
+
+
+@pytest.mark.parametrize(
+    ("backend", "options", "expected"),
+    [
+        ("memory", {}, ThreadLocks),
+        ("memory", {"lock_dir": "/tmp/locks"}, ThreadLocks),
+        ("file", {"lock_dir": "/tmp/locks", "runtime": LOCAL}, FileLocks),
+        ("file", {"lock_dir": "/tmp/locks", "runtime": CLOUD}, ThreadLocks),
+        ("dbm", {"lock_dir": "/tmp/locks", "runtime": LOCAL}, FileLocks),
+        ("redis", {}, LayeredLocks),
+        ("redis", {"lock_dir": "/tmp/locks"}, LayeredLocks),
+        ("redis", {"lock": "thread"}, ThreadLocks),
+        ("redis", {"lock": "file", "lock_dir": "/tmp/locks"}, FileLocks),
+        ("redis", {"lock": "none"}, NullLocks),
+        ("memory", {"lock": "lease"}, LayeredLocks),
+    ],
+)
+def test_creation_locks_by_option_and_capability(backend: str, options: dict[str, Any], expected: type) -> None:
+    """lock = auto is a lease on shared stores, flock for local files that last, threads elsewhere."""
+    assert type(locks_for(_store(backend), options)) is expected
+
+
+def test_locks_that_cannot_be() -> None:
+    """A lease on a store without versions, and file locks without a directory, are errors by name."""
+
+    class Four:
+        backend = "four"
+        max_value = None
+        trusted = False
+
+        def get(self, namespace: str, key: str) -> bytes | None: ...
+
+        def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None: ...
+
+        def delete(self, namespace: str, key: str) -> None: ...
+
+        def clear(self, namespace: str) -> None: ...
+
+    assert type(locks_for(Four(), {})) is ThreadLocks
+    with pytest.raises(ConfigError, match="lock"):
+        locks_for(Four(), {"lock": "lease"})
+    with pytest.raises(MissingCacheParameter, match="lock_dir|directory"):
+        locks_for(Four(), {"lock": "file"})
+
+
+def test_freeze() -> None:
+    """Equal options have equal identities, whatever they are made of."""
+    assert freeze({"a": [1, {"b": 2}]}) == freeze({"a": (1, {"b": 2})})
+    assert freeze({"a": 1}) != freeze({"a": 2})
+    unhashable = {1, 2}
+    assert freeze(unhashable) == freeze(unhashable)
+    assert freeze({1, 2}) != freeze(unhashable)
