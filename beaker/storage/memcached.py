@@ -36,15 +36,15 @@ class _Version(NamedTuple):
 
 
 class MemcachedStore:
-    """Bytes in memcached, shared by every process and host that names the same servers in the same order.
+    """Bytes in memcached, shared by every process and host that names the same servers.
 
     ``url`` is ``host:port``, several separated by ``;`` (spread by consistent hashing), or ``unix:/path``.
     ``timeout`` and ``connect_timeout`` are seconds for one answer and one connection; ``pool_size`` is how
     many idle connections are kept for each server (more are opened when more threads ask at once). ``tls``
     is true for the system's certificates, or a context of your own. ``max_value`` is bytes of data; the
     server's own limit (``-I``, 1 MiB unless set) counts another 200 for key and headers, and a value that only
-    the server finds too large ends the old one. ``client`` replaces
-    what opens connections: called with an address, it answers a ``pymemcache.Client``.
+    the server finds too large ends the old one. ``client`` replaces what opens connections: called with an
+    address, it answers a ``pymemcache.Client``.
 
     Round trips: 1 for a hit, a miss, ``set``, ``delete``, ``read``, ``replace``, ``remove`` and a successful
     ``insert``; 2 or 3 for a process's first write to a namespace, and for its first after a ``clear``. Bulk

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from pymemcache.client.base import Client
 
-from tests.servers import Server, free_port, missing
+from tests.servers import RedisServer, Server, free_port, missing
 
 _FORKING = """
 import os, sys
@@ -151,3 +151,23 @@ def messages(work: Callable[[], object]) -> int:
     before = CountingSocket.sent
     work()
     return CountingSocket.sent - before
+
+
+def start_redis(directory: Path, *options: str, user: str | None = None) -> RedisServer:
+    """A Redis of one test's own, with options on its command line."""
+    binary = shutil.which("redis-server") or missing("redis", "apt-get install redis-server")
+    fixed = ["--bind", Server.host, "--save", "", "--appendonly", "no", "--dir", str(directory)]
+    return RedisServer("redis", lambda port: [binary, "--port", str(port), *fixed, *options], user=user)
+
+
+def start_sentinel(directory: Path, service: str, master: Server) -> Server:
+    """A sentinel that watches one server under the name ``service``."""
+    binary = shutil.which("redis-server") or missing("redis", "apt-get install redis-server")
+
+    def command(port: int) -> list[str]:
+        # A sentinel writes what it learns into its configuration.
+        file = directory / f"sentinel-{port}.conf"
+        file.write_text(f"bind {Server.host}\nport {port}\nsentinel monitor {service} {master.host} {master.port} 1\n")
+        return [binary, str(file), "--sentinel"]
+
+    return Server("redis-sentinel", command)
