@@ -12,9 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from beaker.testing.browser import Browser
     from beaker.testing.capabilities import BulkContract, ListingContract, PurgingContract, VersionedContract
     from beaker.testing.clock import FakeClock
     from beaker.testing.manager import ManagerContract
+    from beaker.testing.session import SessionContract
     from beaker.testing.sharing import ProcessContract, SharedContract
     from beaker.testing.store import StoreContract
 
@@ -22,6 +24,8 @@ _HOMES = {
     "FakeClock": "clock",
     "ManagerContract": "manager",
     "StoreContract": "store",
+    "SessionContract": "session",
+    "Browser": "browser",
     "VersionedContract": "capabilities",
     "ListingContract": "capabilities",
     "PurgingContract": "capabilities",
@@ -31,12 +35,14 @@ _HOMES = {
 }
 
 __all__ = [
+    "Browser",
     "BulkContract",
     "FakeClock",
     "ListingContract",
     "ManagerContract",
     "ProcessContract",
     "PurgingContract",
+    "SessionContract",
     "SharedContract",
     "StoreContract",
     "VersionedContract",
@@ -45,7 +51,10 @@ __all__ = [
 if "pytest" in sys.modules:
     # So that a failing assert in a suite shows its operands, as one in a test file does.
     sys.modules["pytest"].register_assert_rewrite(
-        *(f"{__name__}.{home}" for home in sorted({"hooks", *_HOMES.values()} - {"clock"}))
+        *(
+            f"{__name__}.{home}"
+            for home in sorted({"hooks", "session_course", "session_harness", *_HOMES.values()} - {"clock"})
+        )
     )
 
 

@@ -28,7 +28,7 @@ main { max-width: 58rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
 header { display: flex; flex-wrap: wrap; gap: .5rem 1.5rem; align-items: baseline; margin-bottom: 1rem; }
 h1 { font-size: 1.6rem; margin: 0; letter-spacing: -.01em; }
 header p, footer { color: var(--soft); margin: 0; }
-.grid { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); }
+.grid { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); }
 section { background: var(--card); border: 1px solid var(--line); border-radius: .8rem; padding: 1.1rem 1.2rem; }
 h2 { font-size: .8rem; text-transform: uppercase; letter-spacing: .06em; color: var(--soft); margin: 0 0 .6rem; }
 p { margin: .3rem 0 .8rem; }
@@ -36,7 +36,7 @@ dl { display: grid; grid-template-columns: auto 1fr; gap: .2rem 1rem; margin: 0 
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 form { display: inline-flex; flex-wrap: wrap; gap: .5rem; margin: 0 .3rem .4rem 0; }
 input[type=text], select { font: inherit; padding: .45rem .7rem; border: 1px solid var(--line); border-radius: .5rem;
-  background: var(--back); color: inherit; min-width: 0; flex: 1 1 9rem; }
+  background: var(--back); color: inherit; min-width: 0; flex: 0 1 11rem; }
 button { font: inherit; padding: .45rem .9rem; border: 1px solid var(--line); border-radius: .5rem;
   background: var(--back); color: inherit; cursor: pointer; }
 button:hover, button:focus-visible { border-color: var(--accent); }
