@@ -52,14 +52,17 @@ class Source(NamedTuple):
         return f"{self.path.relative_to(ROOT)}:{line}"
 
 
-@functools.cache
 def sources(*packages: str) -> tuple[Source, ...]:
+    return tuple(source for package in packages for source in parsed(package))
+
+
+@functools.cache
+def parsed(package: str) -> tuple[Source, ...]:
     found = []
-    for package in packages:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            parts = path.relative_to(ROOT).with_suffix("").parts
-            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-            found.append(Source(name, path, ast.parse(path.read_text("utf-8"), str(path))))
+    for path in sorted((ROOT / package).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found.append(Source(name, path, ast.parse(path.read_text("utf-8"), str(path))))
     return tuple(found)
 
 
@@ -93,12 +96,16 @@ def within(name: str, packages: tuple[str, ...]) -> bool:
 
 def own_module(target: str) -> str:
     """The module of ours that a dotted name leads to (``beaker.cache.Cache`` to ``beaker.cache``), or ``""``."""
-    present = {source.name for source in ours()}
     while target:
-        if target in present:
+        if target in modules():
             return target
         target = target.rpartition(".")[0]
     return ""
+
+
+@functools.cache
+def modules() -> frozenset[str]:
+    return frozenset(source.name for source in ours())
 
 
 def ours() -> tuple[Source, ...]:
