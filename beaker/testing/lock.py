@@ -26,7 +26,7 @@ from beaker.storage.lease import LeaseLocks
 from beaker.testing.clock import FakeClock
 from beaker.testing.hooks import STRESS, run_threads
 
-__all__ = ["LeaseContract", "LockContract", "elsewhere"]
+__all__ = ["LeaseContract", "LockContract", "elsewhere", "wait_until"]
 
 T = TypeVar("T")
 
@@ -39,6 +39,16 @@ def elsewhere(work: Callable[[], T]) -> T:
     answers: list[T] = []
     run_threads(1, lambda _: answers.append(work()))
     return answers[0]
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Give other threads time until ``condition()`` holds; fails when it never does."""
+    pause = threading.Event()
+    for _ in range(int(PATIENCE * 1000)):
+        if condition():
+            return
+        pause.wait(0.001)
+    raise AssertionError("it never happened")
 
 
 class LockContract:

@@ -1,0 +1,114 @@
+"""One cached key with everything around it that the tests of the dogpile algorithm look at."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from beaker.dogpile import get_or_create
+from beaker.entry import Entry
+from beaker.locks import LayeredLocks, Lock, LockFactory, ThreadLocks
+from beaker.storage.lease import LeaseLocks
+from beaker.storage.memory import MemoryStore
+from beaker.testing import FakeClock
+from beaker.testing.lock import PATIENCE
+
+
+class Cache:
+    """One key: where its entry is kept, what is asked of it, and how it is created."""
+
+    def __init__(self, locks: LockFactory | None = None) -> None:
+        self.clock = FakeClock()
+        self.locks = locks or ThreadLocks()
+        self.entry: Entry | None = None
+        self.expiretime: float | None = 10.0
+        self.cost = 0.0
+        self.reads = 0
+        self.creations = 0
+        self.create: Callable[[], Any] = lambda: "new"
+        self.on_read: Callable[[], object] = lambda: None
+
+    def put(self, value: Any, age: float = 0.0) -> None:
+        self.entry = Entry(value, self.clock() - age, self.expiretime, self.cost)
+
+    def get(self, **options: Any) -> Any:
+        return get_or_create(self._read, self.put, self._create, self.lock, clock=self.clock, **options)
+
+    def lock(self) -> Lock:
+        return self.locks.creation("n", "k")
+
+    def _read(self) -> Entry | None:
+        self.reads += 1
+        entry = self.entry
+        self.on_read()
+        return entry
+
+    def _create(self) -> Any:
+        self.creations += 1
+        return self.create()
+
+    @property
+    def is_free(self) -> bool:
+        lock = self.lock()
+        if not lock.acquire(False):
+            return False
+        lock.release()
+        return True
+
+
+class Plain:
+    """The same ``threading.Lock`` for every key."""
+
+    def __init__(self) -> None:
+        self.only = threading.Lock()
+
+    def creation(self, namespace: str, key: str) -> Lock:
+        return self.only
+
+
+class Gate:
+    """A creation that says that it runs, and ends when told."""
+
+    def __init__(self, cache: Cache, outcome: Any = "new") -> None:
+        self.running = threading.Event()
+        self.may_end = threading.Event()
+        self.outcome = outcome
+        cache.create = self
+
+    def __call__(self) -> Any:
+        self.running.set()
+        assert self.may_end.wait(PATIENCE)
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return self.outcome
+
+
+class Call:
+    """A thread that gets the value."""
+
+    def __init__(self, cache: Cache, **options: Any) -> None:
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+        def work() -> None:
+            try:
+                self.value = cache.get(**options)
+            except Exception as err:
+                self.error = err
+
+        self.thread = threading.Thread(target=work, daemon=True)
+        self.thread.start()
+
+    def end(self) -> Any:
+        self.thread.join(PATIENCE)
+        assert not self.thread.is_alive()
+        return self.error or self.value
+
+
+LOCKS: dict[str, Callable[[], LockFactory]] = {
+    "threads": ThreadLocks,
+    "leases": lambda: LayeredLocks(ThreadLocks(), LeaseLocks(MemoryStore(), renew=False)),
+    "plain": Plain,
+}
+"""A lock among threads, a lease behind it, and the standard library's."""
