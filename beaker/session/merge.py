@@ -73,10 +73,13 @@ def merge(
     conflicts: list[bytes] = []
     for name in sorted(delta.touched):
         ours, before, now = delta.sets.get(name), base.get(name), theirs.get(name)
-        if now in (before, ours):
+        if now == before:
             outcome = ours
         elif name in delta.operations:
+            # Also where both sides came to the same value: two additions are two.
             outcome = operate(now, delta.operations[name])
+        elif now == ours:
+            outcome = ours
         else:
             conflicts.append(name)
             outcome = resolve(name, before, ours, now)

@@ -133,6 +133,18 @@ class SessionCourse(SessionHarness):
         if self.merges:
             assert tab.do(lambda s: (s["n"], s["tags"])) == (116, {"first", "second"})
 
+    def test_equal_concurrent_increments_count_twice(self, tab: Tab) -> None:
+        """Two requests that add the same number come to the same sum, and still both count."""
+        tab.do(self.put(n=1))
+
+        def plus(session: SessionObject) -> None:
+            session.increment("n")
+            session.save()
+
+        self.overlap(tab, plus, plus)
+        if self.merges:
+            assert tab.do(lambda s: s["n"]) == 3
+
     def test_a_request_under_way_does_not_resurrect_a_logged_out_session(self, tab: Tab) -> None:
         """A reader or writer that outlives a logout writes nothing back and sends no cookie."""
         for late in (lambda s: s.get("a"), self.put(a=3), lambda s: s.regenerate_id()):

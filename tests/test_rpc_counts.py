@@ -1,0 +1,103 @@
+"""What a request costs in Datastore operations: the promise of issue A, counted on the real emulator."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from beaker.cache import CacheManager
+from beaker.middleware import SessionMiddleware
+from beaker.testing.session_harness import SECRET, Tab
+
+
+class Meter:
+    """Counts the calls of one store's gateway."""
+
+    def __init__(self, store: Any) -> None:
+        self.calls: Counter[str] = store.gateway.calls
+
+    def spent(self) -> dict[str, int]:
+        spent = dict(self.calls)
+        self.calls.clear()
+        return spent
+
+
+@pytest.fixture
+def project(datastore_emulator: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("DATASTORE_EMULATOR_HOST", datastore_emulator.host)
+    yield f"rpc-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def tab(project: str) -> Tab:
+    handlers: list[Any] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        handlers.pop()(environ["beaker.session"])
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"done"]
+
+    options = {"session.type": "ext:google", "session.secret": SECRET, "session.project": project}
+    return Tab(SessionMiddleware(app, options), handlers)
+
+
+def put(**values: Any) -> Any:
+    def handler(session: Any) -> None:
+        session.update(values)
+        session.save()
+
+    return handler
+
+
+def test_a_request_costs_what_it_needs_and_no_more(tab: Tab) -> None:
+    """Untouched: nothing. Read only: one read. Changed: one read and one commit. Saved unchanged: one read."""
+    meter = Meter(tab.middleware.context.records.store)
+    tab.do(put(a=0))
+    # The first conditional write of a process is preceded by the store's self-test, once.
+    tab.do(put(a=1))
+    meter.spent()
+    tab.do(lambda s: None)
+    assert meter.spent() == {}
+    tab.do(lambda s: s["a"])
+    assert meter.spent() == {"Lookup": 1}
+    tab.do(put(a=2))
+    assert meter.spent() == {"Lookup": 1, "Commit": 1}
+    tab.do(put(a=2))
+    assert meter.spent() == {"Lookup": 1}
+    tab.do(lambda s: s.regenerate_id())
+    assert meter.spent() == {"Lookup": 1, "Commit": 2}
+    tab.do(lambda s: s.delete())
+    assert meter.spent() == {"Lookup": 1, "Commit": 1}
+
+
+def test_a_forged_cookie_costs_nothing(tab: Tab) -> None:
+    """A cookie whose signature does not verify is not looked up."""
+    meter = Meter(tab.middleware.context.records.store)
+    tab.do(put(a=1))
+    meter.spent()
+    for name in tab.cookies:
+        tab.cookies[name] = tab.cookies[name][:-1] + "!"
+    tab.do(lambda s: s.get("a"))
+    assert meter.spent() == {}
+
+
+def test_a_cached_hit_costs_one_read(project: str) -> None:
+    """A hit of a decorated function is one read of the store."""
+    manager = CacheManager(type="ext:google", project=project, cache_regions={})
+    runs = []
+
+    @manager.cache("counted", expire=60)
+    def double(n: int) -> int:
+        runs.append(n)
+        return 2 * n
+
+    assert double(2) == 4
+    meter = Meter(manager.get_cache("any").namespace.store)
+    meter.spent()
+    assert [double(2), double(n=2)] == [4, 4]
+    assert meter.spent() == {"Lookup": 2}
+    assert runs == [2]
