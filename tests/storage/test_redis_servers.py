@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from beaker.exceptions import ConfigError, InvalidCacheBackendError, StoreUnavailable
 from beaker.storage._redis_client import parse_url
@@ -121,6 +123,56 @@ def test_not_a_redis(memcached_server: Any) -> None:
 def test_fork_after_use(redis_server: RedisServer, prefix: str) -> None:
     """A parent and two children that inherited used connections read 4,500 own values and no other's."""
     assert read_after_fork("redis", redis_server.url, prefix) == "0 [0, 0] ['child1', 'child2', 'parent']"
+
+
+def test_fork_while_connecting(redis_server: RedisServer, prefix: str) -> None:
+    """A child forked while another thread opened the connection is not left waiting for that thread."""
+    script = """
+import os, sys
+from beaker.storage.redis import RedisStore
+store = RedisStore(sys.argv[1], prefix=sys.argv[2])
+with store._lock:
+    pid = os.fork()
+    if pid == 0:
+        store.set("ns", "k", b"1", ttl=None)
+        os._exit(0)
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    command = [sys.executable, "-W", "error", "-c", script, redis_server.url, prefix]
+    assert subprocess.run(command, timeout=30, check=False).returncode == 0
+
+
+def test_broken_connection(redis_server: RedisServer, prefix: str) -> None:
+    """What may run twice is tried again on a broken connection; a conditional write is not, and says so."""
+
+    class Breaking(redis.Redis):
+        breaks = 0
+
+        def execute_command(self, *arguments: Any, **options: Any) -> Any:
+            if Breaking.breaks:
+                Breaking.breaks -= 1
+                raise redis.exceptions.ConnectionError("gone")
+            return super().execute_command(*arguments, **options)
+
+    client = Breaking(host=redis_server.host, port=redis_server.port)
+    store = RedisStore("", prefix=prefix, client=client)
+    for repeatable in (
+        lambda: store.set("ns", "k", b"1", ttl=None),
+        lambda: store.get("ns", "k"),
+        lambda: store.delete("ns", "k"),
+        lambda: store.clear("ns"),
+    ):
+        Breaking.breaks = 1
+        repeatable()
+        Breaking.breaks = 2
+        with pytest.raises(StoreUnavailable):
+            repeatable()
+    Breaking.breaks = 1
+    with pytest.raises(StoreUnavailable):
+        store.insert("ns", "k", b"1", ttl=None)
+    assert Breaking.breaks == 0
+    assert store.get("ns", "k") is None
+    client.close()
 
 
 def test_password(tmp_path: Path, prefix: str, redis_server: RedisServer) -> None:
