@@ -33,20 +33,26 @@ def runtime_of(options: Mapping[str, Any]) -> Runtime:
     return options.get("runtime") or current()
 
 
-def freeze(value: Any) -> Hashable:
+def freeze(value: object) -> Hashable:
     """A hashable stand-in for an option's value, equal when the value means the same."""
     if isinstance(value, Mapping):
         return ("dict", tuple(sorted((str(name), freeze(item)) for name, item in value.items())))
     if isinstance(value, (list, tuple)):
         return ("list", tuple(freeze(item) for item in value))
     if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    try:
-        hash(value)
-    except TypeError:
+        return str(os.fspath(value))
+    if not _hashable(value):
         return ("object", id(value))
     frozen: Hashable = value
     return frozen
+
+
+def _hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def given(options: Mapping[str, Any], *names: str) -> dict[str, Any]:
@@ -124,7 +130,9 @@ def locks_for(store: Store, options: Mapping[str, Any]) -> LockFactory:
         return shared_store(("threads", store), ThreadLocks)
     if kind == "file":
         if not lock_dir:
-            raise MissingCacheParameter("lock = file needs a directory", option="lock_dir", expected="a path")
+            raise MissingCacheParameter(
+                "option 'lock_dir' is missing: lock = file needs a directory", option="lock_dir", expected="a path"
+            )
         locks_at = str(lock_dir)
         return shared_store(("files", locks_at), lambda: FileLocks(locks_at, file_locks=runtime.file_locks))
     if kind == "lease" and isinstance(store, Versioned):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -14,6 +15,9 @@ from beaker.keys import cache_key
 from beaker.namespace import EntryNamespaceManager, NamespaceManager
 
 __all__ = ["Cache"]
+
+Seconds = float | str | dt.timedelta | None
+"""A number of seconds, its text (``'90'``, ``'1h30m'``), or a timedelta."""
 
 _OWN = frozenset(
     {
@@ -45,9 +49,9 @@ class Cache:
         self,
         namespace: str,
         type: str | type[NamespaceManager] = "memory",
-        expiretime: float | None = None,
-        starttime: float | None = None,
-        expire: float | None = None,
+        expiretime: Seconds = None,
+        starttime: Seconds = None,
+        expire: Seconds = None,
         **nsargs: Any,
     ) -> None:
         times = {"expire": expiretime if expire is None else expire, "starttime": starttime}
@@ -129,7 +133,7 @@ class Cache:
 
     def _value(self, key: Any, kw: dict[str, Any]) -> Value:
         createfunc = kw.pop("createfunc", None)
-        times = {name: kw.pop(name) for name in ("expire", "expiretime", "starttime") if name in kw}
+        times: dict[str, Any] = {name: kw.pop(name) for name in ("expire", "expiretime", "starttime") if name in kw}
         times = coerce_cache(times) if times else times
         cache = self._other(kw) if kw else self
         return Value(

@@ -102,7 +102,7 @@ class CallKey:
         own = getattr(instance, "__cache_key__", None)
         if own is not None:
             return [name, own()]
-        if not self._warned and _has_state(instance):
+        if (strict or not self._warned) and _has_state(instance):
             message = (
                 f"{self.function.__qualname__} is cached for all instances of {name} together; give the class a "
                 "__cache_key__() that answers what its results depend on"

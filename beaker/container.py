@@ -309,7 +309,9 @@ def _directory(kind: str, own: str | None, data_dir: str | None, options: dict[s
         return os.path.join(data_dir, f"container_{kind}")
     if runtime.durable_disk:
         raise MissingCacheParameter(
-            f"type {kind!r} needs a directory", option="data_dir", expected=f"data_dir or {kind}_dir, a path"
+            f"option 'data_dir' is missing: type {kind!r} needs a directory",
+            option="data_dir",
+            expected=f"data_dir or {kind}_dir, a path",
         )
     return os.path.join(runtime.temp_dir, "beaker", f"container_{kind}")
 

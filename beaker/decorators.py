@@ -224,11 +224,12 @@ class CachedFunction:
     def __repr__(self) -> str:
         return f"<cached {self.original!r}>"
 
+    __name__: str
     __qualname__: str
 
 
 class BoundCached:
-    """A cached function bound to an instance or a class, like a bound method."""
+    # A cached function bound to an instance or a class, like a bound method; so is its docstring.
 
     __slots__ = ("__func__", "__self__")
 
@@ -241,6 +242,10 @@ class BoundCached:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__func__, name)
+
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        return self.__func__.__doc__
 
     @property
     def original(self) -> Callable[..., Any]:

@@ -87,7 +87,9 @@ def test_error_names_the_path() -> None:
 def test_planted_pickle_is_never_executed(serializer: str, caplog: pytest.LogCaptureFixture) -> None:
     """A pickle with a valid checksum on a store others can write is a miss and a counter, not an execution."""
     store = Shared()
-    data = Envelope(backend="shared").seal("ns", "secret-key", bytes(4) + pickle.dumps(Evil()), stored=1.0, expires=None, kind=2)
+    data = Envelope(backend="shared").seal(
+        "ns", "secret-key", bytes(4) + pickle.dumps(Evil()), stored=1.0, expires=None, kind=2
+    )
     counters.reset()
     with caplog.at_level(logging.WARNING):
         assert plain(store, serializer).decode("ns", "secret-key", data) is None

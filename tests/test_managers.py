@@ -15,7 +15,7 @@ from beaker.testing.manager import ManagerContract, OpenManager
 
 
 def opener(kind: str, clock: FakeClock, **fixed: Any) -> OpenManager:
-    manager = backends.load(kind)
+    manager: Any = backends.load(kind)
     return lambda namespace, **options: manager(namespace, clock=clock, **fixed, **options)
 
 

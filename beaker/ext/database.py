@@ -32,17 +32,17 @@ class DatabaseNamespaceManager(StoreNamespaceManager):
         lock_dir: str | None = None,
         **params: Any,
     ) -> None:
-        from beaker.storage.sql import SqlStore
-
         asked = {**(sa_opts or {}), **{name: value for name, value in params.items() if name.startswith("sa.")}}
         engine = {name.removeprefix("sa."): value for name, value in asked.items()}
         url = engine.pop("url", None) or url
         if not url:
             raise MissingCacheParameter(
-                "type 'ext:database' needs a database",
+                "option 'url' is missing: type 'ext:database' needs a database",
                 option="url",
                 expected="a SQLAlchemy url, such as sqlite:///path",
             )
+        from beaker.storage.sql import SqlStore
+
         arguments = {
             "bind_or_url": url,
             "table_name": table_name,

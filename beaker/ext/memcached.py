@@ -31,11 +31,11 @@ class MemcachedNamespaceManager(StoreNamespaceManager):
         lock_dir: str | None = None,
         **params: Any,
     ) -> None:
-        from beaker.storage.memcached import MemcachedStore
-
         if not url:
             raise MissingCacheParameter(
-                "type 'ext:memcached' needs the address of a server", option="url", expected="host:port, several by ';'"
+                "option 'url' is missing: type 'ext:memcached' needs a server",
+                option="url",
+                expected="host:port, several by ';'",
             )
         if params.get("memcache_module") not in (None, "auto", "pymemcache"):
             warnings.warn(
@@ -43,6 +43,8 @@ class MemcachedNamespaceManager(StoreNamespaceManager):
                 ConfigWarning,
                 stacklevel=3,
             )
+        from beaker.storage.memcached import MemcachedStore
+
         arguments = {"url": url, **given(params, *_OPTIONS)}
         if params.get("socket_timeout") is not None:
             arguments["timeout"] = params["socket_timeout"]

@@ -29,12 +29,14 @@ class RedisNamespaceManager(StoreNamespaceManager):
         lock_dir: str | None = None,
         **params: Any,
     ) -> None:
-        from beaker.storage.redis import RedisStore
-
         if not url and params.get("client") is None:
             raise MissingCacheParameter(
-                "type 'ext:redis' needs the address of a server", option="url", expected="redis://host:port/db"
+                "option 'url' is missing: type 'ext:redis' needs a server",
+                option="url",
+                expected="redis://host:port/db",
             )
+        from beaker.storage.redis import RedisStore
+
         arguments = {**given({"url": url}, "url"), **given(params, *_OPTIONS)}
         if params.get("socket_timeout") is not None:
             arguments["timeout"] = params["socket_timeout"]

@@ -19,7 +19,8 @@ def make_cache_table(metadata: MetaData, table_name: str = "beaker_cache", schem
     """A Table of the columns :class:`SqlaNamespaceManager` needs, in ``metadata``. It is not created."""
     from beaker.storage.sql import make_table
 
-    return make_table(metadata, table_name, schema_name)
+    table: Table = make_table(metadata, table_name, schema_name)
+    return table
 
 
 class SqlaNamespaceManager(StoreNamespaceManager):
@@ -39,11 +40,11 @@ class SqlaNamespaceManager(StoreNamespaceManager):
         lock_dir: str | None = None,
         **kwargs: Any,
     ) -> None:
-        from beaker.storage.sql import SqlStore
-
         for option, value in (("bind", bind), ("table", table)):
             if value is None:
-                raise MissingCacheParameter(f"type 'ext:sqla' needs {option}", option=option)
+                raise MissingCacheParameter(f"option {option!r} is missing: type 'ext:sqla' needs it", option=option)
+        from beaker.storage.sql import SqlStore
+
         arguments = {"bind_or_url": bind, "table": table, "create_table": False, **given(kwargs, "clock")}
         super().__init__(namespace, store_for("sqla", SqlStore, arguments), **{**kwargs, "lock_dir": lock_dir})
 

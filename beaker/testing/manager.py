@@ -117,7 +117,12 @@ class ManagerContract:
     def test_value_is_created_once_and_again_after_expiry(self, manager: NamespaceManager, clock: FakeClock) -> None:
         """A value is made when it is absent or expired, by the clock, and not otherwise."""
         made: list[int] = []
-        value = Value("a", manager, createfunc=lambda: made.append(1) or len(made), expiretime=60.0)
+
+        def create() -> int:
+            made.append(1)
+            return len(made)
+
+        value = Value("a", manager, createfunc=create, expiretime=60.0)
         assert not value.has_value()
         assert [value.get_value(), value.get_value()] == [1, 1]
         clock.advance(59.0)

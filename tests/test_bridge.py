@@ -1,0 +1,75 @@
+"""From options to locks and identities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from beaker.bridge import freeze, locks_for
+from beaker.exceptions import ConfigError, MissingCacheParameter
+from beaker.locks import FileLocks, LayeredLocks, NullLocks, ThreadLocks
+from beaker.runtime import Platform, Runtime
+from beaker.storage.memory import MemoryStore
+
+LOCAL = Runtime()
+CLOUD = Runtime(platform=Platform.CLOUD_RUN)
+
+
+def _store(backend: str) -> MemoryStore:
+    store = MemoryStore()
+    store.backend = backend
+    return store
+
+
+@pytest.mark.parametrize(
+    ("backend", "options", "expected"),
+    [
+        ("memory", {}, ThreadLocks),
+        ("memory", {"lock_dir": "/tmp/locks"}, ThreadLocks),
+        ("file", {"lock_dir": "/tmp/locks", "runtime": LOCAL}, FileLocks),
+        ("file", {"lock_dir": "/tmp/locks", "runtime": CLOUD}, ThreadLocks),
+        ("dbm", {"lock_dir": "/tmp/locks", "runtime": LOCAL}, FileLocks),
+        ("redis", {}, LayeredLocks),
+        ("redis", {"lock_dir": "/tmp/locks"}, LayeredLocks),
+        ("redis", {"lock": "thread"}, ThreadLocks),
+        ("redis", {"lock": "file", "lock_dir": "/tmp/locks"}, FileLocks),
+        ("redis", {"lock": "none"}, NullLocks),
+        ("memory", {"lock": "lease"}, LayeredLocks),
+    ],
+)
+def test_creation_locks_by_option_and_capability(backend: str, options: dict[str, Any], expected: type) -> None:
+    """lock = auto is a lease on shared stores, flock for local files that last, threads elsewhere."""
+    assert type(locks_for(_store(backend), options)) is expected
+
+
+def test_locks_that_cannot_be() -> None:
+    """A lease on a store without versions, and file locks without a directory, are errors by name."""
+
+    class Four:
+        backend = "four"
+        max_value: int | None = None
+        trusted = False
+
+        def get(self, namespace: str, key: str) -> bytes | None: ...
+
+        def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None: ...
+
+        def delete(self, namespace: str, key: str) -> None: ...
+
+        def clear(self, namespace: str) -> None: ...
+
+    assert type(locks_for(Four(), {})) is ThreadLocks
+    with pytest.raises(ConfigError, match="lock"):
+        locks_for(Four(), {"lock": "lease"})
+    with pytest.raises(MissingCacheParameter, match="lock_dir"):
+        locks_for(Four(), {"lock": "file"})
+
+
+def test_freeze() -> None:
+    """Equal options have equal identities, whatever they are made of."""
+    assert freeze({"a": [1, {"b": 2}]}) == freeze({"a": (1, {"b": 2})})
+    assert freeze({"a": 1}) != freeze({"a": 2})
+    unhashable = {1, 2}
+    assert freeze(unhashable) == freeze(unhashable)
+    assert freeze({1, 2}) != freeze(unhashable)
