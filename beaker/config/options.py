@@ -151,7 +151,7 @@ class CacheOptions:
     legacy_keys: bool = _option(False, as_bool, "Join `str()` of the arguments as older Beakers do (different calls may then share a value).")  # fmt: skip
     lock: str = _option("auto", one_of("auto", "lease", "file", "thread", "none"), "Who may create a value: one in the fleet (`lease`), on the host (`file`), in the process (`thread`), or anybody (`none`).")  # fmt: skip
     lock_timeout: float = _option(30.0, as_seconds, "How long a call waits for another's creation before it creates itself.", unit="s")  # fmt: skip
-    lease_ttl: float = _option(30.0, as_seconds, "After this long a dead creator's lease is taken over.", unit="s")
+    lease_ttl: float = _option(20.0, as_seconds, "After this long a dead creator's lease is taken over.", unit="s")
     on_expired: str = _option("serve_stale", one_of("serve_stale", "wait", "recompute"), "While one call makes the new value the others get the old one, wait, or make it too.")  # fmt: skip
     stale_if_error: float | None = _option(None, optional(as_seconds), "Serve a value up to this much past its end when making a new one fails.", unit="s")  # fmt: skip
     jitter: float = _option(0.0, as_fraction, "Spread each value's life by up to this fraction, so that they do not end together.")  # fmt: skip

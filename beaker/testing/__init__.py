@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from beaker.testing.browser import Browser
     from beaker.testing.capabilities import BulkContract, ListingContract, PurgingContract, VersionedContract
     from beaker.testing.clock import FakeClock
+    from beaker.testing.lock import LeaseContract, LockContract
     from beaker.testing.manager import ManagerContract
     from beaker.testing.session import SessionContract
     from beaker.testing.sharing import ProcessContract, SharedContract
@@ -25,6 +26,8 @@ _HOMES = {
     "ManagerContract": "manager",
     "StoreContract": "store",
     "SessionContract": "session",
+    "LockContract": "lock",
+    "LeaseContract": "lock",
     "Browser": "browser",
     "VersionedContract": "capabilities",
     "ListingContract": "capabilities",
@@ -38,7 +41,9 @@ __all__ = [
     "Browser",
     "BulkContract",
     "FakeClock",
+    "LeaseContract",
     "ListingContract",
+    "LockContract",
     "ManagerContract",
     "ProcessContract",
     "PurgingContract",
