@@ -1,0 +1,93 @@
+"""Coercion: what an INI file's strings come to, and what the error says when they come to nothing."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beaker.config import coerce
+from beaker.exceptions import ConfigError
+
+GOOD: list[tuple[coerce.Coerce, Any, Any]] = [
+    (coerce.as_bool, "Yes", True),
+    (coerce.as_bool, " off ", False),
+    (coerce.as_bool, 1, True),
+    (coerce.as_int, " 42 ", 42),
+    (coerce.as_int, 42.0, 42),
+    (coerce.as_seconds, "90", 90.0),
+    (coerce.as_seconds, "1h30m", 5400.0),
+    (coerce.as_seconds, "2d", 172800.0),
+    (coerce.as_seconds, dt.timedelta(minutes=2), 120.0),
+    (coerce.as_seconds, 0, 0.0),
+    (coerce.as_list, "a, b,,c", ["a", "b", "c"]),
+    (coerce.as_list, ("a", " b "), ["a", "b"]),
+    (coerce.as_list, "a\nb", ["a", "b"]),
+    (coerce.as_path, Path("/tmp/x"), "/tmp/x"),
+    (coerce.as_key, ["a", b"b"], ("a", b"b")),
+    (coerce.as_expires, "true", True),
+    (coerce.as_expires, "300", 300.0),
+    (coerce.as_expires, dt.timedelta(1), dt.timedelta(1)),
+    (coerce.as_fraction, "0.25", 0.25),
+    (coerce.optional(coerce.as_int), "None", None),
+    (coerce.optional(coerce.as_int), None, None),
+    (coerce.one_of("a", "b"), " A ", "a"),
+]
+
+
+@pytest.mark.parametrize(("kind", "given", "meant"), GOOD)
+def test_a_value_comes_to_what_it_means(kind: coerce.Coerce, given: Any, meant: Any) -> None:
+    """Strings, numbers and objects all come to the option's own type."""
+    found = kind("cache.x", given)
+    assert found == meant
+    assert type(found) is type(meant)
+
+
+BAD: list[tuple[coerce.Coerce, Any]] = [
+    (coerce.as_bool, "maybe"),
+    (coerce.as_bool, 2),
+    (coerce.as_bool, ""),
+    (coerce.as_int, True),
+    (coerce.as_int, "1.5"),
+    (coerce.as_int, 1.5),
+    (coerce.as_count, 0),
+    (coerce.as_seconds, -1),
+    (coerce.as_seconds, "1x"),
+    (coerce.as_seconds, "h"),
+    (coerce.as_seconds, "1h30"),
+    (coerce.as_seconds, "1.2.3s"),
+    (coerce.as_seconds, float("nan")),
+    (coerce.as_seconds, float("inf")),
+    (coerce.as_seconds, True),
+    (coerce.as_list, 5),
+    (coerce.as_list, ["a", 1]),
+    (coerce.as_path, " "),
+    (coerce.as_key, ""),
+    (coerce.as_key, []),
+    (coerce.as_key, 12345),
+    (coerce.as_expires, "soon"),
+    (coerce.as_fraction, 1),
+    (coerce.one_of("a"), "b"),
+]
+
+
+@pytest.mark.parametrize(("kind", "given"), BAD)
+def test_the_error_names_the_option_and_never_the_value(kind: coerce.Coerce, given: Any) -> None:
+    """ConfigError says which option, what was expected and the type of what came; it is a ValueError too."""
+    with pytest.raises(ConfigError) as caught:
+        kind("cache.some_option", given)
+    error = caught.value
+    assert isinstance(error, ValueError)
+    assert error.option == "cache.some_option"
+    assert "cache.some_option" in str(error)
+    assert error.expected
+    assert type(given).__name__ in str(error) or "empty string" in str(error)
+
+
+def test_a_key_is_never_in_the_message() -> None:
+    """What was given for a key stays out of the error."""
+    with pytest.raises(ConfigError) as caught:
+        coerce.as_key("session.secret", {"hidden": "value"})
+    assert "hidden" not in str(caught.value)
