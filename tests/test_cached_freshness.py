@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from beaker.cache import CacheManager, cache_region, cache_regions
+from beaker.container import MemoryNamespaceManager
+from beaker.entry import Entry
 from beaker.testing.clock import FakeClock
 
 
@@ -46,6 +48,30 @@ def test_refresh(clock: FakeClock, calls: list[Any]) -> None:
     with pytest.raises(OSError, match="down"):
         f.refresh(1)
     assert f(1) == 2
+
+
+def test_operations_of_a_call(clock: FakeClock, calls: list[Any]) -> None:
+    """A hit reads once; a miss reads twice, the second time under the lock, and writes once."""
+
+    @cache_region("short")
+    def f() -> int:
+        return 1
+
+    class Counting(MemoryNamespaceManager):
+        def read(self, key: str) -> Entry | None:
+            calls.append("read")
+            return super().read(key)
+
+        def write(self, key: str, entry: Entry) -> None:
+            calls.append("write")
+            super().write(key, entry)
+
+    cache_regions["short"] = {**cache_regions["short"], "namespace_class": Counting}
+    f()
+    assert calls == ["read", "read", "write"]
+    calls.clear()
+    f()
+    assert calls == ["read"]
 
 
 def test_failing_function(clock: FakeClock, calls: list[Any]) -> None:

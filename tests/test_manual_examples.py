@@ -227,11 +227,10 @@ def test_5_1_1_manager(tmp_path: Path, searches: list[Any], by_region: bool) -> 
     cache = CacheManager(**parse_cache_config_options(_region_options(tmp_path)))
 
     def populate_things(invalidate: bool = False) -> list[Any]:
-        decorate = (
-            cache.region("short_term", "some_data") if by_region else cache.cache("mycache", type="file", expire=15)
-        )
+        region = cache.region("short_term", "some_data")
+        mycache = cache.cache("mycache", type="file", expire=15)
 
-        @decorate
+        @(region if by_region else mycache)
         def load(search_term: str, limit: int, offset: int) -> list[Any]:
             searches.append(search_term)
             return [search_term, limit, offset]

@@ -47,7 +47,7 @@ class DatabaseNamespaceManager(StoreNamespaceManager):
             "bind_or_url": url,
             "table_name": table_name,
             **({"engine_options": engine} if engine else {}),
-            **given(params, "schema_name", "create_table", "clock"),
+            **given(params, "schema_name", "create_table", "clock", "max_value"),
         }
         store = store_for("database", SqlStore, arguments)
         others = {name: value for name, value in params.items() if not name.startswith("sa.")}

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from beaker.bridge import given, store_for
 from beaker.container import Container
 from beaker.exceptions import MissingCacheParameter
 from beaker.namespace import StoreNamespaceManager
-
-if TYPE_CHECKING:
-    from sqlalchemy import MetaData, Table
+from beaker.storage.sql import SqlStore, make_cache_table
 
 __all__ = ["SqlaContainer", "SqlaNamespaceManager", "make_cache_table"]
-
-
-def make_cache_table(metadata: MetaData, table_name: str = "beaker_cache", schema_name: str | None = None) -> Table:
-    """A Table of the columns :class:`SqlaNamespaceManager` needs, in ``metadata``. It is not created."""
-    from beaker.storage.sql import make_table
-
-    table: Table = make_table(metadata, table_name, schema_name)
-    return table
 
 
 class SqlaNamespaceManager(StoreNamespaceManager):
@@ -43,9 +33,7 @@ class SqlaNamespaceManager(StoreNamespaceManager):
         for option, value in (("bind", bind), ("table", table)):
             if value is None:
                 raise MissingCacheParameter(f"option {option!r} is missing: type 'ext:sqla' needs it", option=option)
-        from beaker.storage.sql import SqlStore
-
-        arguments = {"bind_or_url": bind, "table": table, "create_table": False, **given(kwargs, "clock")}
+        arguments = {"bind_or_url": bind, "table": table, "create_table": False, **given(kwargs, "clock", "max_value")}
         super().__init__(namespace, store_for("sqla", SqlStore, arguments), **{**kwargs, "lock_dir": lock_dir})
 
 
