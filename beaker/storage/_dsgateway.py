@@ -61,7 +61,7 @@ class Gateway:
         connect: Callable[[], Connection],
         *,
         deadline: float = 5.0,
-        retries: int = 4,
+        retries: int = 3,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from beaker import clock as _clock
 from beaker import runtime
 from beaker._typing import Clock
+from beaker.config.coerce import as_bool, as_count, as_int, as_seconds
 from beaker.exceptions import ConfigError, ValueTooLarge
 from beaker.storage._dschunks import CHUNKS_A_MESSAGE
 from beaker.storage._dsclient import BACKEND, connector, forget_after_fork, require_packages
@@ -59,7 +60,7 @@ class DatastoreStore:
         client: Any = None,
         emulator_host: str | None = None,
         deadline: float = 5.0,
-        retries: int = 4,
+        retries: int = 3,
         compress: bool = True,
         max_value: int = 8_000_000,
         index_expires: bool = False,
@@ -67,9 +68,12 @@ class DatastoreStore:
         gateway: Gateway | None = None,
     ) -> None:
         _check("table_name", _is_kind(table_name), "1 to 1500 bytes, no '/', not __like_this__", table_name)
+        deadline = as_seconds("deadline", deadline)
         _check("deadline", deadline > 0, "seconds over 0", deadline)
+        retries = as_int("retries", retries)
         _check("retries", retries >= 0, "a number, 0 or more", retries)
-        _check("max_value", max_value > 0, "bytes, over 0", max_value)
+        max_value = as_count("max_value", max_value)
+        index_expires = as_bool("index_expires", index_expires)
         partition = datastore_namespace or (getattr(client, "namespace", None) if client is not None else None) or ""
         _check("datastore_namespace", _NAMESPACE.fullmatch(partition), "at most 100 of 0-9 A-Z a-z . _ -", partition)
         if gateway is None:
@@ -84,7 +88,7 @@ class DatastoreStore:
         self._clock = clock
         self._partition = partition
         self._index_expires = index_expires
-        self._heads = Heads(gateway, self._layout, clock, limit=max_value, compressing=compress)
+        self._heads = Heads(gateway, self._layout, clock, limit=max_value, compressing=as_bool("compress", compress))
         self._scan = Scan(gateway, self._layout, clock, index_expires)
         self.forked()
         forget_after_fork(self)

@@ -138,6 +138,9 @@ def test_a_named_database_is_in_the_request_and_in_the_routing_header(server: Fa
         ("deadline", 0),
         ("retries", -1),
         ("max_value", 0),
+        ("max_value", "much"),
+        ("compress", "perhaps"),
+        ("index_expires", 5),
     ],
 )
 def test_a_wrong_option_is_named(option: str, value: Any) -> None:
@@ -146,6 +149,18 @@ def test_a_wrong_option_is_named(option: str, value: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         DatastoreStore(**options)
     assert caught.value.option == option
+
+
+def test_options_from_a_file_are_strings(server: FakeDatastore) -> None:
+    """Numbers and switches may be written as text, as a configuration file does."""
+    options: dict[str, Any] = {
+        "deadline": "2s",
+        "retries": "1",
+        "max_value": "10",
+        "compress": "no",
+        "index_expires": "false",
+    }
+    assert DatastoreStore(**options).max_value == 10
 
 
 def test_a_client_that_is_none_is_refused() -> None:
