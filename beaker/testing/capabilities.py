@@ -248,11 +248,14 @@ class PurgingContract(StoreHooks):
         """A record that expires after ``now`` is not purged, nor one written again without ttl."""
         store.set(ns, "later", b"1", ttl=100)
         store.set(ns, "again", b"1", ttl=10)
+        store.set(ns, "in time", b"1", ttl=10)
+        store.set(ns, "in time", b"2", ttl=None)
         clock.advance(11)
         store.set(ns, "again", b"2", ttl=None)
         assert self._drain(store, clock(), 100) == 0
         assert store.get(ns, "later") == b"1"
         assert store.get(ns, "again") == b"2"
+        assert store.get(ns, "in time") == b"2"
 
     def test_no_time_at_all(self, store: PurgingStore, clock: FakeClock, ns: str) -> None:
         """With a deadline of zero seconds the call comes back, and a later one can finish the work."""

@@ -197,6 +197,7 @@ def test_fork_with_a_lock_held(store: FileStore) -> None:
     child = os.fork()
     if child == 0:
         # Its own mutexes are free; the file lock is the parent's, so it writes without one.
+        signal.alarm(20)  # a child that hangs must not outlive the test
         code = 1
         try:
             with _stripes.Stripes(None)(stripe):

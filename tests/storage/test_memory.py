@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from typing import cast
 
@@ -133,6 +134,7 @@ def test_fork_while_threads_write() -> None:
         for _ in range(10):
             child = os.fork()
             if child == 0:
+                signal.alarm(20)  # a child that hangs must not outlive the test
                 code = 1
                 try:
                     ok = store.get("n", "fixed") == b"1"
