@@ -13,6 +13,8 @@ from beaker.exceptions import ConfigError
 
 Coerce = Callable[[str, object], object]
 
+_kinds: dict[Coerce, str] = {}
+
 _TRUE = frozenset({"true", "yes", "on", "y", "t", "1"})
 _FALSE = frozenset({"false", "no", "off", "n", "f", "0"})
 _NONE = frozenset({"none", "null"})
@@ -111,6 +113,7 @@ def optional(coerce: Callable[[str, object], object]) -> Coerce:
             return None
         return coerce(option, value)
 
+    _kinds[coerced] = f"{kind_of(coerce)}, or none"
     return coerced
 
 
@@ -169,9 +172,36 @@ def one_of(*choices: str) -> Coerce:
             return value.strip().lower()
         raise wrong(option, value, "one of " + ", ".join(choices))
 
+    _kinds[coerce] = " | ".join(choices)
     return coerce
 
 
 def as_is(option: str, value: object) -> object:
     """Any object."""
     return value
+
+
+def note_kind(coerce: Coerce, kind: str) -> None:
+    """Say what values ``coerce`` is for."""
+    _kinds[coerce] = kind
+
+
+def kind_of(coerce: Coerce) -> str:
+    """What the values of an option are, in a word or two for the reference."""
+    return _kinds.get(coerce, "object")
+
+
+_kinds.update(
+    {
+        as_bool: "boolean",
+        as_int: "whole number",
+        as_count: "whole number from 1",
+        as_seconds: "duration",
+        as_fraction: "fraction",
+        as_str: "text",
+        as_path: "path",
+        as_list: "list of names",
+        as_key: "key, or list",
+        as_expires: "boolean, date or duration",
+    }
+)

@@ -25,6 +25,8 @@ from beaker.config.coerce import (
     as_path,
     as_seconds,
     as_str,
+    kind_of,
+    note_kind,
     one_of,
     optional,
 )
@@ -46,6 +48,11 @@ class OptionInfo:
     help: str
     secret: bool = False
     backends: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """What its values are, in a word or two."""
+        return kind_of(self.coerce)
 
 
 def _option(
@@ -79,6 +86,7 @@ def callable_or(*choices: str) -> Coerce:
     def coerce(option: str, value: object) -> object:
         return value if callable(value) else named(option, value)
 
+    note_kind(coerce, f"{kind_of(named)}, or a callable")
     return coerce
 
 
@@ -89,6 +97,9 @@ def _as_samesite(option: str, value: object) -> str | None:
     if value is None or value is False or (isinstance(value, str) and value.strip().lower() in ("", "false")):
         return None
     return str(_SAMESITE(option, value)).capitalize()
+
+
+note_kind(_as_samesite, "Lax | Strict | None")
 
 
 @dataclass(frozen=True)
@@ -197,7 +208,7 @@ class BackendOptions:
     project: str | None = _option(None, optional(as_str), "Google Cloud project; default from the environment.", backends="ext:google")  # fmt: skip
     database: str | None = _option(None, optional(as_str), "Named Datastore database; none: the default one.", backends="ext:google")  # fmt: skip
     datastore_namespace: str | None = _option(None, optional(as_str), "Datastore namespace (tenant) of the records.", backends="ext:google")  # fmt: skip
-    deadline: float = _option(5.0, as_seconds, "How long one Datastore call may take, retries included twice that.", unit="s", backends="ext:google")  # fmt: skip
+    deadline: float = _option(5.0, as_seconds, "How long one Datastore call may take, its retries included.", unit="s", backends="ext:google")  # fmt: skip
     retries: int = _option(3, as_int, "Further attempts after a passing Datastore error.", backends="ext:google")
     index_expires: bool = _option(False, as_bool, "Index `expires`, for purging by query (limits writes to about 500/s).", backends="ext:google")  # fmt: skip
     client: Any = _option(None, as_is, "Client object of the backend's own library.", backends="ext:google ext:memcached ext:redis")  # fmt: skip
