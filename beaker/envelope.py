@@ -157,11 +157,9 @@ class Envelope:
         if seal == 0:
             if self._ring is not None:
                 raise CorruptRecord("a record without a seal where one is configured")
-            if kid != _NO_KEY:
-                raise CorruptRecord("a record without a seal that names a key")
             return None
         if self._ring is None or seal == _SEALS:
-            raise CorruptRecord("a sealed record and no key for it")
+            raise CorruptRecord("a record whose seal needs a key, and there is no key for it")
         if seal == _MAC and self._seal_flag == _ENCRYPTED and not self._accept_plain:
             raise CorruptRecord("a record that is not encrypted where encryption is configured")
         if seal == _ENCRYPTED and not sealing.available():

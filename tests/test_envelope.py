@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import math
 import os
 import random
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beaker.crypto import sealing
-from beaker.crypto.keyring import Key, KeyRing, new_key
+from beaker.crypto.keyring import Key, KeyRing, lp, new_key
 from beaker.envelope import OVERHEAD, Envelope, Opened
 from beaker.exceptions import ConfigError, CorruptRecord
 from tests.crypto import golden
@@ -251,6 +252,30 @@ def test_stamps_that_are_no_times() -> None:
     """A record whose stamps are NaN would never expire, so it is corrupt."""
     corrupt(envelope(), record(envelope(), stored=math.nan))
     corrupt(envelope(), record(envelope(), expires=math.nan))
+
+
+def forged(prefix: bytes, flags: int, ring: KeyRing | None) -> bytes:
+    """A record with a right tag, made by whoever may write the store (and holds the key)."""
+    kid = bytes(4) if ring is None else ring.current.kid
+    header = prefix + bytes((flags, 0)) + kid + struct.pack(">dd", golden.CREATED, golden.EXPIRES)
+    bound = lp("beaker2/store", "file", "shop", "key é", header)
+    if ring is None:
+        return header + golden.SHORT + hashlib.sha256(bound + golden.SHORT).digest()[:16]
+    if flags & 4:
+        return header + sealing.seal(ring.current, "store-enc", golden.SHORT, bound)
+    return header + golden.SHORT + ring.current.mac("store-mac", bound, golden.SHORT)[:16]
+
+
+def test_forged_headers() -> None:
+    """Another magic, a version or flags of the future, and two seals at once are corrupt under a right tag too."""
+    for flags, ring in ((0, None), (2, RING), (4, RING)):
+        of = envelope(ring=ring)
+        assert of.open("shop", "key é", forged(b"BKR2\x01", flags, ring)).payload == golden.SHORT
+        for prefix in (b"BKR2\x02", b"BKR1\x01", b"\0\0\0\0\0"):
+            assert "not a record" in corrupt(of, forged(prefix, flags, ring))
+        for future in (8, 16, 128):
+            assert "not a record" in corrupt(of, forged(b"BKR2\x01", flags | future, ring))
+    assert "no key" in corrupt(envelope(ring=RING), forged(b"BKR2\x01", 6, RING))
 
 
 def test_configuration() -> None:

@@ -167,7 +167,8 @@ UNHOLDABLE = [
     -(10**4300),
     "\ud800",
     {"\udfff": 1},
-    timezone(timedelta(hours=1), "\ud800"),
+    timezone.utc,
+    datetime(2024, 1, 1, tzinfo=timezone(timedelta(hours=1), "\ud800")),
 ]
 
 
@@ -192,6 +193,8 @@ def test_unhashable_places_of_refused_values() -> None:
     [
         (object(), "session", "object"),
         ({"cart": [1, 2, {"when": object()}]}, "session['cart'][2]['when']", "object"),
+        ({"t": datetime(2024, 1, 1, tzinfo=timezone(timedelta(0), "\ud800"))}, "session['t']", "str"),
+        ({"z": [complex(0, math.nan)]}, "session['z'][0]", "complex"),
         ({"cart": (1, [math.nan])}, "session['cart'][1][0]", "float"),
         ({"a": {5: {b"key": Point(1)}}}, "session['a'][5][bytes]", "Point"),
         ({"tags": {Point(1)}}, "session['tags']{element}", "Point"),
@@ -374,6 +377,15 @@ def test_malformed_input_is_a_corrupt_record(data: bytes) -> None:
         JSON.loads(data)
     assert "2024" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a.b/c", "a\0b", "a/b/c/d/e", "x" * 40, "", "Europe/", "é"])
+def test_odd_zone_names_never_reach_the_file_system(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name no zone has is refused before zoneinfo looks for a file or a package called so."""
+    monkeypatch.setattr(zoneinfo, "ZoneInfo", lambda key: pytest.fail("asked"))
+    data = json.dumps({"~t": ["datetime", ["2024-01-01T00:00:00", 0, name]]}).encode()
+    with pytest.raises(CorruptRecord):
+        JSON.loads(data)
 
 
 def test_mutated_input_is_refused_or_is_a_value() -> None:

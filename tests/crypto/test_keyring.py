@@ -262,13 +262,19 @@ def test_a_missing_file_at_the_start_is_an_error(tmp_path: Path) -> None:
         KeyRing.from_option(f"file:{tmp_path}/gone", option="encrypt_key")
 
 
-def test_files_in_lists_and_pairs(key_file: Path, tmp_path: Path, fake_clock: FakeClock) -> None:
-    """A file may stand among other keys, by itself on a line, and on either side of a pair."""
+def test_files_in_lists_and_pairs(
+    key_file: Path, tmp_path: Path, fake_clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file may stand among others, by itself on a line, on either side of a pair, and have a comma in its name."""
     other = tmp_path / "other"
     write(other, SECOND)
     lines = KeyRing.from_option(f"file:{key_file}\nfile:{other}")
     commas = KeyRing.from_option(f"file:{key_file}, file:{other}")
     assert lines.kids == commas.kids == (kid(FIRST), kid(SECOND))
+    monkeypatch.chdir(tmp_path)
+    assert KeyRing.from_option("file:keys,file:other").kids == commas.kids
+    write(tmp_path / "a,b-0123456789abcdef", THIRD)
+    assert KeyRing.from_option("file:a,b-0123456789abcdef").kids == (kid(THIRD),)
     pair = KeyRing.combine(validate=f"file:{key_file}", encrypt=f"file:{other}", clock=fake_clock)
     before = pair.current.kid
     write(other, THIRD)
