@@ -91,7 +91,7 @@ def configuration() -> str:
         "Written by `scripts/reference` from the option classes in `beaker/config/options.py`; do not edit.",
         "",
         "Every option may be text, as an INI file has it. Durations are seconds, a `timedelta`, or text like `1h30m`.",
-        "An unknown option under our prefixes warns, naming the nearest known one; with `strict = true` it is an error.",
+        "An unknown option under our prefixes warns, naming the nearest one; with `strict = true` it is an error.",
         "",
     ]
     for owner in MAIN:

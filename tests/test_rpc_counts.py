@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,9 +26,9 @@ class Meter:
 
 
 @pytest.fixture
-def project(datastore_emulator: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def project(datastore_emulator: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("DATASTORE_EMULATOR_HOST", datastore_emulator.host)
-    yield f"rpc-{uuid.uuid4().hex[:8]}"
+    return f"rpc-{uuid.uuid4().hex[:8]}"
 
 
 @pytest.fixture
