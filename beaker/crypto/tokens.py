@@ -57,6 +57,7 @@ SKEW: Final = 60.0
 _SIGNED, _ENCRYPTED, _ID, _BARE = 1, 2, 3, 4
 _HEADER: Final = 1 + KEY_ID_BYTES
 _ID_MAC: Final = 16
+_STORE_KEY: Final = lp("beaker2/id")
 _DATA_MAC: Final = 32
 _STAMPS: Final = struct.Struct(">dddB")
 _COMPRESSED: Final = 1
@@ -112,7 +113,7 @@ def new_id() -> bytes:
 
 def store_key(raw_id: bytes) -> str:
     """What a session's record is called in a store: 64 hex digits from which the id cannot be had."""
-    return hashlib.sha256(lp("beaker2/id", raw_id)).hexdigest()
+    return hashlib.sha256(_STORE_KEY + len(raw_id).to_bytes(4, "big") + raw_id).hexdigest()
 
 
 def _encode(raw: bytes) -> str:

@@ -47,8 +47,6 @@ class SessionObject:
     the response's headers are due; :meth:`persist` saves now.
     """
 
-    __slots__ = ("_context", "_environ", "_finished", "_open", "_session", "_wanted")
-
     def __init__(self, environ: dict[str, Any], **params: Any) -> None:
         context = params.pop("context", None)
         if context is None:
@@ -77,8 +75,15 @@ class SessionObject:
         object.__setattr__(self, "_wanted", True)
 
     def persist(self) -> None:
-        """Save now, if ``save()`` was called or ``auto`` is set; else record the access if that is due."""
-        self._settle(self._load())
+        """Save now, if ``save()`` was called or ``auto`` is set; else record the access if that is due.
+
+        ``__dict__["_headers"]`` then holds ``set_cookie`` and ``cookie_out``: frameworks that send the cookie
+        themselves (pyramid_beaker) take them from there.
+        """
+        session = self._load()
+        self._settle(session)
+        lines = session.set_cookies()
+        self.__dict__["_headers"] = {"set_cookie": bool(lines), "cookie_out": lines[0] if lines else None}
 
     def revert(self) -> None:
         """Go back to the values of the session's first access in this request; nothing will be saved."""

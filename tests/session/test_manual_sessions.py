@@ -234,3 +234,22 @@ def _show(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     session = environ["beaker.session"]
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [repr({key: session[key] for key in session if not key.startswith("_")}).encode()]
+
+
+def test_a_framework_that_sends_the_cookie_itself_finds_it(tmp_path: Path) -> None:
+    """pyramid_beaker subclasses SessionObject and reads the cookie from __dict__ after persist()."""
+
+    class Factory(SessionObject):
+        def __init__(self, environ: dict[str, Any]) -> None:
+            SessionObject.__init__(self, environ, type="file", data_dir=str(tmp_path), secret=SECRET)
+
+    session = Factory({})
+    session["a"] = 1
+    session.save()
+    session.persist()
+    headers = session.__dict__["_headers"]
+    assert headers["set_cookie"] is True
+    again = Factory({"HTTP_COOKIE": headers["cookie_out"].partition(";")[0]})
+    assert again["a"] == 1
+    again.persist()
+    assert again.__dict__["_headers"] == {"set_cookie": False, "cookie_out": None}
