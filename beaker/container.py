@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from beaker import clock as _clock
 from beaker.bridge import given, runtime_of, store_for
 from beaker.entry import Entry
-from beaker.exceptions import ConfigError, ConfigWarning, MissingCacheParameter
+from beaker.exceptions import ConfigError, ConfigWarning
 from beaker.live import LivePool
 from beaker.locks import NullLocks, ThreadLocks
 from beaker.namespace import EntryNamespaceManager, NamespaceManager, StoreNamespaceManager
 from beaker.obtain import obtain
 from beaker.openresource import OpenResourceNamespaceManager
+from beaker.paths import private_directory
 
 if TYPE_CHECKING:
     from beaker.locks import Lock
@@ -307,13 +308,15 @@ def _directory(kind: str, own: str | None, data_dir: str | None, options: dict[s
         return os.fspath(own)
     if data_dir:
         return os.path.join(data_dir, f"container_{kind}")
-    if runtime.durable_disk:
-        raise MissingCacheParameter(
-            f"option 'data_dir' is missing: type {kind!r} needs a directory",
-            option="data_dir",
-            expected=f"data_dir or {kind}_dir, a path",
-        )
-    return os.path.join(runtime.temp_dir, "beaker", f"container_{kind}")
+    if not runtime.durable_disk:
+        return os.path.join(runtime.temp_dir, "beaker", f"container_{kind}")
+    directory = private_directory(runtime.temp_dir)
+    warnings.warn(
+        f"type {kind!r} without data_dir: records go to {directory}, which the system may clean up; set data_dir",
+        ConfigWarning,
+        stacklevel=4,
+    )
+    return os.path.join(directory, f"container_{kind}")
 
 
 def _locks_at(lock_dir: str | None, arguments: dict[str, Any]) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterable
 from contextlib import suppress
 
-__all__ = ["atomic_write", "encoded_path", "safe_name", "verify_directory"]
+from beaker.exceptions import MissingCacheParameter
+
+__all__ = ["atomic_write", "encoded_path", "private_directory", "safe_name", "verify_directory"]
 
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789_-")
 _LONGEST = 160
@@ -141,3 +144,24 @@ def _flush_directory(directory: str, dir_fd: int | None) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def private_directory(temp_dir: str) -> str:
+    """A directory of this user's own in ``temp_dir``, made if need be, with mode 0700.
+
+    Raises MissingCacheParameter, naming ``data_dir``, when there is something else under its name.
+    """
+    # Made and looked at here, before anything is written: in a shared directory somebody else could have
+    # made one of this name.
+    owner = os.getuid() if hasattr(os, "getuid") else 0
+    path = os.path.join(temp_dir, f"beaker-{owner}")
+    hint = f"{path} cannot be used instead: it is not a directory private to this user"
+    try:
+        with suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+        found = os.lstat(path)
+    except OSError as error:
+        raise MissingCacheParameter("data_dir is missing", option="data_dir", expected="a path", hint=hint) from error
+    if not stat.S_ISDIR(found.st_mode) or (os.name == "posix" and (found.st_uid != owner or found.st_mode & 0o077)):
+        raise MissingCacheParameter("data_dir is missing", option="data_dir", expected="a path", hint=hint)
+    return path

@@ -125,7 +125,6 @@ def test_missing_extra(name: str, extra: str, monkeypatch: pytest.MonkeyPatch) -
         ("ext:redis", "url"),
         ("ext:database", "url"),
         ("ext:sqla", "bind"),
-        ("file", "data_dir"),
     ],
 )
 def test_missing_option(name: str, option: str) -> None:

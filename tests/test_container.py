@@ -245,11 +245,18 @@ def test_constructors_touch_no_disk(manager: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("manager", "own"), [(FileNamespaceManager, "file_dir"), (DBMNamespaceManager, "dbm_dir")])
 def test_directories(manager: Any, own: str, tmp_path: Path) -> None:
-    """The backend's own directory wins over data_dir; without either the error names what to set."""
+    """The backend's own directory wins over data_dir; without either a private one is used, with a warning."""
     made = manager("ns", data_dir=str(tmp_path / "data"), **{own: str(tmp_path / "own")})
     assert made.store.directory == str(tmp_path / "own")
-    with pytest.raises(MissingCacheParameter, match="data_dir"):
-        manager("ns")
+    runtime = Runtime(temp_dir=str(tmp_path))
+    with pytest.warns(ConfigWarning, match="set data_dir"):
+        made = manager("ns", runtime=runtime)
+    (private,) = tmp_path.glob("beaker-*")
+    assert made.store.directory.startswith(str(private))
+    assert private.stat().st_mode & 0o777 == 0o700
+    private.chmod(0o755)
+    with pytest.raises(MissingCacheParameter, match="not a directory private"):
+        manager("ns", runtime=runtime)
 
 
 @pytest.mark.parametrize("manager", [FileNamespaceManager, DBMNamespaceManager])

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from beaker.exceptions import BeakerWarning
+from beaker.exceptions import BeakerWarning, ConfigWarning
 from beaker.middleware import CacheMiddleware, SessionMiddleware
+from beaker.runtime import Runtime
 from beaker.session import CookieSession, Session, SessionObject, SignedCookie
 from beaker.testing.browser import Browser
 from beaker.testing.session_harness import OTHER_SECRET, SECRET
@@ -35,11 +36,11 @@ def test_the_complete_example_runs(tmp_path: Path) -> None:
     assert not browser.cookies, "nothing was saved, so nothing is remembered"
 
 
-def test_the_example_runs_with_the_options_of_the_manual() -> None:
+def test_the_example_runs_with_the_options_of_the_manual(tmp_path: Path) -> None:
     """2.2 to the letter: type file without a data_dir and without a secret is a configuration that works."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir("/tmp")
-        SessionMiddleware(lambda e, s: [], {"session.type": "file", "session.cookie_expires": True})
+    runtime = Runtime(temp_dir=str(tmp_path))
+    with pytest.warns(ConfigWarning, match="set data_dir"):
+        SessionMiddleware(_show, {"session.type": "file", "session.cookie_expires": True}, runtime=runtime)
 
 
 def test_attributes_and_special_keys(tmp_path: Path) -> None:
