@@ -109,7 +109,8 @@ class ValueTooLarge(StoreError):
     def __init__(self, size: int, limit: int, *, backend: str = "", operation: str = "set") -> None:
         self.size = size
         self.limit = limit
-        super().__init__(f"value of {size} bytes is over the limit of {limit} bytes", backend=backend, operation=operation)
+        message = f"value of {size} bytes is over the limit of {limit} bytes"
+        super().__init__(message, backend=backend, operation=operation)
 
 
 class WriteConflict(StoreError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from typing import Any
 
 from beaker.exceptions import ConfigError, InvalidCacheBackendError
@@ -31,7 +32,7 @@ def read_secret(reference: str, *, option: str, client: Any = None) -> str:
         )
     if client is None:
         try:
-            from google.cloud import secretmanager
+            secretmanager: Any = import_module("google.cloud.secretmanager")
         except ImportError as error:
             raise InvalidCacheBackendError(
                 "Secret Manager needs its client", option=option, hint="pip install 'beaker-gae[secrets]'"

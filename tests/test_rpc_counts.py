@@ -95,7 +95,8 @@ def test_a_cached_hit_costs_one_read(project: str) -> None:
         return 2 * n
 
     assert double(2) == 4
-    meter = Meter(manager.get_cache("any").namespace.store)
+    namespace: Any = manager.get_cache("any").namespace
+    meter = Meter(namespace.store)
     meter.spent()
     assert [double(2), double(n=2)] == [4, 4]
     assert meter.spent() == {"Lookup": 2}

@@ -90,7 +90,9 @@ class Listing(Protocol):
 class Purging(Protocol):
     """A store whose expired records stay until somebody removes them."""
 
-    def purge(self, now: float, limit: int, *, cursor: str | None = None, deadline: float | None = None) -> tuple[int, str | None]:
+    def purge(
+        self, now: float, limit: int, *, cursor: str | None = None, deadline: float | None = None
+    ) -> tuple[int, str | None]:
         """Remove at most ``limit`` records that expired before ``now`` (seconds since the epoch).
 
         ``deadline`` is the seconds this call may take. Answers how many went and where to go on

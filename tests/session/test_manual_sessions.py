@@ -174,7 +174,8 @@ SIGNATURES = {
         "cookie_domain", "secret", "secure", "namespace_class", "namespace_args",
     ],
     CookieSession: [
-        "request", "key", "timeout", "cookie_expires", "cookie_domain", "encrypt_key", "validate_key", "secure", "kwargs",
+        "request", "key", "timeout", "cookie_expires", "cookie_domain", "encrypt_key", "validate_key", "secure",
+        "kwargs",
     ],
     SessionObject: ["environ", "params"],
     SignedCookie: ["secret", "input"],
