@@ -1,3 +1,4 @@
+# over 320 lines because the table of argument kinds is one table
 """Names for calls: canonical, typed, without collisions."""
 
 from __future__ import annotations

@@ -15,14 +15,15 @@ from beaker.crypto.tokens import new_id
 from beaker.exceptions import BeakerException
 from beaker.session.context import SessionContext
 from beaker.session.record import Snapshot, id_text
-from beaker.session.state import SessionState
+from beaker.session.revocation import user_key
+from beaker.session.state import USER, SessionState
 from beaker.session.storage import TOMBSTONE_TTL
 from beaker.session.transport import check_attribute
 from beaker.session.values import Packed
 
 __all__ = ["BaseSession", "Carrier"]
 
-_DOMAIN, _PATH, USER = "_domain", "_path", "_user"
+_DOMAIN, _PATH = "_domain", "_path"
 
 
 class Carrier(Protocol):
@@ -113,16 +114,24 @@ class BaseSession(SessionState):
         self.must_save = self.must_save or self.moving is not None
 
     def login(self, user: Hashable) -> None:
-        """Note who the visitor is and change the id (ASVS 5.0 7.2.4). ``user`` must be serializable."""
+        """Note who the visitor is and change the id (ASVS 5.0 7.2.4).
+
+        ``user`` is a name, number or the like: TypeError when it cannot be stored or no revocation could name
+        it; nothing changes then.
+        """
         self._check_writable()
+        user_key(user)
+        self.context.values.pack([(USER, user)])
         if self.fenced:
             # The old identity is dead: a login starts a new one and takes nothing along.
             self.fenced = False
             self._begin()
+        revocations = self.context.revocations
         self.regenerate_id()
-        self.snapshot.created = self.now
+        # The session counts as begun after everything that was revoked, be it in this very request.
+        self.snapshot.created = max(self.now, 0.0 if revocations is None else revocations.good_from(user))
         self[USER] = user
-        self.must_save = True
+        self.logged_in = self.must_save = True
 
     def logout(self) -> None:
         """End the session everywhere and start an empty one."""
@@ -156,7 +165,8 @@ class BaseSession(SessionState):
         """Note that the carrier made ``packed`` durable as ``snapshot``."""
         snapshot.values = packed
         self.snapshot = snapshot
-        self.is_new = self.must_save = self.deleted = self.must_reseal = False
+        self.is_new = self.must_save = self.deleted = self.must_reseal = self.logged_in = False
+        self.known_user = self.get(USER)
         self.moving = None
         self._operations.clear()
 

@@ -12,7 +12,7 @@ from beaker.config.parse import parse_session
 from beaker.counters import count
 from beaker.crypto.tokens import BadToken, DataTokens, OpenedData
 from beaker.exceptions import CorruptRecord, SessionTooLarge
-from beaker.session.base import USER, BaseSession
+from beaker.session.base import BaseSession
 from beaker.session.context import SessionContext
 from beaker.session.record import Snapshot
 from beaker.session.storage import ends, over
@@ -103,7 +103,7 @@ class CookieCarrier:
     def _revoked_at(self, session: BaseSession, snapshot: Snapshot, *, fresh: bool = False) -> float | None:
         if self.revocations is None:
             return None
-        return self.revocations.revoked_at(snapshot.id, snapshot.created, session.get(USER), fresh=fresh)
+        return self.revocations.revoked_at(snapshot.created, session.known_user, id=snapshot.id, fresh=fresh)
 
     def _tokens_in(self, session: BaseSession, header: str | None) -> Iterable[str]:
         name, chunks = self.context.cookie.name, self.context.options.chunks
@@ -121,7 +121,7 @@ class CookieCarrier:
 
     def save(self, session: BaseSession, packed: Packed) -> None:
         old = session.moving
-        if not session.is_new and self._revoked_at(session, old or session.snapshot, fresh=True) is not None:
+        if self.ended_meanwhile(session):
             session.fence("revoked")
             return
         snapshot = replace(session.snapshot, accessed=session.now, current=True)
@@ -130,6 +130,12 @@ class CookieCarrier:
             self.revocations.revoke(id=old.id)
         session.saved(snapshot, packed)
         session.cookie_due = True
+
+    def ended_meanwhile(self, session: BaseSession) -> bool:
+        """Whether the identity this request came with is dead by now. A login in this request needs none."""
+        if session.is_new or session.logged_in:
+            return False
+        return self._revoked_at(session, session.moving or session.snapshot, fresh=True) is not None
 
     def touch(self, session: BaseSession) -> None:
         self.save(session, session.snapshot.values)

@@ -99,8 +99,7 @@ class HybridCarrier(CookieCarrier):
 
     def _save_sealed(self, session: BaseSession, packed: Packed) -> None:
         old = session.moving
-        live = old or session.snapshot
-        if not session.is_new and self._revoked_at(session, live, fresh=True) is not None:
+        if self.ended_meanwhile(session):
             session.fence("revoked")
             return
         snapshot = replace(session.snapshot, accessed=session.now, current=True)
@@ -134,10 +133,13 @@ class HybridCarrier(CookieCarrier):
         self._point(session)
 
     def _save_stored(self, session: BaseSession, packed: Packed) -> None:
-        was = session.snapshot
+        was, old = session.snapshot, session.moving
         self.server.save(session, packed)
         if session.fenced:
             return
+        if old is not None and self.revocations is not None:
+            # A token that carried the session while it was small has the old id too.
+            self.revocations.revoke(id=old.id)
         session.in_store = True
         if session.snapshot.id == was.id and self._come_back(session, packed):
             return

@@ -1,12 +1,13 @@
 """Ending sessions that cannot be found: by id, by user, or all of them, by a point in time.
 
 A session is over when it began at or before the revocation point of its user or of everybody, or when its
-own id was revoked. The points live in any store; answers are remembered in the process for
+own id was revoked, whenever that was. The points live in any store; answers are remembered in the process for
 ``interval`` seconds, so that a visitor costs at most one read per interval and instance. A write asks anew.
 """
 
 from __future__ import annotations
 
+import math
 import struct
 import threading
 from collections import OrderedDict
@@ -20,7 +21,7 @@ from beaker.exceptions import ConfigError, CorruptRecord
 from beaker.keys import cache_key
 from beaker.storage.api import Bulk
 
-__all__ = ["Revocations"]
+__all__ = ["Revocations", "user_key"]
 
 NAMESPACE = "beaker.session.revoked"
 REMEMBERED = 10_000
@@ -58,12 +59,25 @@ class Revocations:
             self._remember(name, now, now)
         count("revoked", names[0].partition(":")[0])
 
-    def revoked_at(self, id: bytes, created: float, user: Hashable = None, *, fresh: bool = False) -> float | None:
+    def revoked_at(
+        self, created: float, user: Hashable = None, *, id: bytes | None = None, fresh: bool = False
+    ) -> float | None:
         """When a session with these marks was revoked, ``None`` if it was not.
 
         ``fresh`` asks the store whatever is remembered.
         """
-        names = [_id(id), _ALL] if user is None else [_id(id), _ALL, _user(user)]
+        names = [name for name, wanted in ((_ALL, True), (_id(id), id), (_user(user), user is not None)) if wanted]
+        points = self._points(names, fresh=fresh)
+        # An id is dead from its revocation on, also where the clock of the host that revoked it was behind.
+        dead = [at for name, at in points.items() if at is not None and (created <= at or name.startswith("id:"))]
+        return max(dead, default=None)
+
+    def good_from(self, user: Hashable) -> float:
+        """The earliest beginning, in seconds since the epoch, of a session of ``user`` that no point ends."""
+        points = [at for at in self._points([_ALL, _user(user)], fresh=True).values() if at is not None]
+        return math.nextafter(max(points), math.inf) if points else 0.0
+
+    def _points(self, names: list[str], *, fresh: bool) -> dict[str, float | None]:
         now = self._clock()
         points: dict[str, float | None] = {}
         for name in names:
@@ -76,7 +90,7 @@ class Revocations:
             for name in missing:
                 points[name] = found.get(name)
                 self._remember(name, now, found.get(name))
-        return max((point for point in points.values() if point is not None and created <= point), default=None)
+        return points
 
     def _read(self, names: list[str]) -> dict[str, float]:
         if isinstance(self._store, Bulk):
@@ -103,7 +117,12 @@ def _point(data: bytes) -> float:
 
 
 def _user(user: Hashable) -> str:
-    return "user:" + cache_key((user,))
+    return "user:" + user_key(user)
+
+
+def user_key(user: Hashable) -> str:
+    """What a user is called in revocation points. Raises UncacheableArgument where nothing stable can be made."""
+    return cache_key((user,))
 
 
 def _id(id: bytes | None) -> str:

@@ -11,7 +11,7 @@ from beaker.config.parse import parse_session
 from beaker.counters import count
 from beaker.crypto.tokens import BadToken, store_key
 from beaker.exceptions import CorruptRecord, WriteConflict
-from beaker.session.base import USER, BaseSession
+from beaker.session.base import BaseSession
 from beaker.session.context import SessionContext
 from beaker.session.merge import Delta, Operation, apply_operations, diff, merge
 from beaker.session.record import Snapshot, raw_id
@@ -62,13 +62,11 @@ class ServerCarrier:
         session.fenced = found == "buried"
 
     def _check_revoked(self, session: BaseSession) -> None:
-        # Only a visitor who was named by login() can have been revoked, so others cost no further read.
-        user, revocations = session.get(USER), self.context.revocations
-        if user is not None and revocations is not None:
-            snapshot = session.snapshot
-            revoked = revocations.revoked_at(snapshot.id, snapshot.created, user)
+        revocations = self.context.revocations
+        if revocations is not None:
+            revoked = revocations.revoked_at(session.snapshot.created, session.known_user)
             if revoked is not None:
-                self.context.records.bury(snapshot.id)
+                self.context.records.bury(session.snapshot.id)
                 session.end_revoked(revoked)
 
     def save(self, session: BaseSession, packed: Packed) -> None:

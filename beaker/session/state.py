@@ -15,6 +15,8 @@ __all__ = ["SessionState"]
 
 _ACCESSED, _CREATED = "_accessed_time", "_creation_time"
 _STAMPS = frozenset({_ACCESSED, _CREATED})
+USER = "_user"
+"""The key under which ``login()`` notes who the visitor is."""
 
 
 class SessionState(dict[Any, Any]):
@@ -44,6 +46,8 @@ class SessionState(dict[Any, Any]):
         super().clear()
         self.snapshot = Snapshot(new_id(), created=self.now, accessed=self.now)
         self.is_new = True
+        self.known_user: Any = None
+        self.logged_in = False
         self.last_accessed = None
         self.sealed = None
         self.must_reseal = self.in_store = False
@@ -62,6 +66,7 @@ class SessionState(dict[Any, Any]):
         super().update(values)
         self.snapshot = snapshot
         self.is_new = False
+        self.known_user = values.get(USER)
         self.last_accessed = snapshot.accessed
         self._operations.clear()
         self._stamp()

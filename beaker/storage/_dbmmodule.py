@@ -6,6 +6,7 @@ import contextlib
 import errno
 import logging
 import os
+import sqlite3
 import struct
 from collections.abc import Iterator, Sequence
 from importlib import import_module
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 _HEAD = struct.Struct(">Qd")  # version, expires
 _NEVER = float("inf")
 _STRIPES = 256
-_TAILS = ("", ".db", ".dat", ".dir", ".bak", ".pag")
+_TAILS = ("", ".db", ".dat", ".dir", ".bak", ".pag", "-wal", "-shm")
 _SYSTEM_FAULTS = frozenset(
     {errno.EACCES, errno.EPERM, errno.EAGAIN, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EROFS}
 )
@@ -73,7 +74,13 @@ class ModuleEngine:
         self._timeout = timeout
         self.writable_by_others = False
         errors = module.error if isinstance(module.error, tuple) else (module.error,)
-        self._errors: tuple[type[Exception], ...] = (*errors, OSError, ValueError, EOFError, SyntaxError)
+        self._errors: tuple[type[Exception], ...] = (
+            *errors,
+            OSError,
+            ValueError,
+            SyntaxError,  # dbm.dumb evaluates the lines of its index
+            sqlite3.Error,  # dbm.sqlite3 lets it through when it opens
+        )
 
     def close(self) -> None:
         """Nothing stays open between operations."""
@@ -214,7 +221,7 @@ class ModuleEngine:
             return self._module.open(path, flag, 0o600)
         except self._errors as err:
             # gdbm reports a bad file by numbers of its own, so only what is surely the system's counts as such.
-            if isinstance(err, OSError) and err.errno in _SYSTEM_FAULTS:
+            if isinstance(err, sqlite3.OperationalError) or (isinstance(err, OSError) and err.errno in _SYSTEM_FAULTS):
                 raise
             return None
 

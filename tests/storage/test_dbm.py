@@ -1,3 +1,4 @@
+# over 320 lines because both engines are held to the same tests, side by side
 """The dbm store: SQLite files by default, any dbm module on request."""
 
 from __future__ import annotations

@@ -1,0 +1,57 @@
+"""The places a session can live in, by name: what suites over all types are parametrized with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from beaker.testing.session_harness import OTHER_SECRET, SECRET
+
+__all__ = ["LOCAL", "MERGING", "options_of"]
+
+Options = dict[str, Any]
+
+_PLACES: dict[str, Callable[[Path], Options]] = {
+    "memory": lambda at: {"type": "memory", "secret": SECRET},
+    "file": lambda at: {"type": "file", "data_dir": str(at), "secret": SECRET},
+    "dbm": lambda at: {"type": "dbm", "data_dir": str(at), "secret": SECRET},
+    "sqlite": lambda at: {"type": "ext:database", "url": f"sqlite:///{at}/sessions.db", "secret": SECRET},
+    "encrypted file": lambda at: {
+        "type": "file",
+        "data_dir": str(at),
+        "validate_key": SECRET,
+        "encrypt_key": OTHER_SECRET,
+    },
+    "revocable cookie": lambda at: {
+        "type": "cookie",
+        "validate_key": SECRET,
+        "revocation": {"type": "file", "data_dir": str(at)},
+        "revocation_check_interval": 0,
+    },
+    "hybrid in cookie": lambda at: {
+        "type": "hybrid",
+        "store": "file",
+        "data_dir": str(at),
+        "validate_key": SECRET,
+        "revocation_check_interval": 0,
+    },
+    "hybrid in store": lambda at: {
+        "type": "hybrid",
+        "store": "file",
+        "data_dir": str(at),
+        "validate_key": SECRET,
+        "cookie_max": 160,
+        "revocation_check_interval": 0,
+    },
+}
+
+LOCAL = tuple(_PLACES)
+"""Every place that needs no server."""
+MERGING = ("memory", "file", "dbm", "sqlite", "encrypted file", "hybrid in store")
+"""Those where requests at the same time share a record."""
+
+
+def options_of(place: str, directory: Path) -> Options:
+    """The session options of a place, with everything it keeps under ``directory``."""
+    return _PLACES[place](directory)
