@@ -298,12 +298,9 @@ def _directory(kind: str, own: str | None, data_dir: str | None, options: dict[s
     runtime = runtime_of(options)
     if not runtime.durable_disk and kind not in _warned:
         _warned.add(kind)
-        warnings.warn(
-            f"type {kind!r} on {runtime.platform.value}: files are this instance's memory, no other instance sees "
-            "them and they vanish with it; use ext:google, ext:memcached, ext:redis or ext:database to share",
-            ConfigWarning,
-            stacklevel=4,
-        )
+        told = "files are this instance's memory, no other instance sees them and they vanish with it; use ext:google,"
+        told += " ext:memcached, ext:redis or ext:database to share"
+        warnings.warn(f"type {kind!r} on {runtime.platform.value}: {told}", ConfigWarning, stacklevel=4)
     if own:
         return os.fspath(own)
     if data_dir:
@@ -311,11 +308,8 @@ def _directory(kind: str, own: str | None, data_dir: str | None, options: dict[s
     if not runtime.durable_disk:
         return os.path.join(runtime.temp_dir, "beaker", f"container_{kind}")
     directory = private_directory(runtime.temp_dir)
-    warnings.warn(
-        f"type {kind!r} without data_dir: records go to {directory}, which the system may clean up; set data_dir",
-        ConfigWarning,
-        stacklevel=4,
-    )
+    told = f"records go to {directory}, which the system may clean up; set data_dir"
+    warnings.warn(f"type {kind!r} without data_dir: {told}", ConfigWarning, stacklevel=4)
     return os.path.join(directory, f"container_{kind}")
 
 

@@ -3,49 +3,65 @@
 from __future__ import annotations
 
 import re
-from importlib import import_module
 from typing import Any
 
+from beaker.config.environment import SECRET_REFERENCE
 from beaker.exceptions import ConfigError, InvalidCacheBackendError
 
 __all__ = ["is_reference", "read_secret"]
 
-_PREFIX = "secret:"
 _NAME = re.compile(r"projects/[^/]+/secrets/[^/]+/versions/[^/]+\Z")
+_SECONDS = 10.0
 
 
 def is_reference(value: object) -> bool:
     """Whether ``value`` is text that names a secret instead of being one."""
-    return isinstance(value, str) and value.startswith(_PREFIX)
+    return isinstance(value, str) and value.strip().startswith(SECRET_REFERENCE)
 
 
 def read_secret(reference: str, *, option: str, client: Any = None) -> str:
     """The payload of the secret version ``reference`` names, as text.
 
-    Needs the extra ``secrets`` and, on App Engine, the role Secret Manager Secret Accessor. Raises
-    ConfigError naming ``option`` when the name is malformed or cannot be read.
+    Needs the extra ``secrets`` and, on Google's platforms, the role Secret Manager Secret Accessor. Waits
+    10 seconds at most. ``client`` replaces a ``SecretManagerServiceClient``. Raises ConfigError naming
+    ``option`` when the name is malformed, or the secret is empty or cannot be read.
     """
-    name = reference[len(_PREFIX) :]
+    name = reference.strip()[len(SECRET_REFERENCE) :]
     if not _NAME.match(name):
         raise ConfigError(
-            "that names no secret version", option=option, expected="secret:projects/P/secrets/S/versions/V"
+            f"{option} names no secret version", option=option, expected="secret:projects/P/secrets/S/versions/V"
         )
     if client is None:
-        try:
-            secretmanager: Any = import_module("google.cloud.secretmanager")
-        except ImportError as error:
-            raise InvalidCacheBackendError(
-                "Secret Manager needs its client", option=option, hint="pip install 'beaker-gae[secrets]'"
-            ) from error
-        client = secretmanager.SecretManagerServiceClient()
+        client = _client(option)
     try:
-        payload: bytes = client.access_secret_version(name=name).payload.data
-        return payload.decode().strip()
+        payload: bytes = client.access_secret_version(name=name, timeout=_SECONDS).payload.data
+        secret = payload.decode().strip()
     except Exception as error:
         raise ConfigError(
-            "the secret could not be read",
+            f"the secret that {option} names could not be read",
             option=option,
             got=type(error).__name__,
             expected="an accessible secret version",
             hint="grant roles/secretmanager.secretAccessor on it to the service account",
+        ) from error
+    if not secret:
+        raise ConfigError(f"the secret that {option} names is empty", option=option)
+    return secret
+
+
+def _client(option: str) -> Any:
+    try:
+        from google.cloud import secretmanager
+    except ImportError as error:
+        raise InvalidCacheBackendError(
+            "Secret Manager needs its client", option=option, hint="pip install 'beaker-gae[secrets]'"
+        ) from error
+    try:
+        return secretmanager.SecretManagerServiceClient()
+    except Exception as error:
+        raise ConfigError(
+            f"{option} names a secret, and there are no credentials to read it with",
+            option=option,
+            got=type(error).__name__,
+            hint="on a laptop: gcloud auth application-default login",
         ) from error

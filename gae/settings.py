@@ -1,17 +1,20 @@
-"""Options of one deployment, from its environment, its mounted secrets and explicit arguments.
+"""Options of one deployment: explicit arguments, mounted secrets, Secret Manager, environment, defaults.
 
-================================  ============================================================================
-variable                          meaning
-================================  ============================================================================
-``BEAKER_SESSION_OPTION``         session option, e.g. ``BEAKER_SESSION_TIMEOUT=3600``
-``BEAKER_SESSION_SECRET_FILE``    file with the session secret (any key option: ``..._FILE``); re-read on change
-``BEAKER_CACHE_OPTION``           cache option, e.g. ``BEAKER_CACHE_TYPE=ext:google``
-``BEAKER_CACHE_REGION__OPTION``   option of one region (two underscores), e.g. ``BEAKER_CACHE_LOOKUP__EXPIRE=60``
-``BEAKER_DATA_DIR``               directory of local data on a laptop; default ``./data``
-================================  ============================================================================
+The variables are those of :mod:`beaker.config.environment`, and these:
 
-A value ``secret:projects/P/secrets/S/versions/V`` is read from Secret Manager once, at start (extra
-``secrets``). Explicit arguments win over the environment, the environment over defaults.
+=====================================  =======================================================================
+variable                               meaning
+=====================================  =======================================================================
+``BEAKER_DATA_DIR``                    directory of local data on a laptop; default ``./data``
+``BEAKER_TASKS_AUDIENCE``              audience of the OIDC tokens that may start a purge
+``BEAKER_TASKS_SERVICE_ACCOUNTS``      e-mail addresses, by commas, whose tokens those must be
+``BEAKER_TASKS_SECRET``, ``..._FILE``  shared secret that may start a purge (header ``X-Beaker-Tasks-Secret``)
+``BEAKER_WARMUP_REGIONS``              cache regions whose store ``/_ah/warmup`` opens
+=====================================  =======================================================================
+
+The first of these that says something wins: explicit argument; Secret Manager (a value
+``secret:projects/P/secrets/S/versions/V``, read once at start, extra ``secrets``); mounted file (``..._FILE``);
+plain variable; default of a laptop (``file`` under the data directory); default of the platform.
 """
 
 from __future__ import annotations
@@ -20,40 +23,101 @@ import logging
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from beaker.config.options import BackendOptions, CacheOptions, SessionOptions, describe
-from beaker.config.parse import parse_cache, parse_session
+from beaker.config.coerce import as_list
+from beaker.config.environment import Given, read, region_name
+from beaker.config.options import SessionOptions
+from beaker.config.parse import is_builtin
 from beaker.exceptions import ConfigError
 from beaker.runtime import Runtime
+from beaker.session.context import resolve_type
 from gae.secret_manager import is_reference, read_secret
 
-__all__ = ["Settings"]
+__all__ = ["HOW_TO_MAKE_A_SECRET", "KEPT_SECRET", "Settings", "Tasks", "collect"]
 
 log = logging.getLogger("gae")
 
-SESSION_VARIABLE, CACHE_VARIABLE = "BEAKER_SESSION_", "BEAKER_CACHE_"
-_KEYS = ("secret", "secret_fallbacks", "validate_key", "encrypt_key")
-_HOW = (
+KEPT_SECRET = "session-secret"
+"""Name of the file, in the data directory, that keeps a laptop's session secret."""
+HOW_TO_MAKE_A_SECRET = (
     "make one with `python -m beaker keys new` and set BEAKER_SESSION_SECRET to it, or BEAKER_SESSION_SECRET_FILE to a"
     " mounted file, or BEAKER_SESSION_SECRET=secret:projects/P/secrets/S/versions/V; never write it into app.yaml"
 )
+_SHORTEST_TASKS_SECRET = 16
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """Who may start a purge, and what a warmup opens; see :class:`gae.handlers.Handlers`.
+
+    ``service_accounts`` must be named with ``audience``: anybody can have Google issue a token for any
+    audience, so the audience alone proves nothing. ConfigError without, and for a ``secret`` under 16 bytes.
+    """
+
+    audience: str | None = None
+    service_accounts: tuple[str, ...] = ()
+    secret: str | None = field(default=None, repr=False)
+    warmup_regions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.audience and not self.service_accounts:
+            raise ConfigError(
+                "an audience alone lets anybody in who asks Google for a token",
+                option="BEAKER_TASKS_SERVICE_ACCOUNTS",
+                expected="the e-mail address of the service account that starts purges",
+            )
+        if self.secret is not None and len(self.secret.encode()) < _SHORTEST_TASKS_SECRET:
+            raise ConfigError(
+                "the shared secret of tasks is too short",
+                option="BEAKER_TASKS_SECRET",
+                expected=f"at least {_SHORTEST_TASKS_SECRET} bytes",
+                hint="make one with `python -m beaker keys new`",
+            )
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str], *, client: Any = None) -> Tasks:
+        """What the ``BEAKER_TASKS_`` and ``BEAKER_WARMUP_`` variables say. Raises ConfigError naming the variable."""
+
+        def text(variable: str) -> str | None:
+            return environ.get(variable, "").strip() or None
+
+        secret, path = text("BEAKER_TASKS_SECRET"), text("BEAKER_TASKS_SECRET_FILE")
+        if is_reference(secret):
+            secret = read_secret(str(secret), option="BEAKER_TASKS_SECRET", client=client)
+        elif path:
+            try:
+                secret = Path(path).read_text("utf-8").strip()
+            except (OSError, ValueError) as error:
+                raise ConfigError(
+                    f"BEAKER_TASKS_SECRET_FILE names a file that cannot be read: {path}",
+                    option="BEAKER_TASKS_SECRET_FILE",
+                ) from error
+        return cls(
+            text("BEAKER_TASKS_AUDIENCE"),
+            tuple(as_list("BEAKER_TASKS_SERVICE_ACCOUNTS", text("BEAKER_TASKS_SERVICE_ACCOUNTS") or [])),
+            secret,
+            tuple(as_list("BEAKER_WARMUP_REGIONS", text("BEAKER_WARMUP_REGIONS") or [])),
+        )
 
 
 @dataclass(frozen=True)
 class Settings:
     """What a deployment runs with: parsed session and cache options, and where each came from.
 
-    Build it by :meth:`from_environ`. ``origins`` maps ``session.OPTION`` and ``cache.OPTION`` to one of
-    ``argument``, ``environment``, ``file``, ``secret manager``, ``laptop default``, ``platform``.
+    Build it by :meth:`from_environ`. ``origins`` maps ``session.OPTION``, ``cache.OPTION`` and
+    ``cache.REGION.OPTION`` to one of ``argument``, ``secret manager``, ``file``, ``environment``,
+    ``laptop default``, ``session.secret`` (a cache that signs with it); absent: the platform's default.
     """
 
     runtime: Runtime
     session: SessionOptions = field(repr=False)
     cache: Mapping[str, Any] = field(repr=False)
     origins: Mapping[str, str]
+    tasks: Tasks = field(default_factory=Tasks)
 
     @property
     def platform(self) -> str:
@@ -64,8 +128,6 @@ class Settings:
     @property
     def session_type(self) -> str:
         """The session type in force."""
-        from beaker.session.context import resolve_type
-
         return resolve_type(self.session, self.runtime)
 
     @property
@@ -82,36 +144,45 @@ class Settings:
         session: Mapping[str, Any] | None = None,
         cache: Mapping[str, Any] | None = None,
         regions: Mapping[str, Mapping[str, Any]] | None = None,
+        sessions: bool = True,
+        secrets_client: Any = None,
     ) -> Settings:
         """Read ``environ`` (default: the process's); arguments win, options written without prefix.
 
         Raises ConfigError naming the option or variable; a missing session secret is one on App Engine,
-        Functions and Run. On a laptop one is made and kept, readable by its owner only.
+        Functions and Run. On a laptop one is made and kept, readable by its owner only. ``sessions=False``
+        is for a service with caches only: it needs no secret. ``secrets_client`` replaces the client of
+        Secret Manager. A variable that names nothing is logged, with the nearest one that does.
         """
         environ = os.environ if environ is None else environ
         runtime = runtime or Runtime.detect(environ)
-        origins: dict[str, str] = {}
-        data_dir = environ.get("BEAKER_DATA_DIR") or str(Path.cwd() / "data")
-        own = _given("session", SESSION_VARIABLE, environ, session, origins)
-        _add_secret(own, data_dir, runtime, origins)
-        shared = _given("cache", CACHE_VARIABLE, environ, cache, origins)
-        if "secret" not in shared and own.get("secret"):
-            # Subkeys are derived by purpose, so one secret serves cookies and stored values.
-            shared["secret"] = own["secret"]
-            origins["cache.secret"] = "session.secret"
-        if runtime.durable_disk:
-            for name, options in (("session", own), ("cache", shared)):
-                for option, value in (("type", "file"), ("data_dir", str(Path(data_dir) / name))):
-                    if option not in options:
-                        options[option] = value
-                        origins[f"{name}.{option}"] = "laptop default"
-        configured = {name: dict(options) for name, options in (regions or {}).items()}
-        for name in [name for name in shared if "__" in name]:
-            region, _, option = name.partition("__")
-            configured.setdefault(region, {})[option] = shared.pop(name)
-        names = {f"{region}.{option}": value for region, own_ in configured.items() for option, value in own_.items()}
-        parsed = parse_cache(kwargs={**shared, "regions": list(configured), **names})
-        return cls(runtime, parse_session(kwargs=own), parsed, origins)
+        given = collect(
+            environ,
+            runtime,
+            session=session,
+            cache=cache,
+            regions=regions,
+            keep_secret=sessions,
+            secrets_client=secrets_client,
+        )
+        for unknown in given.unknown:
+            log.warning("%s", unknown)
+        if given.errors:
+            raise given.errors[0]
+        if sessions and not (given.session.get("secret") or given.session.get("validate_key")):
+            empty = "BEAKER_SESSION_SECRET is empty" if "BEAKER_SESSION_SECRET" in given.empty else ""
+            raise ConfigError(
+                f"there is no session secret{' (' + empty + ')' if empty else ''}",
+                option="session.secret",
+                hint=HOW_TO_MAKE_A_SECRET,
+            )
+        return cls(
+            runtime,
+            given.session_options(),
+            given.cache_options(),
+            given.origins,
+            Tasks.from_environ(environ, client=secrets_client),
+        )
 
     def report(self) -> str:
         """One line that says what was chosen and why, without any secret."""
@@ -121,53 +192,91 @@ class Settings:
         return f"beaker: platform={self.platform} {' '.join(told)} session secret from {secret}"
 
 
-def _given(
-    scope: str, prefix: str, environ: Mapping[str, str], explicit: Mapping[str, Any] | None, origins: dict[str, str]
-) -> dict[str, Any]:
-    known = {*describe(SessionOptions if scope == "session" else CacheOptions), *describe(BackendOptions)}
-    values: dict[str, Any] = {}
-    for variable, text in environ.items():
-        if not variable.startswith(prefix) or not text:
-            continue
-        name, value, origin = variable[len(prefix) :].lower(), text, "environment"
-        if name.endswith("_file") and name[:-5] in _KEYS:
-            name, value, origin = name[:-5], f"file:{text}", "file"
-        elif is_reference(text):
-            value, origin = read_secret(text, option=variable), "secret manager"
-        if name not in known and "__" not in name:
-            log.warning("%s names no %s option of Beaker; it is ignored", variable, scope)
-            continue
-        values[name] = value
-        origins[f"{scope}.{name}"] = origin
-    for name, value in (explicit or {}).items():
-        values[name] = read_secret(value, option=f"{scope}.{name}") if is_reference(value) else value
-        origins[f"{scope}.{name}"] = "argument"
-    return values
+def collect(
+    environ: Mapping[str, str],
+    runtime: Runtime,
+    *,
+    session: Mapping[str, Any] | None = None,
+    cache: Mapping[str, Any] | None = None,
+    regions: Mapping[str, Mapping[str, Any]] | None = None,
+    keep_secret: bool = True,
+    secrets_client: Any = None,
+) -> Given:
+    """The options of a deployment before they are parsed, wrong ones in ``errors``.
+
+    Reads Secret Manager; makes a laptop's secret when there is none and ``keep_secret``. An argument that is
+    a malformed or unreadable Secret Manager reference raises ConfigError.
+    """
+
+    def resolve(reference: str, option: str) -> str:
+        return read_secret(reference, option=option, client=secrets_client)
+
+    given = read(environ, resolve=resolve)
+    # A region configured in code keeps its name there; variables write it in their own way.
+    for name in regions or {}:
+        spelt = region_name(name)
+        if spelt != name and spelt in given.regions:
+            for option, value in given.regions.pop(spelt).items():
+                origin = given.origins.pop(f"cache.{spelt}.{option}")
+                variable = given.variables.pop(f"cache.{spelt}.{option}", "")
+                given.put("cache", option, value, origin, region=name)
+                given.variables[f"cache.{name}.{option}"] = variable
+    explicit = [("session", "", session), ("cache", "", cache), *(("cache", *item) for item in (regions or {}).items())]
+    for scope, region, options in explicit:
+        if region:
+            given.regions.setdefault(region, {})
+        for name, value in (options or {}).items():
+            path = ".".join(filter(None, (scope, region, name)))
+            given.put(scope, name, resolve(value, path) if is_reference(value) else value, "argument", region=region)
+    data_dir = environ.get("BEAKER_DATA_DIR", "").strip() or str(Path.cwd() / "data")
+    if runtime.durable_disk:
+        _laptop_defaults(given, Path(data_dir), keep_secret)
+    if "secret" not in given.cache and given.session.get("secret"):
+        # Subkeys are derived by purpose, so one secret serves cookies and stored values.
+        given.put("cache", "secret", given.session["secret"], "session.secret")
+    return given
 
 
-def _add_secret(own: dict[str, Any], data_dir: str, runtime: Runtime, origins: dict[str, str]) -> None:
-    if own.get("secret") or own.get("validate_key"):
-        return
-    if not runtime.durable_disk:
-        raise ConfigError("there is no session secret", option="session.secret", hint=_HOW)
-    own["secret"] = _kept_secret(Path(data_dir))
-    origins["session.secret"] = "laptop default"
+def _laptop_defaults(given: Given, data_dir: Path, keep_secret: bool) -> None:
+    if keep_secret and not (given.session.get("secret") or given.session.get("validate_key")):
+        given.put("session", "secret", _kept_secret(data_dir), "laptop default")
+    for scope, options in (("session", given.session), ("cache", given.cache)):
+        if "type" not in options and "namespace_class" not in options:
+            given.put(scope, "type", "file", "laptop default")
+        if "data_dir" not in options and is_builtin(options.get("type")) and "namespace_class" not in options:
+            given.put(scope, "data_dir", str(data_dir / scope), "laptop default")
 
 
 def _kept_secret(directory: Path) -> str:
     """A random secret kept in ``directory`` with mode 0600, made at the first start."""
-    path = directory / "session-secret"
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = secrets.token_urlsafe(32)
+    path = directory / KEPT_SECRET
+    if not path.exists():
+        try:
+            _make_secret(path)
+        except OSError as error:
+            raise ConfigError(
+                f"no session secret can be kept in {directory}",
+                option="BEAKER_DATA_DIR",
+                got=type(error).__name__,
+                expected="a directory this user can write",
+                hint="or set BEAKER_SESSION_SECRET",
+            ) from error
+    log.info("beaker: session secret of this machine from %s", path)
+    return f"file:{path}"
+
+
+def _make_secret(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     try:
-        # A second process may start at the same moment: the link is there whole or not at all.
-        draft = directory / f".session-secret-{secrets.token_hex(8)}"
         draft.touch(mode=0o600)
-        draft.write_text(fresh + "\n")
-        os.link(draft, path)
-        log.info("beaker: made a session secret for this machine in %s", path)
-    except FileExistsError:
-        log.info("beaker: session secret of this machine from %s", path)
+        draft.write_text(secrets.token_urlsafe(32) + "\n")
+        try:
+            # Several processes may start at the same moment: the link is there whole or not at all.
+            with suppress(FileExistsError):
+                os.link(draft, path)
+        except OSError:
+            # No hard links here. The last of several processes wins, and the others read the file again.
+            draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
-    return f"file:{path}"

@@ -20,6 +20,8 @@ def opener(kind: str, clock: FakeClock, **fixed: Any) -> OpenManager:
 
 
 class TestMemory(ManagerContract):
+    keeps_bytes = False
+
     @pytest.fixture
     def open_manager(self, clock: FakeClock) -> OpenManager:
         return opener("memory", clock)

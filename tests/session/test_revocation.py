@@ -42,9 +42,7 @@ class TestRevocation:
         tab.middleware.revoke(user="ann")
         assert [visitor.do(lambda s: s.user) for visitor in (ann, phone, bob)] == [None, None, "bob"]
 
-    def test_a_revoked_user_can_log_in_again(
-        self, open_tab: Callable[..., Tab], clock: FakeClock, place: str
-    ) -> None:
+    def test_a_revoked_user_can_log_in_again(self, open_tab: Callable[..., Tab], clock: FakeClock, place: str) -> None:
         """A login after the revocation holds, also from a browser whose anonymous session is older than it."""
         tab = open_tab(place, revocation_check_interval=0)
         tab.do(put(cart=1))
