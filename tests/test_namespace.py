@@ -91,6 +91,8 @@ class HandleManager(OpenResourceNamespaceManager):
 
 
 class TestDictManager(ManagerContract):
+    keeps_bytes = False
+
     @pytest.fixture
     def open_manager(self, clock: FakeClock) -> OpenManager:
         def opened(namespace: str, **options: Any) -> NamespaceManager:
@@ -110,6 +112,8 @@ class OpenWhenUsed(HandleManager):
 
 
 class TestHandleManager(ManagerContract):
+    keeps_bytes = False
+
     @pytest.fixture
     def open_manager(self, clock: FakeClock) -> OpenManager:
         def opened(namespace: str, **options: Any) -> NamespaceManager:
