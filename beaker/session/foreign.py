@@ -12,6 +12,8 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from beaker.keys import digest
+
 __all__ = ["ManagerStore"]
 
 _KEY = "session"
@@ -29,8 +31,8 @@ class ManagerStore:
         self._args = args
 
     @contextmanager
-    def _open(self, key: str, *, write: bool) -> Iterator[Any]:
-        manager = self._factory(key, **self._args)
+    def _open(self, namespace: str, key: str, *, write: bool) -> Iterator[Any]:
+        manager = self._factory(digest(namespace, key), **self._args)
         acquire, release = (
             (manager.acquire_write_lock, manager.release_write_lock)
             if write
@@ -43,7 +45,7 @@ class ManagerStore:
             release()
 
     def read(self, namespace: str, key: str) -> tuple[bytes, Hashable] | None:
-        with self._open(key, write=False) as manager:
+        with self._open(namespace, key, write=False) as manager:
             return self._look(manager)
 
     @staticmethod
@@ -58,14 +60,14 @@ class ManagerStore:
         return (data, hashlib.sha256(data).digest()) if isinstance(data, bytes) else None
 
     def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
-        with self._open(key, write=True) as manager:
+        with self._open(namespace, key, write=True) as manager:
             if self._look(manager) is not None:
                 return False
             manager[_KEY] = data
             return True
 
     def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
-        with self._open(key, write=True) as manager:
+        with self._open(namespace, key, write=True) as manager:
             found = self._look(manager)
             if found is None or found[1] != version:
                 return False
@@ -73,18 +75,22 @@ class ManagerStore:
             return True
 
     def remove(self, namespace: str, key: str, version: Hashable) -> bool:
-        with self._open(key, write=True) as manager:
+        with self._open(namespace, key, write=True) as manager:
             found = self._look(manager)
             if found is None or found[1] != version:
                 return False
             del manager[_KEY]
             return True
 
+    def get(self, namespace: str, key: str) -> bytes | None:
+        found = self.read(namespace, key)
+        return None if found is None else found[0]
+
     def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None:
-        with self._open(key, write=True) as manager:
+        with self._open(namespace, key, write=True) as manager:
             manager[_KEY] = data
 
     def delete(self, namespace: str, key: str) -> None:
-        with self._open(key, write=True) as manager:
+        with self._open(namespace, key, write=True) as manager:
             if _KEY in manager:
                 del manager[_KEY]
