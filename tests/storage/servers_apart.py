@@ -9,6 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -72,9 +74,18 @@ def frozen(server: Server) -> Iterator[None]:
     assert server.pid is not None
     os.kill(server.pid, signal.SIGSTOP)
     try:
+        # The signal is on its way: a thread of the server may still answer until it is stopped too.
+        deadline, pause = time.monotonic() + 10, threading.Event()
+        while not _stopped(server.pid) and time.monotonic() < deadline:
+            pause.wait(0.005)
         yield
     finally:
         os.kill(server.pid, signal.SIGCONT)
+
+
+def _stopped(pid: int) -> bool:
+    states = [(task / "stat").read_text().rpartition(")")[2].split()[0] for task in Path(f"/proc/{pid}/task").iterdir()]
+    return set(states) == {"T"}
 
 
 @contextlib.contextmanager
