@@ -129,7 +129,7 @@ class SessionOptions:
     data_serializer: Any = _option(None, as_is, "Older name of `serializer`.")
     invalidate_corrupt: bool = _option(True, as_bool, "A stored session that cannot be read becomes a new one; off: it raises CorruptRecord.")  # fmt: skip
     on_conflict: Any = _option("mine", callable_or("mine", "theirs", "raise"), "Two requests changed the same key differently: keep `mine`, `theirs`, `raise` WriteConflict, or a callable(key, base, mine, theirs).")  # fmt: skip
-    save_timeout: float = _option(2.0, as_seconds, "How long a save retries against concurrent ones before WriteConflict.", unit="s")  # fmt: skip
+    save_timeout: float = _option(5.0, as_seconds, "How long a save retries against concurrent ones before WriteConflict.", unit="s")  # fmt: skip
     readonly: bool = _option(False, as_bool, "Requests never write the session; changing it raises.")
     lock_ttl: float = _option(30.0, as_seconds, "Lease time of `session.lock()` on a shared store.", unit="s")
     cookie_max: int = _option(4096, as_count, "Largest name plus value of a cookie (RFC 6265bis: 4096).", unit="bytes")
