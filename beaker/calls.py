@@ -53,14 +53,16 @@ class CallKey:
             )
         self.key = key
         self.bound_to: str | None = names[0] if names and names[0] in ("self", "cls") else None
+        positional = all(parameter.kind in _POSITIONAL for parameter in self.signature.parameters.values())
+        self._count = len(names)
+        # A complete positional call needs no binding, which costs more than all the rest of a hit.
+        self._plain = positional and not self.ignore and key is None
         self._warned = False
 
     @property
     def arity(self) -> int:
         """How many positional arguments are the flat list as they are; -1: the list is always built."""
-        kinds = [parameter.kind for parameter in self.signature.parameters.values()]
-        plain = self.bound_to is None and not self.ignore and self.key is None
-        return len(kinds) if plain and all(kind in _POSITIONAL for kind in kinds) else -1
+        return self._count if self._plain and self.bound_to is None else -1
 
     def takes_instance(self) -> None:
         """Say that the function is a method whatever its first parameter is called."""
@@ -68,6 +70,8 @@ class CallKey:
 
     def flat(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, strict: bool = False) -> tuple[Any, ...]:
         """The flat list of a call. TypeError when the function cannot be called that way."""
+        if self._plain and self.bound_to is not None and not kwargs and len(args) == self._count:
+            return (*self._owner(args[0], strict), *args[1:])
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
         parts: list[Any] = []
