@@ -170,3 +170,8 @@ def override(runtime: Runtime | None) -> None:
     """Make :func:`current` answer ``runtime``; ``None`` goes back to detection."""
     global _override
     _override = runtime
+
+
+def environ() -> Mapping[str, str]:
+    """The process's environment, for the command line; libraries are configured by options."""
+    return os.environ

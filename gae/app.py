@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from beaker._typing import Environ, StartResponse, WSGIApp
 from beaker.middleware import CacheMiddleware, SessionMiddleware
+from beaker.purging import stores_of
+from gae.context import NDBContextMiddleware, NDBSource
+from gae.handlers import Handlers, Verify
+from gae.logs import RequestTrace
 from gae.settings import Settings
 
 __all__ = ["Application", "compose"]
@@ -37,14 +41,61 @@ def compose(
     cache: Mapping[str, Any] | None = None,
     regions: Mapping[str, Mapping[str, Any]] | None = None,
     settings: Settings | None = None,
+    ndb: Any = False,
+    handlers: bool = True,
+    prefetch: Iterable[Callable[[], object]] = (),
+    verify: Verify | None = None,
+    secrets_client: Any = None,
 ) -> Application:
-    """``app`` inside sessions and caching, configured from the environment (:mod:`gae.settings`).
+    """``app`` inside an NDB context, the platform's handlers, sessions and caching, in that order.
 
-    ``session``, ``cache`` and ``regions`` are options without prefix and win over the environment. The one
-    line logged at start says what was chosen. Raises ConfigError when the deployment lacks something.
+    Configured from the environment (:mod:`gae.settings`); ``session``, ``cache`` and ``regions`` are options
+    without prefix and win over it. One line logged at start says what was chosen and why.
+
+    ``ndb``: ``True``, or the application's ``ndb.Client``, opens an NDB context for each request; see
+    :mod:`gae.context` for why that is not the default. ``handlers=False`` leaves the addresses of
+    :mod:`gae.handlers` to ``app``. ``prefetch`` are functions a warmup calls. ``verify`` and
+    ``secrets_client`` replace the check of OIDC tokens and the client of Secret Manager. Raises ConfigError
+    when the deployment lacks something.
     """
-    settings = settings or Settings.from_environ(session=session, cache=cache, regions=regions)
+    settings = settings or Settings.from_environ(
+        session=session, cache=cache, regions=regions, secrets_client=secrets_client
+    )
     caching = CacheMiddleware(app, **settings.cache)
     sessions = SessionMiddleware(caching, options=settings.session, runtime=settings.runtime)
-    log.info(settings.report())
-    return Application(sessions, settings, sessions)
+    wsgi: WSGIApp = sessions
+    if handlers:
+        wsgi = _with_handlers(wsgi, settings, sessions, prefetch, verify)
+    if ndb is not False and ndb is not None:
+        source = NDBSource(
+            None if ndb is True else ndb, runtime=settings.runtime, database=settings.session.backend.get("database")
+        )
+        wsgi = NDBContextMiddleware(wsgi, source)
+    if settings.runtime.serverless:
+        wsgi = RequestTrace(wsgi)
+    log.info("%s", settings.report())
+    return Application(wsgi, settings, sessions)
+
+
+def _with_handlers(
+    wsgi: WSGIApp,
+    settings: Settings,
+    sessions: SessionMiddleware,
+    prefetch: Iterable[Callable[[], object]],
+    verify: Verify | None,
+) -> WSGIApp:
+    def stores() -> Sequence[Any]:
+        return stores_of(sessions.context, settings.cache)
+
+    def warm() -> Sequence[Any]:
+        return stores_of(sessions.context, settings.cache, settings.tasks.warmup_regions)
+
+    return Handlers(
+        wsgi,
+        runtime=settings.runtime,
+        tasks=settings.tasks,
+        stores=stores,
+        warm=warm,
+        prefetch=prefetch,
+        verify=verify,
+    )

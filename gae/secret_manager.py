@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from typing import Any
 
 from beaker.config.environment import SECRET_REFERENCE
@@ -51,7 +52,7 @@ def read_secret(reference: str, *, option: str, client: Any = None) -> str:
 
 def _client(option: str) -> Any:
     try:
-        from google.cloud import secretmanager
+        secretmanager: Any = import_module("google.cloud.secretmanager")
     except ImportError as error:
         raise InvalidCacheBackendError(
             "Secret Manager needs its client", option=option, hint="pip install 'beaker-gae[secrets]'"

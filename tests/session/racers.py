@@ -1,4 +1,4 @@
-"""What the processes of tests/session/test_races.py run. Importable, so that spawned processes find it."""
+"""What the processes of tests/session/test_process_races.py run. Importable, so that spawned processes find it."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +38,7 @@ class TestRevocation:
         tab = open_tab(place, revocation_check_interval=0)
         ann, phone, bob = tab.copy(), tab.copy(), tab.copy()
         for visitor, name in ((ann, "ann"), (phone, "ann"), (bob, "bob")):
-            visitor.do(lambda s, name=name: s.login(name))
+            visitor.do(operator.methodcaller("login", name))
         clock.advance(1)
         tab.middleware.revoke(user="ann")
         assert [visitor.do(lambda s: s.user) for visitor in (ann, phone, bob)] == [None, None, "bob"]

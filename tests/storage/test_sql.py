@@ -692,7 +692,7 @@ def test_get_is_one_statement(store: SqlStore) -> None:
 def test_mysql_statements() -> None:
     """MySQL gets its own upsert and blobs that hold more than 64 kB."""
     table = make_cache_table(sa.MetaData(), "cache")
-    dialect = mysql.dialect()  # type: ignore[no-untyped-call]
+    dialect = mysql.dialect()
     created = str(sa.schema.CreateTable(table).compile(dialect=dialect))
     assert created.count("BLOB(4294967295)") == 3
     assert created.count("DOUBLE") == 3

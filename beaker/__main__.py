@@ -1,0 +1,161 @@
+"""``python -m beaker``: purge expired records, make and check keys. Standard library only."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from beaker import __version__
+from beaker.config import environment
+from beaker.config.coerce import as_seconds
+from beaker.crypto.keyring import KeyRing, new_key
+from beaker.exceptions import BeakerException, ConfigError
+from beaker.purging import Outcome, purge, purgeable, stores_of
+from beaker.runtime import environ as process_environ
+from beaker.session.context import SessionContext
+
+__all__ = ["main"]
+
+_PURGE = """\
+Removes expired records of the sessions and caches that BEAKER_SESSION_... and BEAKER_CACHE_... variables configure, or
+of one store named by --type and --option. Safe beside a running application; bounded by --limit and --deadline, and
+resumable: what is printed as the cursor goes into --cursor of the next run. Datastore's own TTL policies do the same
+later and for a fee (docs/operations.md has the gcloud command).
+"""
+
+
+def main(arguments: Sequence[str] | None = None, *, out: TextIO | None = None) -> int:
+    """Run one command; answers the exit status: 0 done, 1 failed, 2 wrong usage."""
+    parser = _parser()
+    asked = parser.parse_args(arguments)
+    run: Callable[[argparse.Namespace, TextIO], int] = asked.run
+    try:
+        return run(asked, out or sys.stdout)
+    except BeakerException as error:
+        print(f"python -m beaker {asked.command}: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m beaker", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    purging = commands.add_parser("purge", help="remove expired records", description=_PURGE)
+    purging.add_argument("--type", help="backend: file, dbm, ext:database, ext:google, ...")
+    purging.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="option of that backend")
+    purging.add_argument("--limit", type=int, help="records to remove at the most")
+    purging.add_argument("--deadline", help="how long to work, as seconds or like 5m")
+    purging.add_argument("--cursor", help="where an earlier run ended")
+    purging.set_defaults(run=_purge)
+
+    keys = commands.add_parser("keys", help="make and check keys").add_subparsers(dest="action", required=True)
+    new = keys.add_parser("new", help="print a new key: 32 random bytes as text")
+    new.set_defaults(run=_new_key)
+    check = keys.add_parser("check", help="judge keys without showing them")
+    check.add_argument("file", help="file with one key a line, newest first; - asks for one")
+    check.set_defaults(run=_check_keys)
+    return parser
+
+
+def _purge(asked: argparse.Namespace, out: TextIO) -> int:
+    stores = purgeable(_named_stores(asked) if asked.type else _configured_stores())
+    if not stores:
+        print("no store here keeps expired records; nothing to purge", file=out)
+        return 0
+    deadline = None if asked.deadline is None else as_seconds("--deadline", asked.deadline)
+    show = _Progress(sys.stderr) if sys.stderr.isatty() else None
+    try:
+        outcome = purge(stores, limit=asked.limit, deadline=deadline, cursor=asked.cursor, progress=show)
+    except ValueError as error:
+        raise ConfigError(str(error), option="--cursor") from error
+    if show is not None:
+        show.end()
+    for name, count in outcome.removed.items():
+        print(f"{name}: {count} expired records removed", file=out)
+    if outcome.cursor is not None:
+        print(f"cursor: {outcome.cursor}", file=out)
+    if outcome.error is not None:
+        print(f"stopped: {outcome.error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+class _Progress:
+    """A bar for work whose end nobody knows: it tells how much is done and that it goes on."""
+
+    _MARKS = "|/-\\"
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._batches = 0
+
+    def __call__(self, outcome: Outcome) -> None:
+        mark = self._MARKS[self._batches % len(self._MARKS)]
+        self._batches += 1
+        done = ", ".join(f"{name} {count}" for name, count in outcome.removed.items())
+        self._stream.write(f"\r{mark} {outcome.total} expired records removed ({done})")
+        self._stream.flush()
+
+    def end(self) -> None:
+        self._stream.write("\n")
+
+
+def _named_stores(asked: argparse.Namespace) -> list[object]:
+    from beaker.config.parse import coerce_cache
+
+    options = {"type": asked.type}
+    for pair in asked.option:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError("--option cannot be used", option="--option", expected="NAME=VALUE")
+        options[name] = value
+    return stores_of(cache={**coerce_cache(options), "cache_regions": {}})
+
+
+def _configured_stores() -> list[object]:
+    given = environment.read(process_environ())
+    if given.errors:
+        raise given.errors[0]
+    if not given.session and not given.cache and not given.regions:
+        raise ConfigError("no store is named", option="--type", hint="give --type, or BEAKER_SESSION_TYPE and the like")
+    sessions = SessionContext(given.session_options()) if given.session else None
+    cache = given.cache_options() if given.cache or given.regions else None
+    return stores_of(sessions, cache)
+
+
+def _new_key(asked: argparse.Namespace, out: TextIO) -> int:
+    print(new_key(), file=out)
+    return 0
+
+
+def _check_keys(asked: argparse.Namespace, out: TextIO) -> int:
+    if asked.file == "-":
+        text = getpass.getpass("key: ") if sys.stdin.isatty() else sys.stdin.read()
+    else:
+        try:
+            text = Path(asked.file).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise ConfigError("the file cannot be read", option=asked.file, got=type(error).__name__) from error
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise ConfigError("there is no key", option=asked.file, expected="one key a line")
+    failed = False
+    for number, line in enumerate(lines, 1):
+        try:
+            ring = KeyRing.from_option(line, option=f"line {number}", strict=True)
+        except ConfigError as error:
+            failed = True
+            print(f"{number}: {error}", file=out)
+        else:
+            role = "seals and opens" if number == 1 else "opens"
+            print(f"{number}: good, {len(line.encode())} bytes, id {ring.current.kid.hex()}, {role}", file=out)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,237 @@
+"""The addresses a platform calls: warmup, purge, health. A WSGI middleware outside of sessions and caches.
+
+========================  ====================================================================================
+``/_ah/warmup``           imports the clients and opens their channels before a visitor waits for it
+``/tasks/beaker/purge``   removes expired records; for schedulers only
+``/healthz``              answers as long as the process does; asks no store
+========================  ====================================================================================
+
+Cloud Run keeps addresses ending in ``z`` and those under ``/_ah/`` from reaching a service from outside;
+its own probes do reach ``/healthz``.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+from urllib.parse import parse_qs
+
+from beaker._typing import Environ, StartResponse, WSGIApp
+from beaker.exceptions import BeakerException, InvalidCacheBackendError, StoreError
+from beaker.purging import keep_cursor, kept_cursor, purge, purgeable
+from beaker.runtime import Platform, Runtime
+from gae.settings import Tasks
+
+__all__ = ["HEALTH", "PURGE", "WARMUP", "Handlers", "verify_google_token"]
+
+WARMUP, PURGE, HEALTH = "/_ah/warmup", "/tasks/beaker/purge", "/healthz"
+PURGE_SECONDS = 20.0
+"""How long a purge may take: well under the 30 s after which gunicorn takes a silent worker for dead."""
+PURGE_RECORDS = 100_000
+_LONGEST_TOKEN = 8_192
+_HEADERS = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
+
+log = logging.getLogger("gae")
+
+Verify = Callable[[str, str], Mapping[str, Any]]
+"""``verify(token, audience)`` answers the token's claims, or raises."""
+
+
+class Handlers:
+    """Answers the three addresses and passes everything else to ``app``.
+
+    ``stores`` answers every store of the deployment and is called once, when first needed; ``warm`` answers
+    those a warmup reads from. ``prefetch`` are functions a warmup calls (fill a cache, import a client).
+    ``deadline`` is seconds and ``limit`` records for one purge. ``verify`` replaces the check of Google's
+    OIDC tokens.
+
+    A purge is started by App Engine's cron, whose header counts on App Engine only, since everywhere else a
+    visitor can send it; by an OIDC token (``tasks.audience`` and ``tasks.service_accounts``); or by the
+    header ``X-Beaker-Tasks-Secret`` with ``tasks.secret``. It goes on where the last one ended.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApp,
+        *,
+        runtime: Runtime,
+        tasks: Tasks,
+        stores: Callable[[], Sequence[Any]],
+        warm: Callable[[], Sequence[Any]] | None = None,
+        prefetch: Iterable[Callable[[], object]] = (),
+        deadline: float = PURGE_SECONDS,
+        limit: int = PURGE_RECORDS,
+        verify: Verify | None = None,
+    ) -> None:
+        self._app = app
+        self._runtime = runtime
+        self._tasks = tasks
+        self._stores = stores
+        self._warm = warm or stores
+        self._prefetch = tuple(prefetch)
+        self._deadline = deadline
+        self._limit = limit
+        self._verify = verify or verify_google_token
+        self._warming = threading.Lock()
+        self._is_warm = False
+        self._paths = {
+            WARMUP: (self._answer_warmup, ("GET", "HEAD")),
+            PURGE: (self._answer_purge, ("GET", "POST")),
+            HEALTH: (self._answer_health, ("GET", "HEAD")),
+        }
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        found = self._paths.get(environ.get("PATH_INFO", ""))
+        if found is None:
+            return self._app(environ, start_response)
+        answer, methods = found
+        if environ["REQUEST_METHOD"] not in methods:
+            status, kind, body = "405 Method Not Allowed", "text/plain", "method not allowed\n"
+            extra = [("Allow", ", ".join(methods))]
+        else:
+            (status, kind, body), extra = answer(environ), []
+        data = body.encode()
+        headers = [("Content-Type", f"{kind}; charset=utf-8"), ("Content-Length", str(len(data))), *_HEADERS, *extra]
+        start_response(status, headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [data]
+
+    def _answer_health(self, environ: Environ) -> tuple[str, str, str]:
+        return "200 OK", "text/plain", "ok\n"
+
+    def _answer_warmup(self, environ: Environ) -> tuple[str, str, str]:
+        # The address is open to everybody, so the work is done once a process and never by two at a time.
+        if not self._is_warm and self._warming.acquire(blocking=False):
+            try:
+                self._is_warm = self._warm_up()
+            finally:
+                self._warming.release()
+        return "200 OK", "text/plain", "ok\n"
+
+    def _warm_up(self) -> bool:
+        started = time.monotonic()
+        good = True
+        try:
+            steps: list[Callable[[], object]] = [_reading(store) for store in self._warm()]
+        except BeakerException as error:
+            log.warning("warmup: %s: %s", type(error).__name__, error)
+            steps, good = [], False
+        for step in (*steps, *self._prefetch):
+            try:
+                step()
+            except Exception as error:
+                # A cold instance still serves; what failed here fails again, visibly, in the request that needs it.
+                log.warning("warmup: %s in %s", type(error).__name__, getattr(step, "__qualname__", "prefetch"))
+                good = False
+        log.info("warmup: %s after %.3f s", "done" if good else "incomplete", time.monotonic() - started)
+        return good
+
+    def _answer_purge(self, environ: Environ) -> tuple[str, str, str]:
+        if not self._may_purge(environ):
+            return "403 Forbidden", "text/plain", "forbidden\n"
+        asked = parse_qs(environ.get("QUERY_STRING", "")).get("cursor")
+        started = time.monotonic()
+        try:
+            stores = purgeable(self._stores())
+            try:
+                # One given by the caller is the caller's to get right; a kept one may be of another configuration.
+                outcome = self._purge(stores, asked[0] if asked else kept_cursor(stores))
+            except ValueError:
+                if asked:
+                    return "400 Bad Request", "text/plain", "cursor is not one that a purge answered\n"
+                outcome = self._purge(stores, None)
+            if not asked:
+                keep_cursor(stores, outcome.cursor)
+        except StoreError as error:
+            log.error("purge: %s", error)
+            return "503 Service Unavailable", "application/json", json.dumps({"error": type(error).__name__}) + "\n"
+        report: dict[str, Any] = {
+            "removed": outcome.removed,
+            "total": outcome.total,
+            "done": outcome.cursor is None,
+            "cursor": outcome.cursor,
+            "seconds": round(time.monotonic() - started, 3),
+        }
+        log.info("purge: %d removed, %s", outcome.total, "done" if outcome.cursor is None else "to be continued")
+        status = "200 OK"
+        if outcome.error is not None:
+            log.error("purge: %s", outcome.error)
+            status, report["error"] = "503 Service Unavailable", type(outcome.error).__name__
+        return status, "application/json", json.dumps(report) + "\n"
+
+    def _purge(self, stores: Sequence[Any], cursor: str | None) -> Any:
+        return purge(stores, limit=self._limit, deadline=self._deadline, cursor=cursor)
+
+    def _may_purge(self, environ: Environ) -> bool:
+        if self._runtime.platform is Platform.APPENGINE and environ.get("HTTP_X_APPENGINE_CRON") == "true":
+            return True
+        secret, sent = self._tasks.secret, environ.get("HTTP_X_BEAKER_TASKS_SECRET", "")
+        if secret and hmac.compare_digest(secret.encode(), sent.encode("latin-1", "replace")):
+            return True
+        scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+        return scheme.lower() == "bearer" and self._is_ours(token.strip())
+
+    def _is_ours(self, token: str) -> bool:
+        # Checking a signature fetches Google's certificates: only for a token that claims what it should.
+        if not self._tasks.audience or not self._names_us(_unverified(token)):
+            return False
+        try:
+            claims = self._verify(token, self._tasks.audience)
+        except InvalidCacheBackendError as error:
+            log.error("purge: %s", error)
+            return False
+        except Exception as error:
+            log.warning("purge: a token was refused (%s)", type(error).__name__)
+            return False
+        return self._names_us(claims) and claims.get("email_verified") is True
+
+    def _names_us(self, claims: Mapping[str, Any]) -> bool:
+        return claims.get("aud") == self._tasks.audience and claims.get("email") in self._tasks.service_accounts
+
+
+def verify_google_token(token: str, audience: str) -> Mapping[str, Any]:
+    """The claims of an OIDC token that Google signed for ``audience``. Raises what google-auth raises.
+
+    InvalidCacheBackendError when google-auth (extra ``google``) is not installed.
+    """
+    try:
+        id_token: Any = import_module("google.oauth2.id_token")
+        requests: Any = import_module("google.auth.transport.requests")
+    except ImportError as error:
+        raise InvalidCacheBackendError(
+            "OIDC tokens are checked by google-auth",
+            option="BEAKER_TASKS_AUDIENCE",
+            hint="pip install 'beaker-gae[google]'",
+        ) from error
+    send = requests.Request()
+
+    def bounded(*args: Any, **kwargs: Any) -> Any:
+        return send(*args, **{**kwargs, "timeout": 5})
+
+    claims: Mapping[str, Any] = id_token.verify_oauth2_token(token, bounded, audience)
+    return claims
+
+
+def _unverified(token: str) -> Mapping[str, Any]:
+    parts = token.split(".")
+    if len(parts) != 3 or len(token) > _LONGEST_TOKEN:
+        return {}
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (ValueError, RecursionError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
+
+
+def _reading(store: Any) -> Callable[[], object]:
+    def read() -> object:
+        return store.get("beaker.warmup", "nothing")
+
+    read.__qualname__ = f"the {store.backend} store"
+    return read

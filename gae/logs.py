@@ -1,0 +1,141 @@
+"""Logs as Google's platforms read them: one JSON object a line, tied to the request's trace.
+
+Fields: https://cloud.google.com/logging/docs/structured-logging. Elsewhere plain lines for people.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import logging
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
+from typing import Any, TextIO
+
+from beaker._typing import Environ, StartResponse, WSGIApp
+from beaker.runtime import Runtime
+from beaker.runtime import current as current_runtime
+
+__all__ = ["CloudFormatter", "RequestTrace", "Trace", "configure", "trace_of"]
+
+PLAIN = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+
+_CLOUD_TRACE = re.compile(r"([0-9a-fA-F]{32})(?:/([0-9]{1,20}))?(?:;o=([0-9]))?\Z")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?\Z")
+_SEVERITIES = ((50, "CRITICAL"), (40, "ERROR"), (30, "WARNING"), (20, "INFO"), (10, "DEBUG"))
+
+_request: ContextVar[Trace | None] = ContextVar("gae_request_trace", default=None)
+
+
+class Trace:
+    """The trace of one request: ``id`` 32 hex digits, ``span`` 16 or empty, ``sampled``."""
+
+    __slots__ = ("id", "sampled", "span")
+
+    def __init__(self, id: str, span: str = "", sampled: bool = False) -> None:
+        self.id, self.span, self.sampled = id, span, sampled
+
+
+def trace_of(environ: Mapping[str, Any]) -> Trace | None:
+    """The trace in a WSGI ``environ``: ``traceparent`` (W3C), else ``X-Cloud-Trace-Context``; ``None`` without.
+
+    A malformed header counts as none: what goes into a log line is hex digits and nothing else.
+    """
+    found = _TRACEPARENT.match(environ.get("HTTP_TRACEPARENT", ""))
+    if found:
+        return Trace(found[1], found[2], bool(int(found[3], 16) & 1))
+    found = _CLOUD_TRACE.match(environ.get("HTTP_X_CLOUD_TRACE_CONTEXT", ""))
+    if found:
+        return Trace(found[1].lower(), f"{int(found[2]):016x}"[-16:] if found[2] else "", found[3] == "1")
+    return None
+
+
+class RequestTrace:
+    """WSGI middleware: what ``app`` logs carries the trace of its request.
+
+    It needs no end: each request says its own trace, or that it has none, before anything is logged.
+    """
+
+    def __init__(self, app: WSGIApp) -> None:
+        self._app = app
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        self.begin(environ)
+        return self._app(environ, start_response)
+
+    @staticmethod
+    def begin(environ: Mapping[str, Any]) -> None:
+        """Logs of this thread belong to the request ``environ`` from now on."""
+        _request.set(trace_of(environ))
+
+
+class CloudFormatter(logging.Formatter):
+    """One JSON object a record. ``project`` completes the trace's name.
+
+    ``extra={"json_fields": {...}}`` adds fields, ``extra={"http_request": {...}}`` becomes ``httpRequest``.
+    A traceback is part of ``message``, where Error Reporting finds it.
+    """
+
+    def __init__(self, project: str | None = None) -> None:
+        super().__init__()
+        self._project = project
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, without a line break in it."""
+        message = record.getMessage()
+        if record.exc_info:
+            message = f"{message}\n{self.formatException(record.exc_info)}"
+        if record.stack_info:
+            message = f"{message}\n{self.formatStack(record.stack_info)}"
+        entry: dict[str, Any] = {
+            **(getattr(record, "json_fields", None) or {}),
+            "severity": _severity(record.levelno),
+            "message": message,
+            "time": dt.datetime.fromtimestamp(record.created, dt.timezone.utc).isoformat(),
+            "logger": record.name,
+            "logging.googleapis.com/sourceLocation": {
+                "file": record.pathname,
+                "line": str(record.lineno),
+                "function": record.funcName,
+            },
+        }
+        request = getattr(record, "http_request", None)
+        if request:
+            entry["httpRequest"] = request
+        trace = _request.get()
+        if trace is not None:
+            prefix = f"projects/{self._project}/traces/" if self._project else ""
+            entry["logging.googleapis.com/trace"] = prefix + trace.id
+            entry["logging.googleapis.com/trace_sampled"] = trace.sampled
+            if trace.span:
+                entry["logging.googleapis.com/spanId"] = trace.span
+        return json.dumps(entry, default=str)
+
+
+def _severity(level: int) -> str:
+    return next((name for least, name in _SEVERITIES if level >= least), "DEFAULT")
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Ours, so that configuring again replaces it."""
+
+
+def configure(
+    runtime: Runtime | None = None, *, level: int | str = logging.INFO, stream: TextIO | None = None
+) -> logging.Handler:
+    """Send the root logger's records to ``stream``: JSON on Google's platforms, plain lines elsewhere.
+
+    Call it instead of ``logging.basicConfig``; again to change it. ``stream`` defaults to stdout on the
+    platforms (both streams are read there) and to stderr elsewhere. Other handlers are left alone.
+    """
+    runtime = runtime or current_runtime()
+    handler = _Handler(stream or (sys.stdout if runtime.serverless else sys.stderr))
+    handler.setFormatter(CloudFormatter(runtime.project) if runtime.serverless else logging.Formatter(PLAIN))
+    root = logging.getLogger()
+    for old in [old for old in root.handlers if isinstance(old, _Handler)]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level)
+    return handler

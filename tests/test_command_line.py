@@ -1,0 +1,107 @@
+"""``python -m beaker``: what it prints, what it removes, what it refuses."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from beaker.__main__ import main
+from beaker.cache import Cache
+from beaker.testing import FakeClock
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    out = io.StringIO()
+    return main(arguments, out=out), out.getvalue()
+
+
+def expired_and_live(directory: Path) -> None:
+    clock = FakeClock(1_000_000_000.0)
+    old = Cache("pages", type="file", data_dir=str(directory), expire=60, clock=clock)
+    for number in range(30):
+        old.put(f"old-{number}", number)
+    Cache("pages", type="file", data_dir=str(directory)).put("live", 1)
+
+
+def files(directory: Path) -> int:
+    return sum(1 for path in directory.rglob("*") if path.is_file() and ".locks" not in str(path))
+
+
+def test_purge_removes_what_expired_and_nothing_else(tmp_path: Path) -> None:
+    """Expired records go, a live one stays, and the count is printed."""
+    expired_and_live(tmp_path)
+    assert files(tmp_path) == 31
+    status, told = run("purge", "--type", "file", "--option", f"data_dir={tmp_path}")
+    assert (status, told) == (0, "file: 30 expired records removed\n")
+    assert Cache("pages", type="file", data_dir=str(tmp_path)).get("live") == 1
+
+
+def test_purge_is_bounded_and_goes_on_where_it_ended(tmp_path: Path) -> None:
+    """--limit stops it, the printed cursor continues it, until nothing is left."""
+    expired_and_live(tmp_path)
+    arguments = ["purge", "--type", "file", "--option", f"data_dir={tmp_path}", "--limit", "8"]
+    removed, cursor = 0, ""
+    for _ in range(10):
+        status, told = run(*arguments, *(["--cursor", cursor] if cursor else []))
+        assert status == 0
+        removed += int(told.split()[1])
+        _, found, rest = told.partition("cursor: ")
+        if not found:
+            break
+        cursor = rest.strip()
+    assert removed == 30
+
+
+def test_purge_reads_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without --type the BEAKER_ variables say which stores."""
+    expired_and_live(tmp_path)
+    monkeypatch.setenv("BEAKER_CACHE_TYPE", "file")
+    monkeypatch.setenv("BEAKER_CACHE_DATA_DIR", str(tmp_path))
+    assert run("purge")[1] == "file: 30 expired records removed\n"
+
+
+def test_purge_says_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
+    """No store named, a malformed option, a foreign cursor: status 1 and a sentence, no traceback."""
+    assert run("purge")[0] == 1
+    assert run("purge", "--type", "file", "--option", "data_dir")[0] == 1
+    assert run("purge", "--type", "dbm", "--option", "data_dir=/nonexistent/x", "--cursor", "zzz")[0] == 1
+    assert run("purge", "--type", "nosuch")[0] == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_new_keys_are_good_and_differ(tmp_path: Path) -> None:
+    """keys new prints a key that keys check accepts, without printing it again."""
+    first, second = run("keys", "new")[1].strip(), run("keys", "new")[1].strip()
+    assert first != second
+    path = tmp_path / "keys"
+    path.write_text(f"{first}\n{second}\n")
+    status, told = run("keys", "check", str(path))
+    assert status == 0
+    assert "1: good, 43 bytes" in told
+    assert "2: good" in told
+    assert first not in told
+    assert second not in told
+
+
+def test_weak_keys_are_named_and_not_shown(tmp_path: Path) -> None:
+    """keys check refuses short and repetitive keys by line, and a missing file by name."""
+    path = tmp_path / "keys"
+    path.write_text("tooshort\n" + "ab" * 20 + "\n")
+    status, told = run("keys", "check", str(path))
+    assert status == 1
+    assert told.count("\n") == 2
+    assert "tooshort" not in told
+    assert run("keys", "check", str(tmp_path / "none"))[0] == 1
+
+
+def test_it_runs_as_a_module() -> None:
+    """python -m beaker keys new works in a process of its own."""
+    done = subprocess.run([sys.executable, "-m", "beaker", "keys", "new"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert len(done.stdout.strip()) == 43
