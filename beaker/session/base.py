@@ -45,6 +45,10 @@ class Carrier(Protocol):
         """Record the access, changing nothing else."""
         ...
 
+    def refresh(self, session: BaseSession) -> None:
+        """Take in what others saved since the session was loaded."""
+        ...
+
     def kill(self, session: BaseSession) -> None:
         """End the session's identity now, so that its cookie opens nothing from here on."""
         ...
@@ -164,7 +168,10 @@ class BaseSession(SessionState):
     def saved(self, snapshot: Snapshot, packed: Packed) -> None:
         """Note that the carrier made ``packed`` durable as ``snapshot``."""
         snapshot.values = packed
+        # What this process has just packed is its own, pickles included.
+        snapshot.trusted = True
         self.snapshot = snapshot
+        self.cookie_due = self.cookie_due or self.must_reseal
         self.is_new = self.must_save = self.deleted = self.must_reseal = self.logged_in = False
         self.known_user = self.get(USER)
         self.moving = None
@@ -240,6 +247,8 @@ class BaseSession(SessionState):
 
         if self._held is None:
             self._held = session_lock(self)
+            # What the last holder saved counts; what this request changed and did not save stays on top.
+            self.carrier.refresh(self)
 
     def unlock(self) -> None:
         """Let the session go; does nothing when it is not held."""
@@ -259,7 +268,7 @@ class BaseSession(SessionState):
     def domain(self, value: str) -> None:
         check_attribute("session.domain", value)
         self[_DOMAIN] = value
-        self.cookie_due = True
+        self.must_reseal = True
 
     @property
     def path(self) -> str:
@@ -271,7 +280,7 @@ class BaseSession(SessionState):
     def path(self, value: str) -> None:
         check_attribute("session.path", value)
         self[_PATH] = value
-        self.cookie_due = True
+        self.must_reseal = True
 
     def set_cookies(self) -> list[str]:
         """The Set-Cookie values this response needs: none unless something about the cookie changed."""

@@ -59,18 +59,18 @@ class CookieCarrier:
         self.revocations = context.revocations
 
     def fetch(self, session: BaseSession, header: str | None) -> None:
-        best: OpenedData | None = None
+        candidates: list[OpenedData] = []
         for token in self._tokens_in(session, header):
             try:
-                opened = self.tokens.open(token)
+                candidates.append(self.tokens.open(token))
             except BadToken as bad:
                 count("bad_token", bad.reason)
-                continue
-            # Two of our cookies may arrive (a wider domain, an older path): the one issued last counts.
-            if best is None or opened.issued > best.issued:
-                best = opened
-        if best is not None:
-            self.load(session, best)
+        # Two of our cookies may arrive (a wider domain, an older path): of those alive the one issued last counts.
+        for opened in sorted(candidates, key=lambda opened: -opened.issued):
+            self.load(session, opened)
+            if not session.is_new:
+                session.fenced = False
+                return
 
     def load(self, session: BaseSession, opened: OpenedData) -> None:
         """Adopt the session in a token that verified, unless it is over or revoked."""
@@ -126,8 +126,7 @@ class CookieCarrier:
             return
         snapshot = replace(session.snapshot, accessed=session.now, current=True)
         session.sealed = self.seal(snapshot, packed)
-        if old is not None and self.revocations is not None:
-            self.revocations.revoke(id=old.id)
+        self.retire(old, snapshot)
         session.saved(snapshot, packed)
         session.cookie_due = True
 
@@ -140,9 +139,17 @@ class CookieCarrier:
     def touch(self, session: BaseSession) -> None:
         self.save(session, session.snapshot.values)
 
+    def retire(self, old: Snapshot | None, new: Snapshot) -> None:
+        """Kill the id a session had before it got another."""
+        if old is not None and self.revocations is not None:
+            self.revocations.end_id(old.id, successor=new.id)
+
+    def refresh(self, session: BaseSession) -> None:
+        """Nothing is shared, so there is nothing newer."""
+
     def kill(self, session: BaseSession) -> None:
         if self.revocations is not None:
-            self.revocations.revoke(id=session.snapshot.id)
+            self.revocations.end_id(session.snapshot.id)
 
     def seal(self, snapshot: Snapshot, packed: Packed) -> list[tuple[str, str]]:
         """The cookies that carry the session. Raises SessionTooLarge naming the biggest keys."""

@@ -5,10 +5,11 @@ beside concurrent requests:
 
 * Out: the record is inserted under the session's own id. If another request moved it out first, this one
   merges into that record like any concurrent save.
-* Back: the record stays, and the token says since when it is not the place any more. A request with such a
-  token looks whether somebody who held the pointer wrote to the record meanwhile and, if so, goes on from
-  there. The first request that comes after every other must be over removes the record; from then on the
-  session costs no store operation.
+* Back: the record stays for some minutes, with what the session held at its return noted in it, and the token
+  says since when. So long, a request with the token looks whether somebody who held the pointer wrote to the
+  record meanwhile; if so, both sides' changes are merged and the session goes on in the store. The first
+  request that comes after every other must be over removes the record; from then on the session costs no
+  store operation but for revocation.
 
 Two requests that hold the same token and both stay in the cookie are beyond help, as with every cookie
 session: the browser keeps the answer that arrives last.
@@ -57,7 +58,7 @@ class HybridCarrier(CookieCarrier):
                 raise CorruptRecord("the session token ends early")
             kind, id, epoch = _HEAD.unpack_from(opened.payload)
             if kind == _POINTER:
-                self.server.fetch_id(session, id)
+                self._adopt_record(session, id)
                 session.must_reseal = not opened.current and not session.is_new
                 return
             if kind != _DATA:
@@ -76,19 +77,37 @@ class HybridCarrier(CookieCarrier):
         found = self.context.records.load(snapshot.id)
         if found == "buried":
             session.fenced = True
-        elif isinstance(found, Snapshot) and found.values != snapshot.values:
-            self.server.fetch_id(session, snapshot.id)
-            session.cookie_due = session.in_store = not session.is_new
-        else:
-            self.adopt_token(session, snapshot, current=opened.current)
-            session.came_back = came_back
-            if session.now - came_back > SETTLED and not session.is_new:
-                self._settle(session, found if isinstance(found, Snapshot) else None)
-
-    def _settle(self, session: BaseSession, record: Snapshot | None) -> None:
-        if record is None or self.context.records.drop(record):
+            return
+        if isinstance(found, Snapshot) and (found.returned is None or found.values != found.returned):
+            self._merge_late(session, snapshot, found)
+            return
+        self.adopt_token(session, snapshot, current=opened.current)
+        if session.is_new:
+            return
+        session.came_back = came_back
+        if session.now - came_back > SETTLED and (found == "gone" or self.context.records.drop(found)):
             session.came_back = 0.0
             session.must_reseal = True
+
+    def _merge_late(self, session: BaseSession, token: Snapshot, record: Snapshot) -> None:
+        """A holder of the pointer wrote after the return: take both sides, and live in the store again."""
+        values = record.values
+        if record.returned is not None:
+            delta = diff(record.returned, token.values)
+            values = self.server.merged(session, replace(record, values=record.returned), delta, record)
+        self._adopt_record(session, token.id)
+        if not session.is_new:
+            session.rebase(session.snapshot, values)
+            session.must_save = session.must_reseal = True
+
+    def _adopt_record(self, session: BaseSession, id: bytes) -> None:
+        self.server.fetch_id(session, id)
+        if session.is_new:
+            return
+        session.in_store = True
+        revoked = self._revoked_at(session, session.snapshot)
+        if revoked is not None:
+            session.end_revoked(revoked)
 
     def save(self, session: BaseSession, packed: Packed) -> None:
         stored = session.snapshot.version is not None or session.in_store
@@ -108,8 +127,7 @@ class HybridCarrier(CookieCarrier):
             self._move_out(session, snapshot, packed)
             return
         session.sealed = sealed
-        if old is not None and self.revocations is not None:
-            self.revocations.revoke(id=old.id)
+        self.retire(old, snapshot)
         session.saved(snapshot, packed)
         session.cookie_due = True
 
@@ -126,8 +144,7 @@ class HybridCarrier(CookieCarrier):
             written = self.server.commit(session, replace(base, version=None), delta, packed)
         if written is None:
             return
-        if old is not None and self.revocations is not None:
-            self.revocations.revoke(id=old.id)
+        self.retire(old, snapshot)
         session.saved(replace(written, version=None), packed)
         session.in_store = True
         self._point(session)
@@ -137,9 +154,8 @@ class HybridCarrier(CookieCarrier):
         self.server.save(session, packed)
         if session.fenced:
             return
-        if old is not None and self.revocations is not None:
-            # A token that carried the session while it was small has the old id too.
-            self.revocations.revoke(id=old.id)
+        # A token that carried the session while it was small has the old id too.
+        self.retire(old, session.snapshot)
         session.in_store = True
         if session.snapshot.id == was.id and self._come_back(session, packed):
             return
@@ -150,13 +166,16 @@ class HybridCarrier(CookieCarrier):
 
     def _come_back(self, session: BaseSession, packed: Packed) -> bool:
         """Move a session that has become small into the cookie again."""
-        found = self.context.records.load(session.snapshot.id)
-        if not isinstance(found, Snapshot) or found.values != packed:
-            return False
         limit = int(self.context.options.cookie_max * _SHRUNK)
-        snapshot = replace(found, accessed=session.now, trusted=False)
+        if self._fitting(session.snapshot, packed, came_back=session.now, limit=limit) is None:
+            return False
+        found = self.context.records.load(session.snapshot.id)
+        if not isinstance(found, Snapshot) or found.values != packed or found.returned is not None:
+            # Also while a copy in some cookie waits to hear of this very write.
+            return False
+        snapshot = replace(found, accessed=session.now, trusted=False, returned=None)
         sealed = self._fitting(snapshot, packed, came_back=session.now, limit=limit)
-        if sealed is None:
+        if sealed is None or not self.context.records.replace(replace(found, returned=packed), found.version):
             return False
         count("hybrid", "back")
         session.sealed = sealed
@@ -196,16 +215,17 @@ class HybridCarrier(CookieCarrier):
             self._save_sealed(session, session.snapshot.values)
             return
         self.server.touch(session)
-        session.in_store = True
-        if session.must_reseal or session.cookie_due:
-            session.must_reseal = False
+        if not session.fenced and session.cookie_due:
             self._point(session)
 
+    def refresh(self, session: BaseSession) -> None:
+        if session.in_store:
+            self.server.refresh(session)
+
     def kill(self, session: BaseSession) -> None:
-        if session.in_store or session.snapshot.version is not None or session.came_back:
-            self.context.records.bury(session.snapshot.id)
-        if self.revocations is not None:
-            self.revocations.revoke(id=session.snapshot.id)
+        # In the store also where the session is in its cookie: a request that is moving it out must find the end.
+        self.context.records.kill(session.snapshot.id, session.snapshot.version)
+        super().kill(session)
 
     def cookies(self, session: BaseSession) -> list[tuple[str, str]]:
         if session.sealed is None:

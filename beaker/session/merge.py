@@ -73,11 +73,12 @@ def merge(
     conflicts: list[bytes] = []
     for name in sorted(delta.touched):
         ours, before, now = delta.sets.get(name), base.get(name), theirs.get(name)
+        operations = delta.operations.get(name)
         if now == before:
             outcome = ours
-        elif name in delta.operations:
+        elif operations is not None and (sum_ := _operated(operate, now, operations)) is not None:
             # Also where both sides came to the same value: two additions are two.
-            outcome = operate(now, delta.operations[name])
+            outcome = sum_
         elif now == ours:
             outcome = ours
         else:
@@ -88,6 +89,16 @@ def merge(
         else:
             values[name] = outcome
     return Merged(values, tuple(conflicts))
+
+
+def _operated(
+    operate: Callable[[bytes | None, tuple[Operation, ...]], bytes], now: bytes | None, steps: tuple[Operation, ...]
+) -> bytes | None:
+    try:
+        return operate(now, steps)
+    except TypeError:
+        # Another request put something there that cannot be counted or added to: a conflict like any other.
+        return None
 
 
 def apply_operations(value: Any, operations: tuple[Operation, ...]) -> Any:

@@ -20,6 +20,8 @@ WRITE_IDS = 8
 """How many of the last writes a record remembers, to recognise one whose answer was lost."""
 
 _HEAD = struct.Struct(">IddB")
+_LENGTH = struct.Struct(">I")
+_RETURNED = 0x80
 
 
 @dataclass
@@ -33,6 +35,8 @@ class Snapshot:
     values: Packed = field(default_factory=dict)
     wids: tuple[bytes, ...] = ()
     version: Hashable = None
+    returned: Packed | None = None
+    """What a hybrid session held when it went back into its cookie; the record then only takes late writes."""
     trusted: bool = False
     """Its bytes are protected by a key or a private place: pickles in it are our own."""
     current: bool = True
@@ -40,8 +44,13 @@ class Snapshot:
 
     def encode(self) -> bytes:
         """The payload of the record's envelope."""
-        head = _HEAD.pack(self.epoch, self.created, self.accessed, len(self.wids))
-        return head + b"".join(self.wids) + pack_items(self.values)
+        head = _HEAD.pack(
+            self.epoch, self.created, self.accessed, len(self.wids) | _RETURNED * (self.returned is not None)
+        )
+        items = pack_items(self.values)
+        if self.returned is not None:
+            items = _LENGTH.pack(len(items)) + items + pack_items(self.returned)
+        return head + b"".join(self.wids) + items
 
     @classmethod
     def decode(cls, id: bytes, payload: bytes) -> Snapshot:
@@ -49,11 +58,18 @@ class Snapshot:
         if len(payload) < _HEAD.size:
             raise CorruptRecord("the session record ends early")
         epoch, created, accessed, count = _HEAD.unpack_from(payload)
+        has_returned, count = count & _RETURNED, count & ~_RETURNED
         at = _HEAD.size + 8 * count
         if count > WRITE_IDS or len(payload) < at:
             raise CorruptRecord("the session record ends early")
         wids = tuple(payload[i : i + 8] for i in range(_HEAD.size, at, 8))
-        return cls(id, created, accessed, epoch, unpack_items(payload, at), wids)
+        if not has_returned:
+            return cls(id, created, accessed, epoch, unpack_items(payload, at), wids)
+        start = at + _LENGTH.size
+        if len(payload) < start or len(payload) < (end := start + _LENGTH.unpack_from(payload, at)[0]):
+            raise CorruptRecord("the session record ends early")
+        values, returned = unpack_items(payload[:end], start), unpack_items(payload, end)
+        return cls(id, created, accessed, epoch, values, wids, returned=returned)
 
 
 def id_text(id: bytes) -> str:

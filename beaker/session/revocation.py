@@ -30,6 +30,8 @@ REMEMBERED = 10_000
 _POINT = struct.Struct(">4sd")
 _MAGIC = b"BKRV"
 _ALL = "all"
+_MOVES = 8
+"""Changes of the id that a logout follows; see SessionRecords.kill."""
 
 
 class Revocations:
@@ -45,19 +47,43 @@ class Revocations:
         self._seen: OrderedDict[str, tuple[float, float | None]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def revoke(self, *, user: Hashable = None, id: bytes | None = None, everybody: bool = False) -> None:
-        """End every session that began until now: of ``user``, with ``id``, or of ``everybody``.
+    def revoke(self, *, user: Hashable = None, everybody: bool = False) -> None:
+        """End every session that began until now: of ``user``, or of ``everybody``.
 
         Done in the store before this returns; other processes notice within ``interval`` seconds.
         """
-        names = [name for name, wanted in ((_user(user), user is not None), (_id(id), id), (_ALL, everybody)) if wanted]
+        names = [name for name, wanted in ((_ALL, everybody), ("", user is not None)) if wanted]
         if not names:
-            raise ConfigError("revoke needs to know whose sessions", option="revoke", expected="user, id or everybody")
-        now = self._clock()
+            raise ConfigError("revoke needs to know whose sessions", option="revoke", expected="user or everybody")
         for name in names:
-            self._store.set(NAMESPACE, name, _POINT.pack(_MAGIC, now), ttl=self._lifetime)
-            self._remember(name, now, now)
-        count("revoked", names[0].partition(":")[0])
+            self._put(name or _user(user))
+        count("revoked", "everybody" if everybody else "user")
+
+    def end_id(self, id: bytes, *, successor: bytes | None = None) -> None:
+        """End one session by its id, at once and for good.
+
+        ``successor`` is the id it goes on under. Without one, what the session was moved to by a request at
+        the same time ends too.
+        """
+        name = _id(id)
+        for _ in range(_MOVES):
+            follow = self._successor(name) if successor is None else None
+            self._put(name, b"" if successor is None else store_key(successor).encode())
+            if follow is None:
+                return
+            name = follow
+
+    def _put(self, name: str, successor: bytes = b"") -> None:
+        now = self._clock()
+        self._store.set(NAMESPACE, name, _POINT.pack(_MAGIC, now) + successor, ttl=self._lifetime)
+        self._remember(name, now, now)
+
+    def _successor(self, name: str) -> str | None:
+        data = self._store.get(NAMESPACE, name)
+        if data is None:
+            return None
+        _point(data)
+        return f"id:{data[_POINT.size :].decode()}" if len(data) > _POINT.size else None
 
     def revoked_at(
         self, created: float, user: Hashable = None, *, id: bytes | None = None, fresh: bool = False
@@ -110,9 +136,9 @@ class Revocations:
 
 def _point(data: bytes) -> float:
     # A point that cannot be read must not let everybody back in.
-    if len(data) != _POINT.size or data[:4] != _MAGIC:
+    if len(data) not in (_POINT.size, _POINT.size + 64) or data[:4] != _MAGIC:
         raise CorruptRecord("a revocation point cannot be read")
-    point: float = _POINT.unpack(data)[1]
+    point: float = _POINT.unpack_from(data)[1]
     return point
 
 

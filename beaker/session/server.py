@@ -42,9 +42,11 @@ class ServerCarrier:
                 count("bad_token", bad.reason)
                 continue
             self.fetch_id(session, opened.id)
-            if not opened.current and not session.is_new:
-                session.cookie_due = True
-            return
+            if not session.is_new:
+                # A dead one before it (a narrower path's left-over) does not count.
+                session.fenced = False
+                session.must_reseal = not opened.current
+                return
 
     def fetch_id(self, session: BaseSession, id: bytes) -> None:
         try:
@@ -59,14 +61,14 @@ class ServerCarrier:
                 raise
             return
         # A tombstone: the id was ended a moment ago, maybe by a request that has just sent a new cookie.
-        session.fenced = found == "buried"
+        session.fenced = session.fenced or found == "buried"
 
     def _check_revoked(self, session: BaseSession) -> None:
         revocations = self.context.revocations
         if revocations is not None:
             revoked = revocations.revoked_at(session.snapshot.created, session.known_user)
             if revoked is not None:
-                self.context.records.bury(session.snapshot.id)
+                self.context.records.kill(session.snapshot.id, session.snapshot.version)
                 session.end_revoked(revoked)
 
     def save(self, session: BaseSession, packed: Packed) -> None:
@@ -82,11 +84,18 @@ class ServerCarrier:
 
     def touch(self, session: BaseSession) -> None:
         version = session.snapshot.version
-        touched = replace(session.snapshot, accessed=session.now)
         # Without a known version this request has just written, and that was an access.
-        if version is not None and self.context.records.replace(touched, version):
-            session.snapshot = replace(touched, version=None)
-            self._refresh(session)
+        if version is not None:
+            touched = replace(session.snapshot, accessed=session.now)
+            if self.context.records.replace(touched, version):
+                session.snapshot = replace(touched, version=None)
+                self._refresh(session)
+            elif not session.must_reseal or self._theirs(session, session.snapshot) is None:
+                # Somebody else wrote, which was an access too. A cookie is renewed only while its session lives.
+                return
+        if session.must_reseal:
+            session.must_reseal = False
+            session.cookie_due = True
 
     def _refresh(self, session: BaseSession) -> None:
         # A cookie with a life of its own slides along with the session.
@@ -94,10 +103,21 @@ class ServerCarrier:
             session.cookie_due = True
 
     def kill(self, session: BaseSession) -> None:
-        self.context.records.bury(session.snapshot.id)
+        self.context.records.kill(session.snapshot.id, session.snapshot.version)
 
     def cookies(self, session: BaseSession) -> list[tuple[str, str]]:
         return [(self.context.cookie.name, self.context.ids.issue(session.snapshot.id))]
+
+    def refresh(self, session: BaseSession) -> None:
+        """Bring a session up to what the store holds by now, keeping what this request changed."""
+        if session.is_new or session.fenced or session.moving is not None:
+            return
+        theirs = self._theirs(session, session.snapshot)
+        if theirs is not None:
+            packed = session.packed()
+            delta = diff(session.snapshot.values, packed, session.operations(packed))
+            merged = self.merged(session, session.snapshot, delta, theirs)
+            session.rebase(theirs, merged)
 
     def _update(self, session: BaseSession, packed: Packed) -> None:
         snapshot = session.snapshot
@@ -111,6 +131,7 @@ class ServerCarrier:
         """``delta`` made durable over whatever the record holds by now; ``None`` when it was fenced off."""
         records, mine = self.context.records, replace(base, values=packed, accessed=session.now)
         version = base.version
+        mine.returned = None if session.must_reseal and session.in_store else base.returned
         patience = _Patience(self.context, base.id)
         try:
             while True:
@@ -152,18 +173,18 @@ class ServerCarrier:
             if latest is None:
                 return
             theirs, version = latest, latest.version
-            new.values = self._merged(session, old, delta, theirs)
+            new.values = self.merged(session, old, delta, theirs)
         records.create(new)
         patience = _Patience(self.context, old.id)
         try:
-            while not records.bury(old.id, version):
+            while not records.bury(old.id, version, new.id):
                 latest = self._theirs(session, old)
                 if latest is None:
                     records.forget(new.id)
                     return
                 patience.lose()
                 version = latest.version
-                new.values = self._merged(session, old, delta, latest)
+                new.values = self.merged(session, old, delta, latest)
                 records.overwrite(new)
         except BaseException as error:
             # Never two live ids: the new one was told to nobody yet.
@@ -177,7 +198,7 @@ class ServerCarrier:
         session.saved(replace(new, version=None), packed)
         session.cookie_due = True
 
-    def _merged(self, session: BaseSession, old: Snapshot, delta: Delta, theirs: Snapshot) -> Packed:
+    def merged(self, session: BaseSession, old: Snapshot, delta: Delta, theirs: Snapshot) -> Packed:
         return merge(old.values, delta, theirs.values, self._resolver(session), self._operate).values
 
     def _resolver(self, session: BaseSession) -> Any:

@@ -109,6 +109,14 @@ class SessionState(dict[Any, Any]):
         """The keys whose change consists of operations alone."""
         return {name: steps for name, (steps, data) in self._operations.items() if packed.get(name) == data}
 
+    def rebase(self, snapshot: Snapshot, values: Packed) -> None:
+        """Become ``snapshot`` with ``values`` on top, which are not saved yet."""
+        self.adopt(snapshot)
+        merged = self.context.values.unpack(values, trusted=True)
+        for key in [key for key in self.own_keys() if key not in merged]:
+            del self[key]
+        self.update({key: value for key, value in merged.items() if key not in self or self[key] != value})
+
     def revert(self) -> None:
         """Go back to the values of the session's first access in this request."""
         if self.is_new:

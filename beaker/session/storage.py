@@ -15,7 +15,7 @@ from beaker._typing import Clock
 from beaker.counters import count
 from beaker.crypto.tokens import store_key
 from beaker.envelope import Envelope
-from beaker.exceptions import StoreUnavailable
+from beaker.exceptions import CorruptRecord, StoreUnavailable
 from beaker.session.record import LIVE, TOMBSTONE, WRITE_IDS, Snapshot
 
 __all__ = ["NAMESPACE", "SKEW", "TOMBSTONE_TTL", "SessionRecords"]
@@ -23,6 +23,8 @@ __all__ = ["NAMESPACE", "SKEW", "TOMBSTONE_TTL", "SessionRecords"]
 NAMESPACE = "beaker.session"
 TOMBSTONE_TTL = 300.0
 """Seconds a tombstone stays: longer than a request lives (App Engine and Cloud Run: minutes)."""
+_MOVES = 8
+"""Changes of the id that a logout follows: more cannot happen to one session while one request runs."""
 GRACE = 120.0
 """Seconds a store keeps a record past its end, so that a clock a little behind still sees it."""
 SKEW = 60.0
@@ -108,14 +110,40 @@ class SessionRecords:
         found = self.load(id)
         return isinstance(found, Snapshot) and wid in found.wids
 
-    def bury(self, id: bytes, version: Hashable = None) -> bool:
-        """Kill a session at once, or only if it has ``version`` when one is given."""
+    def bury(self, id: bytes, version: Hashable, successor: bytes) -> bool:
+        """Kill a session that lives on as ``successor``, if it still has ``version``."""
         key = store_key(id)
-        data = self.envelope.seal(NAMESPACE, key, b"", stored=self.clock(), expires=None, kind=TOMBSTONE)
-        if version is not None:
-            return bool(self.store.replace(NAMESPACE, key, data, version, ttl=TOMBSTONE_TTL))
-        self.store.set(NAMESPACE, key, data, ttl=TOMBSTONE_TTL)
-        return True
+        # The hash of the new id, so that a leak of the store gives nobody a session.
+        data = self._tombstone(key, store_key(successor).encode())
+        return bool(self.store.replace(NAMESPACE, key, data, version, ttl=TOMBSTONE_TTL))
+
+    def kill(self, id: bytes, version: Hashable = None) -> None:
+        """Kill a session, and what it was moved to by a request at the same time.
+
+        ``version`` is what the record had when it was loaded: while it has it, one write is enough.
+        """
+        key = store_key(id)
+        if version is not None and self.store.replace(NAMESPACE, key, self._tombstone(key), version, ttl=TOMBSTONE_TTL):
+            return
+        for _ in range(_MOVES):
+            successor = self._successor(key)
+            self.store.set(NAMESPACE, key, self._tombstone(key), ttl=TOMBSTONE_TTL)
+            if successor is None:
+                return
+            key = successor
+
+    def _tombstone(self, key: str, successor: bytes = b"") -> bytes:
+        return self.envelope.seal(NAMESPACE, key, successor, stored=self.clock(), expires=None, kind=TOMBSTONE)
+
+    def _successor(self, key: str) -> str | None:
+        data = self.store.get(NAMESPACE, key)
+        if data is None:
+            return None
+        try:
+            opened = self.envelope.open(NAMESPACE, key, data)
+        except CorruptRecord:
+            return None
+        return opened.payload.decode() if opened.kind == TOMBSTONE and opened.payload else None
 
     def forget(self, id: bytes) -> None:
         """Remove the record without a trace (an id that was never given to anybody)."""
