@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from beaker import paths
@@ -40,6 +40,14 @@ def test_shape_of_a_path(tmp_path: Path) -> None:
     assert os.path.basename(readable) == "shop_1+cart.enc"
 
 
+def test_long_names_meet_no_readable_one(tmp_path: Path) -> None:
+    """The digest that stands for long identifiers is not the name of an identifier that spells it."""
+    long = os.path.basename(paths.encoded_path(tmp_path, ["x" * 100, "y" * 100], "", digest_filenames=False))
+    assert len(long) <= 160
+    for spelt in (long, long.strip("%"), long.strip("%")[:8]):
+        assert os.path.basename(paths.encoded_path(tmp_path, [spelt], "", digest_filenames=False)) != long
+
+
 def test_path_without_making_directories(tmp_path: Path) -> None:
     """create=False only computes."""
     made = paths.encoded_path(tmp_path / "root", ["x"], create=False)
@@ -49,6 +57,8 @@ def test_path_without_making_directories(tmp_path: Path) -> None:
 
 
 @given(st.text(st.characters()), st.text(st.characters()))
+@example("A", "a")
+@example("", "-")
 def test_safe_names(left: str, right: str) -> None:
     """Safe names are injective under case folding, short, and free of dots, slashes and NULs."""
     names = paths.safe_name(left), paths.safe_name(right)

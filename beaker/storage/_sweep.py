@@ -76,7 +76,8 @@ class Sweep:
         self._cursor = cursor
         self._end = None if deadline is None else time.monotonic() + deadline
         self._remove = remove
-        self._looks = max(1_000, 10 * limit)
+        self._looks = 0
+        self._most_looks = max(1_000, 10 * limit)
         # Not the store's clock: it is compared with the times the file system stamps.
         self._stray = time.time() - STRAY_AGE
         self.gone = 0
@@ -106,10 +107,13 @@ class Sweep:
         return self.gone, None
 
     def _exhausted(self) -> bool:
-        self._looks -= 1
-        return self.gone >= self._limit or self._looks < 0 or (self._end is not None and time.monotonic() >= self._end)
+        if self.gone >= self._limit or self._looks >= self._most_looks:
+            return True
+        # At least one file a call: calls that are short of time must still reach the end some day.
+        return self._looks > 0 and self._end is not None and time.monotonic() >= self._end
 
     def _look(self, path: str, name: str) -> None:
+        self._looks += 1
         with suppress(FileNotFoundError):
             if name.endswith(RECORD):
                 went = self._remove(path, self._now)

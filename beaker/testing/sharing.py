@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable
+from multiprocessing.synchronize import Barrier
 from typing import Any
 
 from beaker.storage.api import Listing, Store, Versioned
@@ -80,6 +81,12 @@ def count_up(factory: Factory, arguments: tuple[Any, ...], namespace: str, index
         increment(store, namespace, "n")
 
 
+def together(barrier: Barrier, work: Callable[..., None], *arguments: Any) -> None:
+    """In a child process: wait for the other children, then work. A child that never comes breaks the wait."""
+    barrier.wait(60)
+    work(*arguments)
+
+
 class ProcessContract(StoreHooks):
     """Fresh processes on the same data lose nothing; override :meth:`process_factory`."""
 
@@ -95,8 +102,11 @@ class ProcessContract(StoreHooks):
         factory, arguments = self.process_factory(store)
         context = multiprocessing.get_context("spawn")
         rounds = self.process_rounds * STRESS
+        # Starting a process takes longer than its work: without a barrier they would hardly meet.
+        barrier = context.Barrier(self.processes)
+        common = (barrier, work, factory, arguments, namespace)
         children = [
-            context.Process(target=work, args=(factory, arguments, namespace, index, rounds), daemon=True)
+            context.Process(target=together, args=(*common, index, rounds), daemon=True)
             for index in range(self.processes)
         ]
         for child in children:

@@ -201,6 +201,31 @@ def test_purge_sweeps_what_the_dead_left(store: FileStore) -> None:
     assert sorted(os.listdir(store.directory)) == sorted([".locks", os.path.basename(os.path.dirname(fan))])
 
 
+def test_purge_without_time_goes_on(tmp_path: Path) -> None:
+    """With no time at all each call looks at one file and the next call goes on behind it."""
+    clock = FakeClock()
+    store = FileStore(tmp_path / "data", clock=clock)
+    for index in range(30):
+        store.set(f"n{index % 2}", str(index), b"1", ttl=10 if index % 2 else None)
+    clock.advance(11)
+    gone, cursor, calls = 0, None, 0
+    while calls == 0 or cursor is not None:
+        went, cursor = store.purge(clock(), 100, cursor=cursor, deadline=0.0)
+        gone, calls = gone + went, calls + 1
+        assert calls <= 30
+    assert (gone, calls) == (15, 30)
+
+
+def test_refused_writes_make_no_directory(store: FileStore) -> None:
+    """Writes that write nothing, in a namespace that was never written, leave no directory for it."""
+    store.set("n", "k", b"1", ttl=None)
+    before = sorted(os.listdir(store.directory))
+    assert store.replace("never", "k", b"2", b"version", ttl=None) is False
+    assert store.remove("never", "k", b"version") is False
+    assert store.insert("never", "k", b"2", ttl=0) is True
+    assert sorted(os.listdir(store.directory)) == before
+
+
 def test_purge_resumes_from_its_cursor(tmp_path: Path) -> None:
     """A cursor goes on behind the last file looked at, also when that file is gone."""
     clock = FakeClock()

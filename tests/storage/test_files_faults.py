@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from beaker import paths
+from beaker._flock import lock_file, unlock_file
 from beaker.exceptions import StoreUnavailable, ValueTooLarge
 from beaker.storage import _stripes
 from beaker.storage.files import FileStore
@@ -178,6 +179,24 @@ def test_replace_after_a_clear_writes_nothing(store: FileStore, monkeypatch: pyt
     monkeypatch.setattr("beaker.storage.files.atomic_write", write)
     assert store.replace("n", "k", b"2", found[1], ttl=None) is False
     assert store.get("n", "k") is None
+
+
+def test_writers_hold_an_exclusive_file_lock(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a record is written nobody else gets its lock file, not even shared; afterwards anybody does."""
+    lock = f"{store.directory}/.locks/{store._place('n', 'k').stripe:02x}.lock"
+    real = paths.atomic_write
+    answers: list[int | None] = []
+
+    def write(*arguments: Any, **options: Any) -> None:
+        answers.extend(lock_file(lock, exclusive=exclusive, wait=False) for exclusive in (True, False))
+        real(*arguments, **options)
+
+    monkeypatch.setattr("beaker.storage.files.atomic_write", write)
+    store.set("n", "k", b"1", ttl=None)
+    assert answers == [None, None]
+    held = lock_file(lock, exclusive=True, wait=False)
+    assert held is not None
+    unlock_file(held)
 
 
 def test_fork_with_a_lock_held(store: FileStore) -> None:
