@@ -1,0 +1,72 @@
+"""A store wrapper whose operations can be interrupted: by other requests, and by failures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from beaker.exceptions import StoreUnavailable
+from beaker.session.context import SessionContext
+
+__all__ = ["OPERATIONS", "WRITES", "Interruptible", "interrupt"]
+
+READS = ("get", "get_many", "read")
+WRITES = ("insert", "replace", "remove", "set", "delete")
+OPERATIONS = READS + WRITES
+
+
+class Interruptible:
+    """Passes everything to ``inner`` and tells ``before(name, number)`` and ``after(name, number)`` of each operation.
+
+    Either may raise: before, the operation is not done; after, it is done and its answer is lost.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self.number = 0
+        self.before: Callable[[str, int], None] | None = None
+        self.after: Callable[[str, int], None] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.inner, name)
+        if name not in OPERATIONS:
+            return found
+
+        def operation(*args: Any, **kwargs: Any) -> Any:
+            number, self.number = self.number, self.number + 1
+            if self.before is not None:
+                self.before(name, number)
+            answer = found(*args, **kwargs)
+            if self.after is not None:
+                self.after(name, number)
+            return answer
+
+        return operation
+
+    def quiet(self) -> None:
+        """No interruptions; counting starts anew."""
+        self.before = self.after = None
+        self.number = 0
+
+    def lose(self, number: int, *, done: bool, repeat: bool = False) -> None:
+        """Operation ``number`` (and with ``repeat`` all after it) raises; ``done`` says whether it was done."""
+
+        def fail(name: str, at: int) -> None:
+            if at == number or (repeat and at > number):
+                raise StoreUnavailable("no answer", backend="test", operation=name)
+
+        self.before, self.after = (None, fail) if done else (fail, None)
+
+
+def interrupt(context: SessionContext) -> Interruptible:
+    """Put one wrapper in front of the stores of a context's sessions and revocations."""
+    revocations = context.revocations
+    if context.type == "cookie":
+        assert revocations is not None
+        wrapper = Interruptible(revocations._store)
+    else:
+        wrapper = Interruptible(context.records.store)
+        context.records.store = wrapper
+    if revocations is not None:
+        revocations._store = wrapper
+    return wrapper

@@ -1,0 +1,253 @@
+"""Two visitors' tabs doing anything in any order, compared with a model a page long; one suite for all places."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+
+from beaker.crypto.keyring import new_key
+from beaker.middleware import SessionMiddleware
+from beaker.session.proxy import SessionObject
+from beaker.session.storage import TOMBSTONE_TTL
+from beaker.testing.clock import FakeClock
+from beaker.testing.session_harness import COOKIE, Handler, Tab
+from tests.session.places import LOCAL, options_of
+
+TIMEOUT, ABSOLUTE = 1000.0, 5000.0
+TABS, KEYS = st.integers(0, 1), st.sampled_from(["a", "b", "n"])
+
+
+@dataclass
+class Identity:
+    """A session id: when it began, and when it was ended."""
+
+    created: float
+    died: float | None = None
+
+
+@dataclass
+class Holding:
+    """What one cookie leads to. Where sessions live in a store all cookies of an id share one of these."""
+
+    identity: Identity
+    accessed: float
+    values: dict[str, Any] = field(default_factory=dict)
+
+
+class Sessions(RuleBasedStateMachine):
+    place: ClassVar[str]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = Path(tempfile.mkdtemp(prefix="beaker-model-"))
+        self.clock = FakeClock()
+        self.keys = [new_key()]
+        self.handlers: list[Handler] = []
+        self.shared = self.place not in ("revocable cookie", "hybrid in cookie")
+        self.build()
+        self.tabs = [Tab(self.middleware, self.handlers) for _ in range(2)]
+        self.held: list[Holding | None] = [None, None]
+
+    def teardown(self) -> None:
+        shutil.rmtree(self.directory)
+
+    def build(self) -> None:
+        def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+            self.handlers.pop()(environ["beaker.session"])
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [b"done"]
+
+        options = {**options_of(self.place, self.directory), "timeout": TIMEOUT, "absolute_timeout": ABSOLUTE}
+        options |= {"touch_interval": 0, "validate_key": list(self.keys), "secret": None, "clock": self.clock}
+        self.middleware = SessionMiddleware(app, **options)
+
+    # -- the model ---------------------------------------------------------------------------------
+
+    def alive(self, tab: int) -> Holding | None:
+        """What the tab's cookie opens now."""
+        holding = self.held[tab]
+        now = self.clock()
+        if holding is None or holding.identity.died is not None:
+            return None
+        if now - holding.accessed >= TIMEOUT or now - holding.identity.created >= ABSOLUTE:
+            return None
+        return holding
+
+    def fenced(self, tab: int) -> bool:
+        """The tab's session ended a moment ago, so that its requests write nothing."""
+        holding = self.held[tab]
+        if holding is None or holding.identity.died is None:
+            return False
+        ended = self.clock() - holding.accessed >= TIMEOUT or self.clock() - holding.identity.created >= ABSOLUTE
+        if not self.shared and ended:
+            return False
+        return self.clock() - holding.identity.died < TOMBSTONE_TTL
+
+    def access(self, tab: int) -> Holding | None:
+        holding = self.alive(tab)
+        if holding is not None:
+            self.renew(tab, holding)
+        return self.alive(tab)
+
+    def renew(self, tab: int, holding: Holding) -> None:
+        if self.shared:
+            holding.accessed = self.clock()
+        else:
+            self.held[tab] = Holding(holding.identity, self.clock(), dict(holding.values))
+
+    def written(self, tab: int) -> dict[str, Any] | None:
+        """The values a save of this tab goes to; ``None`` when it is dropped."""
+        if self.fenced(tab):
+            return None
+        if self.access(tab) is None:
+            self.held[tab] = Holding(Identity(self.clock()), self.clock())
+        holding = self.held[tab]
+        assert holding is not None
+        return holding.values
+
+    # -- the rules ---------------------------------------------------------------------------------
+
+    @rule(tab=TABS)
+    def read(self, tab: int) -> None:
+        seen = self.tabs[tab].do(lambda s: {key: s[key] for key in s if not key.startswith("_")})
+        holding = self.access(tab)
+        assert seen == ({} if holding is None else {k: v for k, v in holding.values.items() if k != "_user"})
+
+    @rule(tab=TABS)
+    def ask_user(self, tab: int) -> None:
+        user = self.tabs[tab].do(lambda s: s.user)
+        holding = self.access(tab)
+        assert user == (None if holding is None else holding.values.get("_user"))
+
+    @rule(tab=TABS, key=KEYS, value=st.integers(0, 99))
+    def put(self, tab: int, key: str, value: int) -> None:
+        def handler(session: SessionObject) -> None:
+            session[key] = value
+            session.save()
+
+        self.tabs[tab].do(handler)
+        values = self.written(tab)
+        if values is not None:
+            values[key] = value
+
+    @rule(tab=TABS, key=KEYS)
+    def remove(self, tab: int, key: str) -> None:
+        def handler(session: SessionObject) -> None:
+            if session.pop(key, None) is not None:
+                session.save()
+
+        self.tabs[tab].do(handler)
+        holding = self.access(tab)
+        if holding is not None:
+            holding.values.pop(key, None)
+
+    @rule(tab=TABS, by=st.integers(1, 9))
+    def increment(self, tab: int, by: int) -> None:
+        def handler(session: SessionObject) -> None:
+            session.increment("n", by)
+            session.save()
+
+        self.tabs[tab].do(handler)
+        values = self.written(tab)
+        if values is not None:
+            values["n"] = values.get("n", 0) + by
+
+    @rule(tab=TABS, other=TABS, value=st.integers(0, 99))
+    def overlap(self, tab: int, other: int, value: int) -> None:
+        """Both requests have loaded before either saves; they change different keys."""
+        if tab == other or not self.shared:
+            return
+        first, second = self.tabs[tab], self.tabs[other]
+
+        def put_b(session: SessionObject) -> None:
+            session["b"] = value
+            session.save()
+
+        def late(session: SessionObject) -> None:
+            session.get("x")
+            second.do(put_b)
+            session["a"] = value
+            session.save()
+
+        first.do(late)
+        same = self.alive(tab) is not None and self.alive(tab) is self.alive(other)
+        for which, key in ((other, "b"), (tab, "a")):
+            values = self.written(which)
+            if values is not None:
+                values[key] = value
+        assert not same or self.alive(tab) is self.alive(other)
+
+    @rule(tab=TABS)
+    def regenerate(self, tab: int) -> None:
+        self.tabs[tab].do(lambda s: s.regenerate_id())
+        holding = self.access(tab)
+        if holding is not None:
+            self.move(tab, holding, holding.identity.created)
+
+    @rule(tab=TABS, name=st.sampled_from(["ann", "bob"]))
+    def login(self, tab: int, name: str) -> None:
+        self.tabs[tab].do(lambda s: s.login(name))
+        holding = self.access(tab)
+        if holding is None:
+            self.held[tab] = Holding(Identity(self.clock()), self.clock())
+        else:
+            self.move(tab, holding, self.clock())
+        now_held = self.held[tab]
+        assert now_held is not None
+        now_held.values["_user"] = name
+
+    def move(self, tab: int, holding: Holding, created: float) -> None:
+        holding.identity.died = self.clock()
+        self.held[tab] = Holding(Identity(created), self.clock(), dict(holding.values))
+
+    @rule(tab=TABS)
+    def logout(self, tab: int) -> None:
+        self.tabs[tab].do(lambda s: s.logout())
+        holding = self.alive(tab)
+        if holding is not None:
+            holding.identity.died = self.clock()
+        if COOKIE not in self.tabs[tab].cookies:
+            self.held[tab] = None
+
+    @rule(tab=TABS, other=TABS)
+    def copy_cookies(self, tab: int, other: int) -> None:
+        """Another device, or a thief, with the cookie of this moment."""
+        self.tabs[other].cookies = dict(self.tabs[tab].cookies)
+        held = self.held[tab]
+        copied = held is None or self.shared
+        self.held[other] = held if copied or held is None else Holding(held.identity, held.accessed, dict(held.values))
+
+    @rule(seconds=st.sampled_from([1.0, 70.0, 290.5, 400.25, 999.5, 1200.0]))
+    def wait(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @rule()
+    def rotate(self) -> None:
+        """A new key seals; the last two still open. Nobody is logged out by it."""
+        for tab in self.tabs:
+            tab.do(lambda s: s.get("a"))
+        for number in range(2):
+            self.access(number)
+        self.keys = [new_key(), *self.keys][:2]
+        self.build()
+        for tab in self.tabs:
+            tab.app = tab.middleware = self.middleware
+            tab.do(lambda s: s.get("a"))
+        for number in range(2):
+            self.access(number)
+
+
+@pytest.mark.parametrize("place", LOCAL)
+def test_any_order_of_actions_agrees_with_the_model(place: str) -> None:
+    """Login, logout, set, delete, increment, overlap, regenerate, expire, rotate, copy: as the model says."""
+    machine = type("Sessions", (Sessions,), {"place": place})
+    settings = hypothesis.settings(max_examples=40, stateful_step_count=25, deadline=None)
+    run_state_machine_as_test(machine, settings=settings)
