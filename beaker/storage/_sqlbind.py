@@ -31,6 +31,8 @@ class Binding:
     """Connections of an engine: :meth:`begin` commits at the end of the block, or rolls back."""
 
     def __init__(self, engine: Engine, *, owned: bool) -> None:
+        import sqlalchemy
+
         self.dialect = engine.dialect.name
         self.autocommit = self.dialect in AUTOCOMMIT and (owned or self.dialect != "sqlite")
         if self.autocommit and not owned:
@@ -42,6 +44,8 @@ class Binding:
         self._theirs_in_memory = in_memory and not owned
         self._owned = owned
         self._engine = engine
+        # Not with an engine of somebody's: its options may rewrite statements when they are compiled.
+        self.executes_compiled = owned and sqlalchemy.__version__.startswith("2.0.")
         self._turn = threading.RLock()
 
     @property
@@ -54,6 +58,10 @@ class Binding:
 
     def begin(self) -> contextlib.AbstractContextManager[Connection]:
         return self._alone() if self.volatile else self._engine.begin()
+
+    def look(self) -> contextlib.AbstractContextManager[Connection]:
+        """A connection to read with: where nothing has to be ended, without a transaction's bookkeeping."""
+        return self._engine.connect() if self.autocommit and not self.volatile else self.begin()
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[Connection]:

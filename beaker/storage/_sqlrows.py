@@ -19,17 +19,20 @@ _ROUNDS = 20
 class Rows:
     """Upsert and insert in the dialect's own way, or, where it has none, by trying.
 
-    ``savepoints``: a refused insert must not end the transaction it is in.
+    ``savepoints``: a refused insert must not end the transaction it is in. ``compiles``: SQLAlchemy 2.0
+    compiles an upsert anew at each execution, 0.3 ms; there, and there only, one may execute what was compiled.
     """
 
-    def __init__(self, statements: Statements, *, savepoints: bool, backend: str) -> None:
+    def __init__(self, statements: Statements, *, savepoints: bool, compiles: bool, backend: str) -> None:
         self._statements = statements
         self._savepoints = savepoints
+        self._compiles = compiles
+        self._compiled: dict[str, Any] = {}
         self._backend = backend
 
     def upsert(self, db: Connection, row: dict[str, Any]) -> None:
         if self._statements.upsert is not None:
-            db.execute(self._statements.upsert, row)
+            db.execute(self._native(db, "upsert"), row)
             return
         for _ in range(_ROUNDS):
             if db.execute(self._statements.update, row).rowcount or self._try_insert(db, row):
@@ -38,14 +41,14 @@ class Rows:
 
     def upsert_many(self, db: Connection, rows: list[dict[str, Any]]) -> None:
         if self._statements.upsert is not None:
-            db.execute(self._statements.upsert, rows)
+            db.execute(self._native(db, "upsert"), rows)
         else:
             for row in rows:
                 self.upsert(db, row)
 
     def insert(self, db: Connection, row: dict[str, Any]) -> bool:
         if self._statements.insert_absent is not None:
-            return bool(db.execute(self._statements.insert_absent, row).rowcount == 1)
+            return bool(db.execute(self._native(db, "insert_absent"), row).rowcount == 1)
         for _ in range(_ROUNDS):
             if self._try_insert(db, row) or db.execute(self._statements.update_expired, row).rowcount:
                 return True
@@ -53,6 +56,14 @@ class Rows:
             if there is not None and (there[1] is None or there[1] > row["p_now"]):
                 return False
         raise WriteConflict("the row came and went", backend=self._backend, operation="insert")
+
+    def _native(self, db: Connection, name: str) -> Any:
+        statement = getattr(self._statements, name)
+        if not self._compiles:
+            return statement
+        if name not in self._compiled:
+            self._compiled[name] = statement.compile(dialect=db.dialect)
+        return self._compiled[name]
 
     def _try_insert(self, db: Connection, row: dict[str, Any]) -> bool:
         """Insert; ``False`` when the row is there. A savepoint keeps the transaction usable after that."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from beaker.exceptions import ConfigError, StoreUnavailable
 from beaker.storage._fork import ForkGate, ForkWatcher
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["Runner"]
 
 T = TypeVar("T")
+Work = Callable[["Connection", bool], T]
+Begin = Callable[[], contextlib.AbstractContextManager["Connection"]]
 
 _ATTEMPTS = 4
 _ROLLED_BACK = frozenset({"40001", "40P01", 1205, 1213})
@@ -28,6 +30,9 @@ class Runner(ForkWatcher):
     """Runs work on connections of a :class:`Binding`, once the table is known to be there."""
 
     def __init__(self, binding: Binding, table: Table, *, create_table: bool, backend: str) -> None:
+        from sqlalchemy import exc
+
+        self._errors = exc.SQLAlchemyError
         self._binding = binding
         self._table = table
         self._create_table = create_table
@@ -42,25 +47,31 @@ class Runner(ForkWatcher):
         self._binding.close()
         self._ready = self._ready and not self._binding.volatile
 
-    def write(self, operation: str, work: Callable[[Connection, bool], T]) -> T:
-        return self.run(operation, work, None, creates=True)  # type: ignore[return-value]
-
-    def run(self, operation: str, work: Callable[[Connection, bool], T], absent: T, *, creates: bool = False) -> T:
-        """``work(connection, again)``, or ``absent`` while there is no table and this is no write.
+    def read(self, operation: str, work: Work[T], absent: T) -> T:
+        """``work(connection, again)``, or ``absent`` while there is no table.
 
         ``again`` says that an earlier attempt may have reached the database.
         """
-        from sqlalchemy import exc
+        return self._run(operation, work, absent, self._binding.look)
 
+    def change(self, operation: str, work: Work[T], absent: T) -> T:
+        """Like :meth:`read`, and commits: for what needs no table to be made."""
+        return self._run(operation, work, absent, self._binding.begin)
+
+    def write(self, operation: str, work: Work[T]) -> T:
+        """Like :meth:`change`, after making the table when there is none."""
+        return self._run(operation, work, cast(T, None), self._binding.begin, creates=True)
+
+    def _run(self, operation: str, work: Work[T], absent: T, begin: Begin, *, creates: bool = False) -> T:
         with self._inside:
             for attempt in range(1, _ATTEMPTS + 1):
                 was_ready = self._ready
                 try:
                     if not was_ready and not self._prepare(creates):
                         return absent
-                    with self._binding.begin() as connection:
+                    with begin() as connection:
                         return work(connection, attempt > 1)
-                except exc.SQLAlchemyError as err:
+                except self._errors as err:
                     if attempt < _ATTEMPTS and self._may_repeat(err, attempt, was_ready):
                         continue
                     # The driver's own error: SQLAlchemy's would put the statement's values into the log.
@@ -79,7 +90,7 @@ class Runner(ForkWatcher):
         code = getattr(original, "sqlstate", None) or next(iter(getattr(original, "args", ())), None)
         if code in _ROLLED_BACK:
             return True
-        if was_ready and attempt == 1 and ("no such table" in str(original) or code in ("42P01", 1146)):
+        if was_ready and attempt == 1 and ("no such table" in str(original) or code in _NO_SUCH_TABLE):
             # Somebody dropped the table under us.
             self._ready = False
             return True

@@ -71,7 +71,12 @@ class SqlStore:
         self.max_value = max_value
         self._clock = clock
         self._statements = Statements(table, binding.dialect)
-        self._rows = Rows(self._statements, savepoints=not binding.autocommit, backend=self.backend)
+        self._rows = Rows(
+            self._statements,
+            savepoints=not binding.autocommit,
+            compiles=binding.executes_compiled,
+            backend=self.backend,
+        )
         self._runner = Runner(binding, table, create_table=create_table, backend=self.backend)
         self._finalizer = weakref.finalize(self, binding.close)
 
@@ -82,9 +87,8 @@ class SqlStore:
     # Store
 
     def get(self, namespace: str, key: str) -> bytes | None:
-        row = self._runner.run(
-            "get", lambda db, _: db.execute(self._statements.get, _name(namespace, key)).first(), None
-        )
+        name = _name(namespace, key)
+        row = self._runner.read("get", lambda db, _: db.execute(self._statements.get, name).first(), None)
         if row is None or (row[1] is not None and row[1] <= self._clock()):
             return None
         return bytes(row[0])
@@ -99,18 +103,17 @@ class SqlStore:
 
     def delete(self, namespace: str, key: str) -> None:
         name = _name(namespace, key)
-        self._runner.run("delete", lambda db, _: db.execute(self._statements.delete, name), None)
+        self._runner.change("delete", lambda db, _: db.execute(self._statements.delete, name), None)
 
     def clear(self, namespace: str) -> None:
         name = {"p_namespace_digest": namespace_digest(namespace)}
-        self._runner.run("clear", lambda db, _: db.execute(self._statements.clear, name), None)
+        self._runner.change("clear", lambda db, _: db.execute(self._statements.clear, name), None)
 
     # Versioned
 
     def read(self, namespace: str, key: str) -> tuple[bytes, Hashable] | None:
-        row = self._runner.run(
-            "read", lambda db, _: db.execute(self._statements.read, _name(namespace, key)).first(), None
-        )
+        name = _name(namespace, key)
+        row = self._runner.read("read", lambda db, _: db.execute(self._statements.read, name).first(), None)
         if row is None or (row[1] is not None and row[1] <= self._clock()):
             return None
         return bytes(row[0]), row[2]
@@ -131,11 +134,13 @@ class SqlStore:
         def work(db: Connection, again: bool) -> bool:
             return db.execute(self._statements.replace, row).rowcount == 1 or (again and self._rows.is_mine(db, row))
 
-        return self._runner.run("replace", work, False)
+        return self._runner.change("replace", work, False)
 
     def remove(self, namespace: str, key: str, version: Hashable) -> bool:
         row = {**_name(namespace, key), "p_old_version": version, "p_now": self._clock()}
-        return self._runner.run("remove", lambda db, _: db.execute(self._statements.remove, row).rowcount == 1, False)
+        return self._runner.change(
+            "remove", lambda db, _: db.execute(self._statements.remove, row).rowcount == 1, False
+        )
 
     # Listing, Purging
 
@@ -144,7 +149,7 @@ class SqlStore:
         name = {"p_namespace_digest": namespace_digest(namespace), "p_after": "", "p_now": self._clock()}
         nothing: list[Any] = []
         while True:
-            rows = self._runner.run("keys", lambda db, _: list(db.execute(self._statements.keys, name)), nothing)
+            rows = self._runner.read("keys", lambda db, _: list(db.execute(self._statements.keys, name)), nothing)
             for row in rows:
                 yield bytes(row[1]).decode("utf-8", "surrogatepass")
             if len(rows) < PAGE:
@@ -175,7 +180,7 @@ class SqlStore:
 
     def _purge_page(self, now: float, start: float, page: int) -> tuple[list[Any], int]:
         nothing: tuple[list[Any], int] = ([], 0)
-        return self._runner.run("purge", lambda db, _: self._rows.purge(db, now, start, page), nothing)
+        return self._runner.change("purge", lambda db, _: self._rows.purge(db, now, start, page), nothing)
 
     # Bulk
 
@@ -189,7 +194,7 @@ class SqlStore:
                 rows += db.execute(self._statements.get_many, {"p_namespace_digest": prefix, "p_keys": page})
             return rows
 
-        found: list[Any] = self._runner.run("get_many", work, []) if names else []
+        found: list[Any] = self._runner.read("get_many", work, []) if names else []
         now = self._clock()
         return {names[row[0]]: bytes(row[1]) for row in found if row[2] is None or row[2] > now}
 
@@ -213,7 +218,7 @@ class SqlStore:
                 db.execute(self._statements.delete_many, {"p_namespace_digest": prefix, "p_keys": page})
 
         if names:
-            self._runner.run("delete_many", work, None)
+            self._runner.change("delete_many", work, None)
 
     # statements
 
