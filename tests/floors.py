@@ -113,6 +113,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "beaker.purging",
         "beaker.session.locking",
         "beaker.session.state",
+        "beaker.session.patience",
         "beaker.session.base",
         "beaker.session.server",
         "beaker.session.client",

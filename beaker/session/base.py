@@ -14,6 +14,7 @@ from beaker.counters import count
 from beaker.crypto.tokens import new_id
 from beaker.exceptions import BeakerException
 from beaker.session.context import SessionContext
+from beaker.session.merge import diff
 from beaker.session.record import Snapshot, id_text
 from beaker.session.revocation import user_key
 from beaker.session.state import USER, SessionState
@@ -176,6 +177,15 @@ class BaseSession(SessionState):
         self.known_user = self.get(USER)
         self.moving = None
         self._operations.clear()
+
+    def start_over(self, packed: Packed) -> Packed:
+        """Keep only what this request, a login, has set: another one ended the session it had loaded."""
+        own = {**diff(self.snapshot.values, packed).sets, **self.context.values.pack([(USER, self.user)])}
+        mine = self.context.values.unpack(own, trusted=True)
+        for key in [key for key in self.own_keys() if key not in mine]:
+            del self[key]
+        self.fenced = False
+        return own
 
     def fence(self, reason: str) -> None:
         """Another request ended this session: nothing of it is written and no cookie is sent."""

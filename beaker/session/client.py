@@ -120,13 +120,19 @@ class CookieCarrier:
         """A cookie session cannot be found by id: the session stays new."""
 
     def save(self, session: BaseSession, packed: Packed) -> None:
-        old = session.moving
         if self.ended_meanwhile(session):
             session.fence("revoked")
             return
-        snapshot = replace(session.snapshot, accessed=session.now, current=True)
-        session.sealed = self.seal(snapshot, packed)
-        self.retire(old, snapshot)
+        old, snapshot = session.moving, replace(session.snapshot, accessed=session.now, current=True)
+        sealed = self.seal(snapshot, packed)
+        if not self.retire(old, snapshot):
+            if not session.logged_in:
+                session.fence("revoked")
+                return
+            # Who has just proved his name gets a session all the same, but nothing out of the one that ended.
+            packed = session.start_over(packed)
+            sealed = self.seal(snapshot, packed)
+        session.sealed = sealed
         session.saved(snapshot, packed)
         session.cookie_due = True
 
@@ -139,10 +145,9 @@ class CookieCarrier:
     def touch(self, session: BaseSession) -> None:
         self.save(session, session.snapshot.values)
 
-    def retire(self, old: Snapshot | None, new: Snapshot) -> None:
-        """Kill the id a session had before it got another."""
-        if old is not None and self.revocations is not None:
-            self.revocations.end_id(old.id, successor=new.id)
+    def retire(self, old: Snapshot | None, new: Snapshot) -> bool:
+        """Kill the id a session had before it got another. ``False``: another request was first."""
+        return old is None or self.revocations is None or self.revocations.move_id(old.id, new.id)
 
     def refresh(self, session: BaseSession) -> None:
         """Nothing is shared, so there is nothing newer."""

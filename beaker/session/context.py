@@ -80,7 +80,8 @@ class SessionContext:
         self.runtime = runtime or current_runtime()
         self.clock: Clock = clock or default_clock
         self.sleep = sleep
-        self.random = random.Random()
+        # Not the seeded kind: forked workers would draw the same waits and meet again and again.
+        self.random = random.SystemRandom()
         self.type = resolve_type(options, self.runtime)
         self.cookie = SessionCookie(options, self.runtime)
         self.ring = _ring(options)

@@ -20,17 +20,18 @@ A killed session leaves a tombstone and, in the cookie state, a revoked id.
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from dataclasses import replace
 
 from beaker.counters import count
-from beaker.crypto.tokens import OpenedData
-from beaker.exceptions import CorruptRecord, SessionTooLarge
+from beaker.crypto.tokens import OpenedData, new_id
+from beaker.exceptions import CorruptRecord, SessionTooLarge, WriteConflict
 from beaker.session.base import BaseSession
 from beaker.session.client import CookieCarrier
 from beaker.session.context import SessionContext
 from beaker.session.merge import diff
 from beaker.session.record import Snapshot
-from beaker.session.server import ServerCarrier
+from beaker.session.server import Fenced, ServerCarrier
 from beaker.session.storage import TOMBSTONE_TTL, ends
 from beaker.session.values import Packed, pack_items, unpack_items
 
@@ -41,6 +42,7 @@ _HEAD = struct.Struct(">B32sI")
 _BACK = struct.Struct(">d")
 _SHRUNK = 0.5
 """A session comes back when it fills at most this much of the cookie, so that it does not go to and fro."""
+_TRIES = 8
 SETTLED = TOMBSTONE_TTL
 """Seconds after which no request can still hold the pointer of a session that came back."""
 
@@ -93,8 +95,9 @@ class HybridCarrier(CookieCarrier):
         """A holder of the pointer wrote after the return: take both sides, and live in the store again."""
         values = record.values
         if record.returned is not None:
-            delta = diff(record.returned, token.values)
-            values = self.server.merged(session, replace(record, values=record.returned), delta, record)
+            # A conflict over who the visitor is, or one that is to be raised, is not for a reader: the store has it.
+            with suppress(Fenced, WriteConflict):
+                values = self._with_late(session, record, token.values, record)
         self._adopt_record(session, token.id)
         if not session.is_new:
             session.rebase(session.snapshot, values)
@@ -117,37 +120,81 @@ class HybridCarrier(CookieCarrier):
             self._save_sealed(session, packed)
 
     def _save_sealed(self, session: BaseSession, packed: Packed) -> None:
-        old = session.moving
         if self.ended_meanwhile(session):
+            self._ended(session, packed)
+        elif session.moving is not None:
+            self._renew(session, session.moving, packed)
+        else:
+            snapshot = replace(session.snapshot, accessed=session.now, current=True)
+            sealed = self._fitting(snapshot, packed, came_back=session.came_back)
+            if sealed is None:
+                self._move_out(session, snapshot, packed)
+            else:
+                self._sealed(session, snapshot, packed, sealed)
+
+    def _sealed(
+        self, session: BaseSession, snapshot: Snapshot, packed: Packed, sealed: list[tuple[str, str]] | None
+    ) -> None:
+        """Note a session that was saved: in the cookie ``sealed``, or in the store for ``None``."""
+        session.saved(replace(snapshot, version=None), packed)
+        session.in_store = sealed is None
+        session.sealed, session.cookie_due = sealed, True
+        if sealed is None:
+            self._point(session)
+
+    def _ended(self, session: BaseSession, packed: Packed) -> None:
+        """Another request ended the session this one has in its cookie."""
+        if not session.logged_in:
             session.fence("revoked")
             return
+        packed = session.start_over(packed)
+        session.moving, session.came_back, session.is_new = None, 0.0, True
+        session.snapshot = replace(session.snapshot, id=new_id())
+        self._save_sealed(session, packed)
+
+    def _renew(self, session: BaseSession, old: Snapshot, mine: Packed) -> None:
+        """Give a session in its cookie another id: against those who move it to the store or end it meanwhile."""
+        records, found = self.context.records, "gone" if not session.came_back else None
         snapshot = replace(session.snapshot, accessed=session.now, current=True)
-        sealed = self._fitting(snapshot, packed, came_back=session.came_back)
-        if sealed is None:
-            self._move_out(session, snapshot, packed)
-            return
-        session.sealed = sealed
-        self.retire(old, snapshot)
-        session.saved(snapshot, packed)
-        session.cookie_due = True
+        packed = mine
+        for _ in range(_TRIES):
+            record = found or records.load(old.id)
+            found = None
+            if record == "buried":
+                break
+            version = None
+            if isinstance(record, Snapshot):
+                version, packed = record.version, self._with_late(session, old, mine, record)
+            sealed = self._fitting(snapshot, packed, came_back=0.0)
+            if sealed is None:
+                records.overwrite(replace(snapshot, values=packed))
+            # The tombstone keeps others from moving the old id to the store; the point ends its tokens.
+            if records.bury(old.id, version, snapshot.id):
+                if not self.retire(old, snapshot):
+                    break
+                session.came_back = 0.0
+                self._sealed(session, snapshot, packed, sealed)
+                return
+        records.kill(snapshot.id)
+        self._ended(session, mine)
+
+    def _with_late(self, session: BaseSession, old: Snapshot, mine: Packed, record: Snapshot) -> Packed:
+        """``mine`` with what was written to the record since the session was in the cookie as ``old``."""
+        base = old if record.returned is None else replace(record, values=record.returned)
+        return self.server.merged(session, base, diff(base.values, mine, session.operations(mine)), record)
 
     def _move_out(self, session: BaseSession, snapshot: Snapshot, packed: Packed) -> None:
         count("hybrid", "out")
-        old, records = session.moving, self.context.records
-        base = session.snapshot
+        records, base = self.context.records, session.snapshot
         written: Snapshot | None = replace(snapshot, values=packed)
-        if session.is_new or old is not None:
+        if session.is_new:
             records.create(replace(snapshot, values=packed))
         elif not records.insert(replace(snapshot, values=packed)):
             # Another request was first, or the forward of an earlier return is still there.
             delta = diff(base.values, packed, session.operations(packed))
             written = self.server.commit(session, replace(base, version=None), delta, packed)
-        if written is None:
-            return
-        self.retire(old, snapshot)
-        session.saved(replace(written, version=None), packed)
-        session.in_store = True
-        self._point(session)
+        if written is not None:
+            self._sealed(session, written, packed, None)
 
     def _save_stored(self, session: BaseSession, packed: Packed) -> None:
         was, old = session.snapshot, session.moving

@@ -19,7 +19,7 @@ from beaker.counters import count
 from beaker.crypto.tokens import store_key
 from beaker.exceptions import ConfigError, CorruptRecord
 from beaker.keys import cache_key
-from beaker.storage.api import Bulk
+from beaker.storage.api import Bulk, Versioned
 
 __all__ = ["Revocations", "user_key"]
 
@@ -59,31 +59,45 @@ class Revocations:
             self._put(name or _user(user))
         count("revoked", "everybody" if everybody else "user")
 
-    def end_id(self, id: bytes, *, successor: bytes | None = None) -> None:
-        """End one session by its id, at once and for good.
-
-        ``successor`` is the id it goes on under. Without one, what the session was moved to by a request at
-        the same time ends too.
-        """
+    def end_id(self, id: bytes) -> None:
+        """End one session by its id, at once and for good, and what a request at the same time moved it to."""
         name = _id(id)
         for _ in range(_MOVES):
-            follow = self._successor(name) if successor is None else None
-            self._put(name, b"" if successor is None else store_key(successor).encode())
-            if follow is None:
+            if self._claim(name):
                 return
-            name = follow
+            heir = self._heir(name)
+            if not heir:
+                return
+            name = f"id:{heir}"
 
-    def _put(self, name: str, successor: bytes = b"") -> None:
+    def move_id(self, id: bytes, successor: bytes) -> bool:
+        """End an id whose session goes on under ``successor``. ``False``: it has ended or moved already."""
+        heir = store_key(successor)
+        return self._claim(_id(id), heir) or self._heir(_id(id)) == heir
+
+    def _claim(self, name: str, heir: str = "") -> bool:
+        now, store = self._clock(), self._store
+        point = _POINT.pack(_MAGIC, now) + heir.encode()
+        if isinstance(store, Versioned):
+            first = store.insert(NAMESPACE, name, point, ttl=self._lifetime)
+        else:
+            first = store.get(NAMESPACE, name) is None
+            if first:
+                store.set(NAMESPACE, name, point, ttl=self._lifetime)
+        self._remember(name, now, now)
+        return first
+
+    def _put(self, name: str) -> None:
         now = self._clock()
-        self._store.set(NAMESPACE, name, _POINT.pack(_MAGIC, now) + successor, ttl=self._lifetime)
+        self._store.set(NAMESPACE, name, _POINT.pack(_MAGIC, now), ttl=self._lifetime)
         self._remember(name, now, now)
 
-    def _successor(self, name: str) -> str | None:
+    def _heir(self, name: str) -> str:
         data = self._store.get(NAMESPACE, name)
         if data is None:
-            return None
+            return ""
         _point(data)
-        return f"id:{data[_POINT.size :].decode()}" if len(data) > _POINT.size else None
+        return str(data[_POINT.size :], "ascii")
 
     def revoked_at(
         self, created: float, user: Hashable = None, *, id: bytes | None = None, fresh: bool = False
@@ -128,6 +142,10 @@ class Revocations:
 
     def _remember(self, name: str, now: float, point: float | None) -> None:
         with self._lock:
+            known = self._seen.get(name)
+            if known is not None and known[1] is not None and (point is None or point < known[1]):
+                # Read before the revocation that this process has seen since: a point never goes back.
+                point = known[1]
             self._seen[name] = (now, point)
             self._seen.move_to_end(name)
             while len(self._seen) > REMEMBERED:

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from beaker.config.parse import parse_session
 from beaker.counters import count
-from beaker.crypto.tokens import BadToken, store_key
+from beaker.crypto.tokens import BadToken, new_id
 from beaker.exceptions import CorruptRecord, WriteConflict
 from beaker.session.base import BaseSession
 from beaker.session.context import SessionContext
 from beaker.session.merge import Delta, Operation, apply_operations, diff, merge
+from beaker.session.patience import Patience
 from beaker.session.record import Snapshot, raw_id
-from beaker.session.storage import NAMESPACE
 from beaker.session.transport import read_cookie
 from beaker.session.values import Packed
-from beaker.storage.lease import LeaseLocks
 
 __all__ = ["ServerCarrier", "Session"]
-
-_FAIR_AFTER = 8
-"""Lost races after which a writer queues for a lease; pure optimism starves some under abuse (security.md)."""
 
 
 class ServerCarrier:
@@ -116,8 +111,10 @@ class ServerCarrier:
         if theirs is not None:
             packed = session.packed()
             delta = diff(session.snapshot.values, packed, session.operations(packed))
-            merged = self.merged(session, session.snapshot, delta, theirs)
-            session.rebase(theirs, merged)
+            try:
+                session.rebase(theirs, self.merged(session, session.snapshot, delta, theirs))
+            except Fenced as fenced:
+                session.fence(fenced.args[0])
 
     def _update(self, session: BaseSession, packed: Packed) -> None:
         snapshot = session.snapshot
@@ -130,23 +127,27 @@ class ServerCarrier:
     def commit(self, session: BaseSession, base: Snapshot, delta: Delta, packed: Packed) -> Snapshot | None:
         """``delta`` made durable over whatever the record holds by now; ``None`` when it was fenced off."""
         records, mine = self.context.records, replace(base, values=packed, accessed=session.now)
-        version = base.version
+        version, tried = base.version, False
         mine.returned = None if session.must_reseal and session.in_store else base.returned
-        patience = _Patience(self.context, base.id)
+        patience = Patience(self.context, base.id)
         try:
             while True:
-                if version is not None and records.replace(mine, version):
-                    return replace(mine, version=None)
+                if version is not None:
+                    tried = True
+                    if records.replace(mine, version):
+                        return replace(mine, version=None)
+                    count("cas_retries")
+                    patience.lose()
                 theirs = self._theirs(session, base)
                 if theirs is None:
                     return None
-                if version is not None:
-                    count("cas_retries")
-                    patience.lose()
+                if tried and mine.wids[-1] in theirs.wids:
+                    # The write was done and only its answer was lost; done again, an addition would count twice.
+                    return replace(mine, version=None)
                 merged = merge(base.values, delta, theirs.values, self._resolver(session), self._operate)
                 mine = replace(theirs, values=merged.values, accessed=max(session.now, theirs.accessed))
                 version = theirs.version
-        except _Fenced as fenced:
+        except Fenced as fenced:
             session.fence(fenced.args[0])
             return None
         finally:
@@ -167,29 +168,31 @@ class ServerCarrier:
         records = self.context.records
         delta = diff(old.values, packed, session.operations(packed))
         new = replace(session.snapshot, values=packed, accessed=session.now, wids=())
-        theirs, version = old, old.version
+        version = old.version
         if version is None:
             latest = self._theirs(session, old)
             if latest is None:
+                self._begin_anew(session, new, packed)
                 return
-            theirs, version = latest, latest.version
-            new.values = self.merged(session, old, delta, theirs)
+            version = latest.version
+            new.values = self.merged(session, old, delta, latest)
         records.create(new)
-        patience = _Patience(self.context, old.id)
+        patience = Patience(self.context, old.id)
         try:
             while not records.bury(old.id, version, new.id):
+                patience.lose()
                 latest = self._theirs(session, old)
                 if latest is None:
                     records.forget(new.id)
+                    self._begin_anew(session, new, packed)
                     return
-                patience.lose()
                 version = latest.version
                 new.values = self.merged(session, old, delta, latest)
                 records.overwrite(new)
         except BaseException as error:
             # Never two live ids: the new one was told to nobody yet.
             records.forget(new.id)
-            if not isinstance(error, _Fenced):
+            if not isinstance(error, Fenced):
                 raise
             session.fence(error.args[0])
             return
@@ -197,6 +200,14 @@ class ServerCarrier:
             patience.end()
         session.saved(replace(new, version=None), packed)
         session.cookie_due = True
+
+    def _begin_anew(self, session: BaseSession, new: Snapshot, packed: Packed) -> None:
+        # Who has just proved his name gets a session also if the old one ended meanwhile, but nothing out of it.
+        if session.logged_in:
+            new = replace(new, id=new_id(), values=session.start_over(packed))
+            self.context.records.create(new)
+            session.saved(replace(new, version=None), new.values)
+            session.cookie_due = True
 
     def merged(self, session: BaseSession, old: Snapshot, delta: Delta, theirs: Snapshot) -> Packed:
         return merge(old.values, delta, theirs.values, self._resolver(session), self._operate).values
@@ -207,7 +218,7 @@ class ServerCarrier:
         def resolve(name: bytes, base: bytes | None, mine: bytes | None, theirs: bytes | None) -> bytes | None:
             if name.startswith(b'"_') and name not in (b'"_domain"', b'"_path"'):
                 # Who the visitor is must not be decided by a race: the request that came late loses.
-                raise _Fenced("auth")
+                raise Fenced("auth")
             count("merge_conflicts", policy if isinstance(policy, str) else "callable")
             if policy == "mine":
                 return mine
@@ -227,37 +238,8 @@ class ServerCarrier:
         return values.pack([("value", apply_operations(value, operations))]).popitem()[1]
 
 
-class _Fenced(Exception):
+class Fenced(Exception):
     """A conflict that ends the whole write."""
-
-
-class _Patience:
-    """Backoff of one save: full jitter, a queue by lease after some losses, an end."""
-
-    def __init__(self, context: SessionContext, id: bytes) -> None:
-        self.context = context
-        self.key = store_key(id)
-        self.losses = 0
-        self.end_at = time.monotonic() + context.options.save_timeout
-        self.lease: Any = None
-
-    def lose(self) -> None:
-        self.losses += 1
-        if time.monotonic() >= self.end_at:
-            raise WriteConflict(
-                f"other requests kept changing the session for {self.context.options.save_timeout:g} s",
-                operation="session.save",
-            )
-        if self.losses == _FAIR_AFTER:
-            locks = LeaseLocks(self.context.records.store, ttl=5.0, clock=self.context.clock, sleep=self.context.sleep)
-            lease = locks.creation(NAMESPACE, self.key)
-            self.lease = lease if lease.acquire(True, max(0.0, self.end_at - time.monotonic())) else None
-        elif self.lease is None:
-            self.context.sleep(self.context.random.uniform(0.0, min(0.2, 0.001 * 2**self.losses)))
-
-    def end(self) -> None:
-        if self.lease is not None:
-            self.lease.release()
 
 
 class Session(BaseSession):

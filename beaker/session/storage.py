@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Hashable
-from dataclasses import replace as changed
 from typing import Any, Literal
 
 from beaker._typing import Clock
@@ -25,6 +24,7 @@ TOMBSTONE_TTL = 300.0
 """Seconds a tombstone stays: longer than a request lives (App Engine and Cloud Run: minutes)."""
 _MOVES = 8
 """Changes of the id that a logout follows: more cannot happen to one session while one request runs."""
+_TRIES = 32
 GRACE = 120.0
 """Seconds a store keeps a record past its end, so that a clock a little behind still sees it."""
 SKEW = 60.0
@@ -73,9 +73,9 @@ class SessionRecords:
 
     def insert(self, snapshot: Snapshot) -> bool:
         """Write a session that may have a record by now. ``False``: it has one, nothing was written."""
-        stored, wid = self._stamped(snapshot)
+        wid = self._stamp(snapshot)
         try:
-            if self.store.insert(NAMESPACE, store_key(snapshot.id), self._seal(stored), ttl=self._ttl(stored)):
+            if self.store.insert(NAMESPACE, store_key(snapshot.id), self._seal(snapshot), ttl=self._ttl(snapshot)):
                 return True
         except StoreUnavailable:
             if not self._landed(snapshot.id, wid):
@@ -89,15 +89,19 @@ class SessionRecords:
 
     def overwrite(self, snapshot: Snapshot) -> None:
         """Write a session whose id nobody else can know yet."""
-        stored, _ = self._stamped(snapshot)
-        self.store.set(NAMESPACE, store_key(snapshot.id), self._seal(stored), ttl=self._ttl(stored))
+        self._stamp(snapshot)
+        self.store.set(NAMESPACE, store_key(snapshot.id), self._seal(snapshot), ttl=self._ttl(snapshot))
 
     def replace(self, snapshot: Snapshot, version: Hashable) -> bool:
-        """Write if the record still has ``version``. ``False``: somebody else wrote or killed it."""
-        stored, wid = self._stamped(snapshot)
-        data = self._seal(stored)
+        """Write if the record still has ``version``. ``False``: somebody else wrote or killed it.
+
+        The last of ``snapshot.wids`` is then the mark of this write: a record that has it took it all the same
+        (a client that tries again by itself is refused by its own first attempt).
+        """
+        wid = self._stamp(snapshot)
+        data = self._seal(snapshot)
         try:
-            if self.store.replace(NAMESPACE, store_key(snapshot.id), data, version, ttl=self._ttl(stored)):
+            if self.store.replace(NAMESPACE, store_key(snapshot.id), data, version, ttl=self._ttl(snapshot)):
                 return True
         except StoreUnavailable:
             if self._landed(snapshot.id, wid):
@@ -110,12 +114,25 @@ class SessionRecords:
         found = self.load(id)
         return isinstance(found, Snapshot) and wid in found.wids
 
-    def bury(self, id: bytes, version: Hashable, successor: bytes) -> bool:
-        """Kill a session that lives on as ``successor``, if it still has ``version``."""
-        key = store_key(id)
+    def bury(self, id: bytes, version: Hashable | None, successor: bytes) -> bool:
+        """Kill a session that lives on as ``successor``, if its record still has ``version``, ``None``: is absent.
+
+        Raises StoreUnavailable when it is not known whether that was done.
+        """
+        key, heir = store_key(id), store_key(successor)
         # The hash of the new id, so that a leak of the store gives nobody a session.
-        data = self._tombstone(key, store_key(successor).encode())
-        return bool(self.store.replace(NAMESPACE, key, data, version, ttl=TOMBSTONE_TTL))
+        data = self._tombstone(key, heir)
+        try:
+            if version is None:
+                done = self.store.insert(NAMESPACE, key, data, ttl=TOMBSTONE_TTL)
+            else:
+                done = self.store.replace(NAMESPACE, key, data, version, ttl=TOMBSTONE_TTL)
+        except StoreUnavailable:
+            if self._heir(key, self.store.read(NAMESPACE, key)) != heir:
+                raise
+            return True
+        # Nobody else knows the new id, so a tombstone that names it is this one, its answer lost on the way.
+        return bool(done) or self._heir(key, self.store.read(NAMESPACE, key)) == heir
 
     def kill(self, id: bytes, version: Hashable = None) -> None:
         """Kill a session, and what it was moved to by a request at the same time.
@@ -126,32 +143,45 @@ class SessionRecords:
         if version is not None and self.store.replace(NAMESPACE, key, self._tombstone(key), version, ttl=TOMBSTONE_TTL):
             return
         for _ in range(_MOVES):
-            successor = self._successor(key)
-            self.store.set(NAMESPACE, key, self._tombstone(key), ttl=TOMBSTONE_TTL)
-            if successor is None:
+            key = self._end(key)
+            if not key:
                 return
-            key = successor
 
-    def _tombstone(self, key: str, successor: bytes = b"") -> bytes:
-        return self.envelope.seal(NAMESPACE, key, successor, stored=self.clock(), expires=None, kind=TOMBSTONE)
+    def _end(self, key: str) -> str:
+        """Leave a last tombstone at ``key``; where the session had moved to, empty if it had not."""
+        tombstone = self._tombstone(key)
+        for _ in range(_TRIES):
+            found = self.store.read(NAMESPACE, key)
+            if found is None:
+                if self.store.insert(NAMESPACE, key, tombstone, ttl=TOMBSTONE_TTL):
+                    return ""
+            elif self.store.replace(NAMESPACE, key, tombstone, found[1], ttl=TOMBSTONE_TTL):
+                return self._heir(key, found)
+        # Among so many writers a logout does not wait its turn.
+        self.store.set(NAMESPACE, key, tombstone, ttl=TOMBSTONE_TTL)
+        return ""
 
-    def _successor(self, key: str) -> str | None:
-        data = self.store.get(NAMESPACE, key)
-        if data is None:
-            return None
+    def _tombstone(self, key: str, heir: str = "") -> bytes:
+        return self.envelope.seal(NAMESPACE, key, heir.encode(), stored=self.clock(), expires=None, kind=TOMBSTONE)
+
+    def _heir(self, key: str, found: tuple[bytes, Hashable] | None) -> str:
+        if found is None:
+            return ""
         try:
-            opened = self.envelope.open(NAMESPACE, key, data)
+            opened = self.envelope.open(NAMESPACE, key, found[0])
         except CorruptRecord:
-            return None
-        return opened.payload.decode() if opened.kind == TOMBSTONE and opened.payload else None
+            return ""
+        return opened.payload.decode() if opened.kind == TOMBSTONE else ""
 
     def forget(self, id: bytes) -> None:
         """Remove the record without a trace (an id that was never given to anybody)."""
         self.store.delete(NAMESPACE, store_key(id))
 
-    def _stamped(self, snapshot: Snapshot) -> tuple[Snapshot, bytes]:
+    @staticmethod
+    def _stamp(snapshot: Snapshot) -> bytes:
         wid = secrets.token_bytes(8)
-        return changed(snapshot, wids=(*snapshot.wids, wid)[-WRITE_IDS:]), wid
+        snapshot.wids = (*snapshot.wids, wid)[-WRITE_IDS:]
+        return wid
 
     def _seal(self, snapshot: Snapshot) -> bytes:
         ends = self.ends(snapshot)
