@@ -18,7 +18,6 @@ from beaker.testing.session_harness import SessionHarness, Tab
 from tests.session.faults import Interruptible, interrupt
 from tests.session.places import LOCAL, MERGING
 
-
 put = SessionHarness.put
 
 
