@@ -237,6 +237,15 @@ def test_a_foreign_file_is_moved_aside(tmp_path: Path, module: str | None) -> No
     store.close()
 
 
+def test_a_new_file_is_not_moved_aside(store: DbmStore) -> None:
+    """Of two processes that met a corrupt file the slower one leaves the new file of the faster alone."""
+    store.set("ns", "k", b"1", ttl=None)
+    path = only_file(store)
+    store._engine.files._quarantine(str(path), (0, 0))  # type: ignore[attr-defined]
+    assert store.get("ns", "k") == b"1"
+    assert list(path.parent.glob("*.corrupt-*")) == []
+
+
 def test_another_sqlite_database_is_not_touched(store: DbmStore) -> None:
     """A SQLite database of another application in our place is moved aside, not written into."""
     store.set("ns", "k", b"1", ttl=None)

@@ -471,7 +471,8 @@ def test_no_secret_in_errors(postgres_server: PostgresServer, caplog: pytest.Log
             store.set(value, value, value.encode(), ttl=None)
         assert "ext:database set: postgresql+psycopg://127.0.0.1:1/db" in str(caught.value)
         shown = "".join(traceback.format_exception(caught.value))
-        broken = SqlStore(postgres_server.url, table_name=f"cache_{uuid.uuid4().hex}")
+        engine = sa.create_engine(postgres_server.url)  # theirs, so it shows parameters in its errors
+        broken = SqlStore(engine, table_name=f"cache_{uuid.uuid4().hex}")
         broken.set("ns", "k", b"1", ttl=None)
         with broken._runner._binding.begin() as connection:
             connection.execute(sa.text(f"ALTER TABLE {broken.table.name} DROP COLUMN version"))
@@ -480,7 +481,7 @@ def test_no_secret_in_errors(postgres_server: PostgresServer, caplog: pytest.Log
         shown += "".join(traceback.format_exception(caught.value))
     assert [secret for secret in (user, password, value) if secret in shown + caplog.text] == []
     store.close()
-    broken.close()
+    engine.dispose()
 
 
 @pytest.mark.parametrize(
