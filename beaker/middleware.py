@@ -72,13 +72,16 @@ class SessionMiddleware:
 class _Response:
     """Keeps the application's status and headers until the first byte is due."""
 
-    __slots__ = ("_exc_info", "_headers", "_session", "_start_response", "_status", "_write", "failed", "sent")
+    __slots__ = (
+        "_added", "_exc_info", "_headers", "_session", "_start_response", "_status", "_write", "failed", "sent",
+    )  # fmt: skip
 
     def __init__(self, session: SessionObject, start_response: StartResponse) -> None:
         self._session = session
         self._start_response = start_response
         self._status: str | None = None
         self._headers: Headers = []
+        self._added: Headers = []
         self._exc_info: Any = None
         self._write: Callable[[bytes], object] | None = None
         self.sent = self.failed = False
@@ -86,7 +89,7 @@ class _Response:
     def start(self, status: str, headers: Headers, exc_info: Any = None) -> Callable[[bytes], object]:
         if self.sent:
             # The server raises the error, or answers the application's second attempt, as PEP 3333 says.
-            return self._start_response(status, headers, exc_info)
+            return self._start_response(status, with_session_headers(headers, self._added), exc_info)
         self._status, self._headers, self._exc_info = status, headers, exc_info
         return self.write
 
@@ -98,7 +101,13 @@ class _Response:
     def send(self) -> None:
         if self.sent or self._status is None:
             return
-        headers = with_session_headers(self._headers, self._session.commit())
+        try:
+            self._added = self._session.commit()
+        except BaseException:
+            # The server will say so; close() must not save after all what the visitor is told has failed.
+            self.failed = True
+            raise
+        headers = with_session_headers(self._headers, self._added)
         self.sent = True
         exc_info, self._exc_info = self._exc_info, None
         try:

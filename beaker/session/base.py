@@ -73,6 +73,7 @@ class BaseSession(SessionState):
         self.request: Any = request
         self.carrier = carrier
         self.presented = False
+        self.answered = False
         self.fenced = False
         self.cookie_due = False
         self.must_save = False

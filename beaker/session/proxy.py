@@ -133,6 +133,7 @@ class SessionObject:
         headers = [("Vary", "Cookie")]
         cookies = [("Set-Cookie", line) for line in session.set_cookies()]
         session.cookie_due = session.deleted = False
+        session.answered = True
         if cookies:
             headers.append(("Cache-Control", "private, no-store"))
         return headers + cookies

@@ -93,8 +93,8 @@ class ServerCarrier:
             session.cookie_due = True
 
     def _refresh(self, session: BaseSession) -> None:
-        # A cookie with a life of its own slides along with the session.
-        if not isinstance(self.context.options.cookie_expires, bool):
+        # A cookie with a life of its own slides along with the session, unless the headers are out.
+        if not session.answered and not isinstance(self.context.options.cookie_expires, bool):
             session.cookie_due = True
 
     def kill(self, session: BaseSession) -> None:
