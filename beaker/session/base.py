@@ -19,7 +19,7 @@ from beaker.session.record import Snapshot, id_text
 from beaker.session.revocation import user_key
 from beaker.session.state import USER, SessionState
 from beaker.session.storage import TOMBSTONE_TTL
-from beaker.session.transport import check_attribute
+from beaker.session.transport import part_name
 from beaker.session.values import Packed
 
 __all__ = ["BaseSession", "Carrier"]
@@ -272,24 +272,22 @@ class BaseSession(SessionState):
     @property
     def domain(self) -> str | None:
         """Domain of this session's cookie; setting it lasts as long as the session (manual 2.5)."""
-        value = self.get(_DOMAIN)
-        return value if isinstance(value, str) else self.context.options.cookie_domain
+        return self.context.cookie.domain_or_default(self.get(_DOMAIN))
 
     @domain.setter
     def domain(self, value: str) -> None:
-        check_attribute("session.domain", value)
+        self.context.cookie.check_domain(value)
         self[_DOMAIN] = value
         self.must_reseal = True
 
     @property
     def path(self) -> str:
         """Path of this session's cookie; setting it lasts as long as the session (manual 2.5)."""
-        value = self.get(_PATH)
-        return value if isinstance(value, str) else self.context.options.cookie_path
+        return self.context.cookie.path_or_default(self.get(_PATH))
 
     @path.setter
     def path(self, value: str) -> None:
-        check_attribute("session.path", value)
+        self.context.cookie.check_path(value)
         self[_PATH] = value
         self.must_reseal = True
 
@@ -308,7 +306,9 @@ class BaseSession(SessionState):
                 for name, value in lines
             ]
         if self.deleted and self.presented:
-            return [cookie.clearing(secure=secure, now=self.now, domain=self.sent_domain, path=self.sent_path)]
+            scope: dict[str, Any] = {"domain": self.sent_domain, "path": self.sent_path}
+            names = [part_name(cookie.name, i) for i in range(self.presented_parts)]
+            return [cookie.clearing(secure=secure, now=self.now, name=name, **scope) for name in names]
         return []
 
     def _answer(self) -> None:

@@ -16,7 +16,7 @@ from beaker.session.base import BaseSession
 from beaker.session.context import SessionContext
 from beaker.session.record import Snapshot
 from beaker.session.storage import ends, over
-from beaker.session.transport import read_cookie
+from beaker.session.transport import part_name, read_cookie
 from beaker.session.values import Packed, pack_items, unpack_items
 
 __all__ = ["DATA", "CookieCarrier", "CookieSession"]
@@ -111,7 +111,7 @@ class CookieCarrier:
         session.presented = bool(values)
         if chunks == 1:
             return values
-        parts = [[_chunk(value) for value in read_cookie(header, _part_name(name, i))] for i in range(chunks)]
+        parts = [[_chunk(value) for value in read_cookie(header, part_name(name, i))] for i in range(chunks)]
         session.presented_parts = sum(1 for found in parts if found)
         joined = [_join(first, parts) for first in parts[0] if first is not None]
         return [*(token for token in joined if token), *(value for value in values if "." not in value)]
@@ -175,15 +175,15 @@ class CookieCarrier:
         name, limit, chunks = self.context.cookie.name, self.context.options.cookie_max, self.context.options.chunks
         size = len(name) + len(token)
         if size <= limit:
-            spare = [(_part_name(name, i), "") for i in range(1, chunks)]
+            spare = [(part_name(name, i), "") for i in range(1, chunks)]
             return [(name, token), *spare]
         mark = secrets.token_hex(4)
         room = limit - len(name) - 2 - len(f"{mark}.0.0.")
         pieces = [token[at : at + room] for at in range(0, len(token), room)] if room > 0 else []
         if not 0 < len(pieces) <= chunks or size + 20 * len(pieces) > HEADER_LIMIT:
             raise _too_large(packed, size, limit if chunks == 1 else min(limit * chunks, HEADER_LIMIT))
-        cookies = [(_part_name(name, i), f"{mark}.{i}.{len(pieces)}.{piece}") for i, piece in enumerate(pieces)]
-        return cookies + [(_part_name(name, i), "") for i in range(len(pieces), chunks)]
+        cookies = [(part_name(name, i), f"{mark}.{i}.{len(pieces)}.{piece}") for i, piece in enumerate(pieces)]
+        return cookies + [(part_name(name, i), "") for i in range(len(pieces), chunks)]
 
     def cookies(self, session: BaseSession) -> list[tuple[str, str]]:
         if session.sealed is None:
@@ -191,10 +191,6 @@ class CookieCarrier:
             session.sealed = self.seal(session.snapshot, session.snapshot.values)
         # A browser that never had the further chunks need not be told to drop them.
         return [(name, value) for i, (name, value) in enumerate(session.sealed) if value or i < session.presented_parts]
-
-
-def _part_name(name: str, index: int) -> str:
-    return f"{name}.{index}" if index else name
 
 
 def _chunk(value: str) -> tuple[str, int, int, str] | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from http.cookies import Morsel, SimpleCookie
 from typing import Any
@@ -22,7 +22,7 @@ from beaker.crypto.tokens import BadToken, DataTokens
 from beaker.exceptions import ConfigError
 from beaker.runtime import Runtime
 
-__all__ = ["MAX_AGE", "SessionCookie", "SignedCookie", "read_cookie"]
+__all__ = ["MAX_AGE", "SessionCookie", "SignedCookie", "part_name", "read_cookie"]
 
 HEADER_MAX = 65_536
 """Bytes of a Cookie header that are looked at; longer headers are cut."""
@@ -102,6 +102,30 @@ class SessionCookie:
                 "a cookie named __Host-... has no domain and the path '/'", option="session.cookie_domain"
             )
 
+    def check_domain(self, value: str) -> None:
+        """Raise ConfigError for a domain this cookie cannot have."""
+        check_attribute("session.domain", value)
+        if self.name.startswith("__Host-"):
+            raise ConfigError("a cookie named __Host-... has no domain", option="session.domain")
+
+    def check_path(self, value: str) -> None:
+        """Raise ConfigError for a path this cookie cannot have."""
+        check_attribute("session.path", value)
+        if not value.startswith("/") or (value != "/" and self.name.startswith("__Host-")):
+            raise ConfigError(
+                "the cookie's path cannot be used",
+                option="session.path",
+                expected="a path from '/', and '/' itself for a cookie named __Host-...",
+            )
+
+    def domain_or_default(self, value: Any) -> str | None:
+        """``value`` where it can be sent, else the configured domain."""
+        return value if _passes(self.check_domain, value) else self.domain
+
+    def path_or_default(self, value: Any) -> str:
+        """``value`` where it can be sent, else the configured path."""
+        return value if _passes(self.check_path, value) else self.path
+
     def line(
         self,
         value: str,
@@ -168,6 +192,22 @@ def check_attribute(option: str, value: str) -> None:
         raise ConfigError(
             "the attribute cannot be sent in a cookie", option=option, expected="printable ASCII without ';'"
         )
+
+
+def _passes(check: Callable[[str], None], value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        check(value)
+    except ConfigError:
+        # The application may write any key of its session by hand, with a visitor's text in it.
+        return False
+    return True
+
+
+def part_name(name: str, index: int) -> str:
+    """The name of a further cookie of a session that does not fit in one."""
+    return f"{name}.{index}" if index else name
 
 
 def _name(options: SessionOptions, runtime: Runtime) -> str:

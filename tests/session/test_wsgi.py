@@ -312,7 +312,7 @@ def test_late_changes_warn_only_when_a_cookie_was_needed(tmp_path: Path) -> None
         session["late"] = 2
         session.save()
 
-    stores = {"type": "file", "data_dir": str(tmp_path), "secret": SECRET, "cookie_expires": 3600}
+    stores: dict[str, Any] = {"type": "file", "data_dir": str(tmp_path), "secret": SECRET, "cookie_expires": 3600}
     browser = Browser(SessionMiddleware(app, **stores))
     browser.get()
     browser.get()
