@@ -132,8 +132,8 @@ class BaseSession(SessionState):
             # The old identity is dead: a login starts a new one and takes nothing along.
             self.fenced = False
             self._begin()
-        revocations = self.context.revocations
         self.regenerate_id()
+        revocations = self.context.revocations
         # The session counts as begun after everything that was revoked, be it in this very request.
         self.snapshot.created = max(self.now, 0.0 if revocations is None else revocations.good_from(user))
         self[USER] = user
@@ -151,9 +151,7 @@ class BaseSession(SessionState):
 
     def invalidate(self) -> None:
         """End the session as :meth:`delete` does and go on with a new, empty one that may be saved."""
-        self._check_writable()
-        self._kill()
-        self.deleted = True
+        self.delete()
 
     def _kill(self) -> None:
         self.sent_domain, self.sent_path = self.domain, self.path
@@ -258,8 +256,12 @@ class BaseSession(SessionState):
 
         if self._held is None:
             self._held = session_lock(self)
-            # What the last holder saved counts; what this request changed and did not save stays on top.
-            self.carrier.refresh(self)
+            try:
+                # What the last holder saved counts; what this request changed and did not save stays on top.
+                self.carrier.refresh(self)
+            except BaseException:
+                self.unlock()
+                raise
 
     def unlock(self) -> None:
         """Let the session go; does nothing when it is not held."""

@@ -17,6 +17,7 @@ from beaker.session.values import Packed
 __all__ = ["Delta", "Merged", "Operation", "apply_operations", "diff", "merge"]
 
 Resolve = Callable[[bytes, "bytes | None", "bytes | None", "bytes | None"], "bytes | None"]
+Operate = Callable[["bytes | None", "tuple[Operation, ...]"], "bytes | None"]
 
 
 class Operation(NamedTuple):
@@ -62,12 +63,12 @@ def merge(
     delta: Delta,
     theirs: Packed,
     resolve: Resolve,
-    operate: Callable[[bytes | None, tuple[Operation, ...]], bytes],
+    operate: Operate,
 ) -> Merged:
     """``delta`` applied to ``theirs``.
 
     ``resolve(name, base, mine, theirs)`` answers the bytes to keep for a conflicting key, ``None`` to
-    delete it; ``operate(theirs, operations)`` applies operations to serialized bytes.
+    delete it; ``operate(theirs, operations)`` applies operations to serialized bytes, ``None`` for an absent key.
     """
     values = dict(theirs)
     conflicts: list[bytes] = []
@@ -76,9 +77,9 @@ def merge(
         operations = delta.operations.get(name)
         if now == before:
             outcome = ours
-        elif operations is not None and (sum_ := _operated(operate, now, operations)) is not None:
+        elif operations is not None and (done := _operated(operate, now, operations)) is not None:
             # Also where both sides came to the same value: two additions are two.
-            outcome = sum_
+            (outcome,) = done
         elif now == ours:
             outcome = ours
         else:
@@ -91,11 +92,9 @@ def merge(
     return Merged(values, tuple(conflicts))
 
 
-def _operated(
-    operate: Callable[[bytes | None, tuple[Operation, ...]], bytes], now: bytes | None, steps: tuple[Operation, ...]
-) -> bytes | None:
+def _operated(operate: Operate, now: bytes | None, steps: tuple[Operation, ...]) -> tuple[bytes | None] | None:
     try:
-        return operate(now, steps)
+        return (operate(now, steps),)
     except TypeError:
         # Another request put something there that cannot be counted or added to: a conflict like any other.
         return None
@@ -104,14 +103,14 @@ def _operated(
 def apply_operations(value: Any, operations: tuple[Operation, ...]) -> Any:
     """``value`` (``None``: absent) after the operations, in order.
 
-    ``increment`` starts from 0; ``add`` and ``discard`` work on a set (a new one when absent) or on a list.
+    ``increment`` starts from 0; ``add`` and ``discard`` work on a set or on a list; ``add`` makes a set when absent.
     Raises TypeError when the value is of another kind.
     """
     for name, argument in operations:
         if name == "increment":
             value = (0 if value is None else value) + argument
         elif value is None:
-            value = {argument} if name == "add" else set()
+            value = {argument} if name == "add" else None
         elif isinstance(value, list):
             if name == "discard":
                 value = [item for item in value if item != argument]

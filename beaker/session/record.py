@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import struct
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -58,6 +59,9 @@ class Snapshot:
         if len(payload) < _HEAD.size:
             raise CorruptRecord("the session record ends early")
         epoch, created, accessed, count = _HEAD.unpack_from(payload)
+        if not (math.isfinite(created) and math.isfinite(accessed)):
+            # What compares false with every time would never be over.
+            raise CorruptRecord("the session record has impossible stamps")
         has_returned, count = count & _RETURNED, count & ~_RETURNED
         at = _HEAD.size + 8 * count
         if count > WRITE_IDS or len(payload) < at:

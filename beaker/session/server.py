@@ -232,10 +232,10 @@ class ServerCarrier:
 
         return resolve
 
-    def _operate(self, theirs: bytes | None, operations: tuple[Operation, ...]) -> bytes:
+    def _operate(self, theirs: bytes | None, operations: tuple[Operation, ...]) -> bytes | None:
         values = self.context.values
-        value = None if theirs is None else values.load(theirs, trusted=True)
-        return values.pack([("value", apply_operations(value, operations))]).popitem()[1]
+        value = apply_operations(None if theirs is None else values.load(theirs, trusted=True), operations)
+        return None if value is None and theirs is None else values.pack([("value", value)]).popitem()[1]
 
 
 class Fenced(Exception):

@@ -40,6 +40,7 @@ class SessionState(dict[Any, Any]):
         self.context = context
         self.now = context.clock()
         self._operations: dict[bytes, tuple[tuple[Operation, ...], bytes]] = {}
+        self._echoes: dict[bytes, tuple[bytes, bytes]] = {}
         self._begin()
 
     def _begin(self) -> None:
@@ -53,6 +54,7 @@ class SessionState(dict[Any, Any]):
         self.must_reseal = self.in_store = False
         self.came_back = 0.0
         self._operations.clear()
+        self._echoes = {}
         self._stamp()
 
     def _stamp(self) -> None:
@@ -64,6 +66,7 @@ class SessionState(dict[Any, Any]):
         values = self.context.values.unpack(snapshot.values, trusted=snapshot.trusted)
         super().clear()
         super().update(values)
+        self._echoes = self.context.values.echoes(snapshot.values, values)
         self.snapshot = snapshot
         self.is_new = False
         self.known_user = values.get(USER)
@@ -91,6 +94,8 @@ class SessionState(dict[Any, Any]):
         pack = self.context.values.pack
         before = pack([(key, self[key])]) if key in self else {}
         value = apply_operations(self.get(key), (operation,))
+        if value is None and key not in self:
+            return None
         self[key] = value
         ((name, data),) = pack([(key, value)]).items()
         steps, left = self._operations.get(name, ((), self.snapshot.values.get(name)))
@@ -103,7 +108,11 @@ class SessionState(dict[Any, Any]):
 
     def packed(self) -> Packed:
         """The values as bytes. Raises UnserializableValue naming the key path."""
-        return self.context.values.pack((key, value) for key, value in self.items() if key not in _STAMPS)
+        packed = self.context.values.pack((key, value) for key, value in self.items() if key not in _STAMPS)
+        for name, (again, loaded) in self._echoes.items():
+            if packed.get(name) == again:
+                packed[name] = loaded
+        return packed
 
     def operations(self, packed: Packed) -> dict[bytes, tuple[Operation, ...]]:
         """The keys whose change consists of operations alone."""

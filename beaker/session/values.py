@@ -83,6 +83,21 @@ class ValueCodec:
         except TypeError:
             raise CorruptRecord("a session key is not hashable") from None
 
+    def echoes(self, packed: Mapping[bytes, bytes], values: Mapping[Any, Any]) -> dict[bytes, tuple[bytes, bytes]]:
+        """Where packing what was loaded gives other bytes: by packed key, those bytes and the loaded ones.
+
+        Tagged JSON has one spelling for a value; a pickle depends on which objects are one and the same, and a
+        serializer of the application may do as it likes. The difference must not be taken for a change.
+        """
+        found: dict[bytes, tuple[bytes, bytes]] = {}
+        for name, data in packed.items():
+            if data[:1] != _JSON:
+                key = self._json.loads(name)
+                again = self._dump(key, values[key])
+                if again != data:
+                    found[name] = (again, data)
+        return found
+
     def load(self, data: bytes, *, trusted: bool) -> Any:
         """One value from its bytes; see :meth:`unpack`."""
         kind, body = data[:1], data[1:]

@@ -148,7 +148,7 @@ class TestChangedByTheSession:
         open_tab("file").do(aim)
 
     def test_a_host_cookie_takes_no_domain_and_no_path(self, open_tab: Open) -> None:
-        """With a __Host- name session.domain and another session.path are refused: the browser would drop the cookie."""
+        """With a __Host- name session.domain and any other session.path are refused: no browser would keep it."""
         tab = open_tab("file", key="__Host-s", secure=True)
 
         def aim(session: SessionObject) -> None:

@@ -153,9 +153,9 @@ def test_lock_and_unlock(tmp_path: Path) -> None:
     """5.1.4: lock() keeps another request of the same session out until unlock()."""
     from beaker.exceptions import LockTimeout
 
-    session = Session({}, type="file", data_dir=str(tmp_path), lock_ttl=0.2)
+    session = Session({}, type="file", data_dir=str(tmp_path), lock_ttl=30)
     session.save()
-    other = Session({}, id=session.id, use_cookies=False, type="file", data_dir=str(tmp_path), lock_ttl=0.2)
+    other = Session({}, id=session.id, use_cookies=False, type="file", data_dir=str(tmp_path), lock_ttl=0.05)
     session.lock()
     try:
         with pytest.raises(LockTimeout):

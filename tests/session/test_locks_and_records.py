@@ -1,0 +1,198 @@
+"""session.lock(), what a record may hold, operations, and points of revocation read at a bad moment."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beaker import runtime
+from beaker.exceptions import CorruptRecord, LockTimeout, StoreUnavailable
+from beaker.session.proxy import SessionObject
+from beaker.session.record import Snapshot
+from beaker.session.revocation import Revocations
+from beaker.session.values import ValueCodec
+from beaker.storage.memory import MemoryStore
+from beaker.testing.clock import FakeClock
+from beaker.testing.session_harness import SessionHarness, Tab
+from tests.session.faults import Interruptible, interrupt
+
+put = SessionHarness.put
+Open = Callable[..., Tab]
+
+
+class Selfish:
+    """Its pickle differs after a round trip: an attribute's name is interned again, a text equal to it is not."""
+
+    def __init__(self) -> None:
+        self.selfish = "selfish"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Selfish) and vars(other) == vars(self)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class TestPickledValues:
+    def test_the_value_of_this_test_is_what_it_says(self) -> None:
+        """The bytes of a loaded pickle are not always the bytes that were loaded."""
+        codec = ValueCodec("pickle", may_pickle=True)
+        once = codec.pack([("p", Selfish())])
+        assert codec.pack(codec.unpack(once, trusted=True).items()) != once
+
+    @pytest.mark.parametrize("place", ["file", "memory", "sqlite"])
+    def test_reading_one_is_no_change(self, open_tab: Open, place: str) -> None:
+        """A request with auto that reads a pickled value writes nothing, so it overwrites no concurrent change."""
+        tab = open_tab(place, auto=True)
+        tab.do(lambda s: s.update(p=Selfish()))
+        other = tab.copy()
+
+        def late(session: SessionObject) -> None:
+            assert session["p"].selfish == "selfish"
+            other.do(lambda s: s.update(p=Path("/changed")))
+
+        tab.do(late)
+        assert tab.do(lambda s: s["p"]) == Path("/changed")
+        tab.do(lambda s: s.update(p=Selfish()))
+        tab.do(lambda s: setattr(s["p"], "selfish", "changed"))
+        assert tab.do(lambda s: s["p"].selfish) == "changed"
+
+
+class TestLock:
+    @pytest.mark.parametrize("place", ["file", "memory", "dbm", "sqlite", "hybrid in store"])
+    def test_it_ends_by_itself(self, open_tab: Open, clock: FakeClock, place: str) -> None:
+        """A lock that nobody gave back is free after lock_ttl seconds, also where threads could prolong it."""
+        tab = open_tab(place, lock_ttl=30)
+        tab.do(put(a=1))
+        threads = threading.active_count()
+        tab.do(lambda s: s.lock())
+        assert threading.active_count() == threads
+        clock.advance(31)
+        assert tab.do(locked) == 1
+
+    def test_a_store_that_does_not_answer_gives_no_lock(self, open_tab: Open) -> None:
+        """lock() raises StoreUnavailable where nobody can know whether the lock is free."""
+        tab = open_tab("file")
+        tab.do(put(a=1))
+        store = interrupt(tab.middleware.context)
+
+        def handler(session: SessionObject) -> None:
+            session.get("a")
+            store.quiet()
+            store.lose(0, done=False, repeat=True)
+            with pytest.raises(StoreUnavailable):
+                session.lock()
+            store.quiet()
+
+        tab.do(handler)
+        assert tab.do(locked) == 1
+
+    def test_one_who_waits_in_vain_is_told(self, open_tab: Open, clock: FakeClock) -> None:
+        """LockTimeout after lock_ttl seconds, and then a save works all the same: it needs no lock."""
+        tab = open_tab("file", lock_ttl=0.05)
+        tab.do(put(a=1))
+        other = tab.copy()
+
+        def holder(session: SessionObject) -> None:
+            session.lock()
+            with pytest.raises(LockTimeout):
+                other.do(locked)
+            other.do(put(b=2))
+            session.unlock()
+            session.unlock()
+
+        tab.do(holder)
+        assert tab.do(lambda s: (s["a"], s["b"])) == (1, 2)
+
+
+def locked(session: SessionObject) -> Any:
+    session.lock()
+    try:
+        return session["a"]
+    finally:
+        session.unlock()
+
+
+@pytest.mark.parametrize("stamp", [math.nan, math.inf, -math.inf])
+def test_a_record_with_impossible_stamps_is_corrupt(stamp: float) -> None:
+    """A stamp that compares with nothing would make a session immortal: the record is refused."""
+    for snapshot in (Snapshot(b"i" * 32, stamp, 1.0), Snapshot(b"i" * 32, 1.0, stamp)):
+        with pytest.raises(CorruptRecord):
+            Snapshot.decode(snapshot.id, snapshot.encode())
+
+
+@pytest.mark.parametrize("cut", range(0, 60))
+def test_a_record_cut_anywhere_is_corrupt_or_shorter(cut: int) -> None:
+    """Decoding any prefix of a record raises CorruptRecord, or gives fewer whole pairs; never anything else."""
+    whole = Snapshot(b"i" * 32, 1.0, 2.0, 3, {b"a": b"1", b"b": b"2"}, (b"12345678",), returned={b"a": b"0"})
+    data = whole.encode()
+    assert Snapshot.decode(whole.id, data) == whole
+    try:
+        found = Snapshot.decode(whole.id, data[: min(cut, len(data) - 1)])
+    except CorruptRecord:
+        return
+    assert found.values.items() <= whole.values.items()
+
+
+def test_discard_of_what_is_not_there_changes_nothing(open_tab: Open) -> None:
+    """discard() on a key the session does not have leaves it without that key."""
+    tab = open_tab("file")
+    tab.do(put(a=1))
+
+    def handler(session: SessionObject) -> None:
+        session.discard("tags", "x")
+        session.save()
+
+    tab.do(handler)
+    assert tab.do(lambda s: "tags" in s) is False
+
+
+class TestRevocationPoints:
+    def points(self, clock: FakeClock) -> tuple[Revocations, Interruptible]:
+        store = Interruptible(MemoryStore(clock=clock))
+        return Revocations(store, interval=60.0, lifetime=None, clock=clock), store
+
+    def test_a_read_that_a_revocation_overtakes_does_not_hide_it(self, clock: FakeClock) -> None:
+        """A point set while an older answer was on its way is remembered, not the older answer."""
+        revocations, store = self.points(clock)
+
+        def overtake(name: str, _: int) -> None:
+            store.quiet()
+            revocations.revoke(user="ann")
+
+        store.after = overtake
+        began = clock() - 10
+        revocations.revoked_at(began, "ann")
+        assert revocations.revoked_at(began, "ann") is not None
+
+    def test_answers_are_remembered_for_the_interval_and_no_longer(self, clock: FakeClock) -> None:
+        """One read an interval; another process's revocation is seen when the interval is over, or when asked fresh."""
+        revocations, store = self.points(clock)
+        other = Revocations(store.inner, interval=60.0, lifetime=None, clock=clock)
+        began = clock() - 10
+        assert revocations.revoked_at(began, "ann") is None
+        asked = store.number
+        other.revoke(user="ann")
+        assert revocations.revoked_at(began, "ann") is None
+        assert store.number == asked
+        assert revocations.revoked_at(began, "ann", fresh=True) is not None
+        clock.advance(61)
+        assert revocations.revoked_at(began, "ann") is not None
+
+    def test_an_unreadable_point_lets_nobody_in(self, clock: FakeClock) -> None:
+        """A damaged point raises CorruptRecord instead of counting as none."""
+        revocations, store = self.points(clock)
+        revocations.revoke(everybody=True)
+        for key in list(store.inner.keys("beaker.session.revoked")):
+            store.inner.set("beaker.session.revoked", key, b"damaged", ttl=None)
+        with pytest.raises(CorruptRecord):
+            revocations.revoked_at(clock(), None, fresh=True)
+
+
+def test_background_threads_are_possible_here() -> None:
+    """The lock test above would prove nothing where the runtime allows no threads anyway."""
+    assert runtime.current().background_threads
