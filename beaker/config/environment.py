@@ -12,8 +12,8 @@ variable                          meaning
 ================================  ============================================================================
 
 An empty variable counts as absent. Of several sources of one option the later wins: variable, file, Secret
-Manager (``secret:projects/P/secrets/S/versions/V`` as the value; read by the deployment kit). ``legacy``,
-``revocation``, ``namespace_args`` and ``sa_opts`` take JSON objects. Region names are lower case, ``-`` is ``_``.
+Manager (``secret:projects/P/secrets/S/versions/V`` as the value; read by the deployment kit). ``revocation``,
+``namespace_args`` and ``sa_opts`` take JSON objects. Region names are lower case, ``-`` is ``_``.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ OTHER_VARIABLES: Mapping[str, str] = {
 """Variables that are no session or cache option. The deployment kit reads most of them."""
 
 _RANKS = ("environment", "file", "secret manager")
-_JSON = frozenset({"legacy", "revocation", "namespace_args", "sa_opts"})
+_JSON = frozenset({"revocation", "namespace_args", "sa_opts"})
 _OBJECTS = frozenset({"session_class", "namespace_class", "bind", "table", "client"})
 _INTERNAL = frozenset({"backend"})
 _SESSION = {**describe(SessionOptions), **describe(BackendOptions)}

@@ -36,7 +36,7 @@ dl { display: grid; grid-template-columns: auto 1fr; gap: .2rem 1rem; margin: 0 
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 form { display: inline-flex; flex-wrap: wrap; gap: .5rem; margin: 0 .3rem .4rem 0; }
 input[type=text], select { font: inherit; padding: .45rem .7rem; border: 1px solid var(--line); border-radius: .5rem;
-  background: var(--back); color: inherit; min-width: 0; flex: 0 1 11rem; }
+  background: var(--back); color: inherit; min-width: 0; flex: 0 1 9rem; width: 9rem; }
 button { font: inherit; padding: .45rem .9rem; border: 1px solid var(--line); border-radius: .5rem;
   background: var(--back); color: inherit; cursor: pointer; }
 button:hover, button:focus-visible { border-color: var(--accent); }
