@@ -83,7 +83,7 @@ class CookieCarrier:
             return
         self.adopt_token(session, snapshot, current=opened.current)
 
-    def adopt_token(self, session: BaseSession, snapshot: Snapshot, *, current: bool) -> None:
+    def adopt_token(self, session: BaseSession, snapshot: Snapshot, *, current: bool, fresh: bool = False) -> None:
         """Adopt what an authentic token holds, unless it is over, unreadable or revoked."""
         if over(snapshot, session.now, self.context.timeout, self.context.absolute):
             return
@@ -94,7 +94,7 @@ class CookieCarrier:
             if not self.context.options.invalidate_corrupt:
                 raise
             return
-        revoked = self._revoked_at(session, snapshot)
+        revoked = self._revoked_at(session, snapshot, fresh=fresh)
         if revoked is not None:
             session.end_revoked(revoked)
         elif not current:

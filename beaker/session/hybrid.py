@@ -25,7 +25,7 @@ from dataclasses import replace
 
 from beaker.counters import count
 from beaker.crypto.tokens import OpenedData, new_id
-from beaker.exceptions import CorruptRecord, SessionTooLarge, WriteConflict
+from beaker.exceptions import CorruptRecord, SessionTooLarge, StoreUnavailable, WriteConflict
 from beaker.session.base import BaseSession
 from beaker.session.client import CookieCarrier
 from beaker.session.context import SessionContext
@@ -78,7 +78,8 @@ class HybridCarrier(CookieCarrier):
             return
         found = self.context.records.load(snapshot.id)
         if found == "buried":
-            session.fenced = True
+            # Which is told of every end, but by the point alone, as a change of the id that failed leaves one too.
+            self.adopt_token(session, snapshot, current=opened.current, fresh=True)
             return
         if isinstance(found, Snapshot) and (found.returned is None or found.values != found.returned):
             self._merge_late(session, snapshot, found)
@@ -104,13 +105,9 @@ class HybridCarrier(CookieCarrier):
             session.must_save = session.must_reseal = True
 
     def _adopt_record(self, session: BaseSession, id: bytes) -> None:
+        # The record alone says whether the id lives: points on ids are about tokens that carry the session.
         self.server.fetch_id(session, id)
-        if session.is_new:
-            return
-        session.in_store = True
-        revoked = self._revoked_at(session, session.snapshot)
-        if revoked is not None:
-            session.end_revoked(revoked)
+        session.in_store = not session.is_new
 
     def save(self, session: BaseSession, packed: Packed) -> None:
         stored = session.snapshot.version is not None or session.in_store
@@ -154,29 +151,33 @@ class HybridCarrier(CookieCarrier):
 
     def _renew(self, session: BaseSession, old: Snapshot, mine: Packed) -> None:
         """Give a session in its cookie another id: against those who move it to the store or end it meanwhile."""
-        records, found = self.context.records, "gone" if not session.came_back else None
+        records, packed, version = self.context.records, mine, None
         snapshot = replace(session.snapshot, accessed=session.now, current=True)
-        packed = mine
+        look = bool(session.came_back)
         for _ in range(_TRIES):
-            record = found or records.load(old.id)
-            found = None
-            if record == "buried":
-                break
-            version = None
+            record = records.load(old.id) if look else "gone"
             if isinstance(record, Snapshot):
                 version, packed = record.version, self._with_late(session, old, mine, record)
             sealed = self._fitting(snapshot, packed, came_back=0.0)
             if sealed is None:
                 records.overwrite(replace(snapshot, values=packed))
-            # The tombstone keeps others from moving the old id to the store; the point ends its tokens.
-            if records.bury(old.id, version, snapshot.id):
-                if not self.retire(old, snapshot):
-                    break
-                session.came_back = 0.0
-                self._sealed(session, snapshot, packed, sealed)
-                return
-        records.kill(snapshot.id)
-        self._ended(session, mine)
+            # The tombstone keeps others from moving the old id to the store; it is the point that ends the id.
+            if record == "buried" or records.bury(old.id, version, snapshot.id):
+                break
+            look = True
+        try:
+            renewed = self.retire(old, snapshot)
+        except StoreUnavailable:
+            # The old id lives on, so it must be able to grow.
+            with suppress(StoreUnavailable):
+                records.forget(old.id)
+            raise
+        if renewed:
+            session.came_back = 0.0
+            self._sealed(session, snapshot, packed, sealed)
+        else:
+            records.kill(snapshot.id)
+            self._ended(session, mine)
 
     def _with_late(self, session: BaseSession, old: Snapshot, mine: Packed, record: Snapshot) -> Packed:
         """``mine`` with what was written to the record since the session was in the cookie as ``old``."""
@@ -197,12 +198,12 @@ class HybridCarrier(CookieCarrier):
             self._sealed(session, written, packed, None)
 
     def _save_stored(self, session: BaseSession, packed: Packed) -> None:
-        was, old = session.snapshot, session.moving
+        was = session.snapshot
+        # A token that carried the session while it was small has the old id too; it may die before the record.
+        self.retire(session.moving, session.snapshot)
         self.server.save(session, packed)
         if session.fenced:
             return
-        # A token that carried the session while it was small has the old id too.
-        self.retire(old, session.snapshot)
         session.in_store = True
         if session.snapshot.id == was.id and self._come_back(session, packed):
             return
@@ -215,6 +216,9 @@ class HybridCarrier(CookieCarrier):
         """Move a session that has become small into the cookie again."""
         limit = int(self.context.options.cookie_max * _SHRUNK)
         if self._fitting(session.snapshot, packed, came_back=session.now, limit=limit) is None:
+            return False
+        if self._revoked_at(session, session.snapshot, fresh=True) is not None:
+            # A change of the id that failed has ended the tokens of this one.
             return False
         found = self.context.records.load(session.snapshot.id)
         if not isinstance(found, Snapshot) or found.values != packed or found.returned is not None:

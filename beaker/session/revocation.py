@@ -17,7 +17,7 @@ from typing import Any
 from beaker._typing import Clock
 from beaker.counters import count
 from beaker.crypto.tokens import store_key
-from beaker.exceptions import ConfigError, CorruptRecord
+from beaker.exceptions import ConfigError, CorruptRecord, StoreUnavailable
 from beaker.keys import cache_key
 from beaker.storage.api import Bulk, Versioned
 
@@ -46,6 +46,11 @@ class Revocations:
         self._clock = clock
         self._seen: OrderedDict[str, tuple[float, float | None]] = OrderedDict()
         self._lock = threading.Lock()
+
+    @property
+    def store(self) -> Any:
+        """Where the points are kept."""
+        return self._store
 
     def revoke(self, *, user: Hashable = None, everybody: bool = False) -> None:
         """End every session that began until now: of ``user``, or of ``everybody``.
@@ -79,7 +84,13 @@ class Revocations:
         now, store = self._clock(), self._store
         point = _POINT.pack(_MAGIC, now) + heir.encode()
         if isinstance(store, Versioned):
-            first = store.insert(NAMESPACE, name, point, ttl=self._lifetime)
+            try:
+                first = store.insert(NAMESPACE, name, point, ttl=self._lifetime)
+            except StoreUnavailable:
+                # Nobody else names this heir, so a point that does is this one, its answer lost on the way.
+                if not heir or self._heir(name) != heir:
+                    raise
+                first = True
         else:
             first = store.get(NAMESPACE, name) is None
             if first:
