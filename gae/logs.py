@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from beaker._typing import Environ, StartResponse, WSGIApp
 from beaker.runtime import Runtime
@@ -118,7 +118,14 @@ def _severity(level: int) -> str:
     return next((name for least, name in _SEVERITIES if level >= least), "DEFAULT")
 
 
-class _Handler(logging.StreamHandler[TextIO]):
+if TYPE_CHECKING:
+    _Stream = logging.StreamHandler[TextIO]
+else:
+    # Not subscriptable on Python 3.10.
+    _Stream = logging.StreamHandler
+
+
+class _Handler(_Stream):
     """Ours, so that configuring again replaces it."""
 
 

@@ -27,10 +27,13 @@ class Interruptible:
         self.before: Callable[[str, int], None] | None = None
         self.after: Callable[[str, int], None] | None = None
 
-    def __getattr__(self, name: str) -> Any:
+        # Attributes of its own and no __getattr__: from Python 3.12 on isinstance() with a protocol looks no further.
+        for name in dir(inner):
+            if not name.startswith("_"):
+                self.__dict__[name] = self._watched(name) if name in OPERATIONS else getattr(inner, name)
+
+    def _watched(self, name: str) -> Callable[..., Any]:
         found = getattr(self.inner, name)
-        if name not in OPERATIONS:
-            return found
 
         def operation(*args: Any, **kwargs: Any) -> Any:
             number, self.number = self.number, self.number + 1
