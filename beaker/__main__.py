@@ -1,4 +1,7 @@
-"""``python -m beaker``: purge expired records, make and check keys. Standard library only."""
+"""``python -m beaker``: explain what is configured, purge expired records, make and check keys.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from beaker import __version__
+from beaker import __version__, explain
 from beaker.config import environment
 from beaker.config.coerce import as_seconds
 from beaker.crypto.keyring import KeyRing, new_key
 from beaker.exceptions import BeakerException, ConfigError
 from beaker.purging import Outcome, purge, purgeable, stores_of
+from beaker.runtime import current
 from beaker.runtime import environ as process_environ
 from beaker.session.context import SessionContext
 
 __all__ = ["main"]
 
+_EXPLAIN = """\
+Shows where the process believes to be, the options that BEAKER_SESSION_... and BEAKER_CACHE_... variables and defaults
+amount to, and what is wrong with them, each with the fix. Looks only: nothing is connected or written. Exit status 1
+when there is an error.
+"""
 _PURGE = """\
 Removes expired records of the sessions and caches that BEAKER_SESSION_... and BEAKER_CACHE_... variables configure, or
 of one store named by --type and --option. Safe beside a running application; bounded by --limit and --deadline, and
@@ -45,6 +54,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
+    explaining = commands.add_parser(
+        "explain", help="what was detected, every option with its origin, what is wrong", description=_EXPLAIN
+    )
+    explain.add_arguments(explaining)
+    explaining.set_defaults(run=_explain)
+
     purging = commands.add_parser("purge", help="remove expired records", description=_PURGE)
     purging.add_argument("--type", help="backend: file, dbm, ext:database, ext:google, ...")
     purging.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="option of that backend")
@@ -60,6 +75,10 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("file", help="file with one key a line, newest first; - asks for one")
     check.set_defaults(run=_check_keys)
     return parser
+
+
+def _explain(asked: argparse.Namespace, out: TextIO) -> int:
+    return explain.show(asked, process_environ(), explain.of_variables, out)
 
 
 def _purge(asked: argparse.Namespace, out: TextIO) -> int:
@@ -118,14 +137,25 @@ def _named_stores(asked: argparse.Namespace) -> list[object]:
 
 
 def _configured_stores() -> list[object]:
-    given = environment.read(process_environ())
+    # Records are removed by the times beside them and never opened, so any key stands for one that is kept elsewhere.
+    given = environment.read(process_environ(), resolve=lambda reference, variable: new_key())
     if given.errors:
         raise given.errors[0]
+    _laptop_defaults(given)
     if not given.session and not given.cache and not given.regions:
         raise ConfigError("no store is named", option="--type", hint="give --type, or BEAKER_SESSION_TYPE and the like")
     sessions = SessionContext(given.session_options()) if given.session else None
     cache = given.cache_options() if given.cache or given.regions else None
     return stores_of(sessions, cache)
+
+
+def _laptop_defaults(given: environment.Given) -> None:
+    """Below BEAKER_DATA_DIR the deployment kit keeps what no other variable gives a place."""
+    directory = process_environ().get("BEAKER_DATA_DIR", "").strip()
+    if directory and current().durable_disk:
+        for scope, options in (("session", given.session), ("cache", given.cache)):
+            options.setdefault("type", "file")
+            options.setdefault("data_dir", str(Path(directory) / scope))
 
 
 def _new_key(asked: argparse.Namespace, out: TextIO) -> int:

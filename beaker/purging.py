@@ -56,8 +56,10 @@ def stores_of(
     ConfigError, or InvalidCacheBackendError for a missing package.
     """
     found: list[Any] = []
-    if sessions is not None and sessions.type != "cookie":
-        found.append(sessions.records.store)
+    if sessions is not None:
+        revocations = sessions.revocations
+        found.append(None if sessions.type == "cookie" else sessions.records.store)
+        found.append(None if revocations is None else revocations.store)
     if cache is not None:
         configured: Mapping[str, Any] = cache.get("cache_regions", {})
         names = configured if regions is None else [name for name in regions if name in configured]

@@ -11,7 +11,7 @@ from beaker.middleware import CacheMiddleware, SessionMiddleware
 from beaker.purging import stores_of
 from gae.context import NDBContextMiddleware, NDBSource
 from gae.handlers import Handlers, Verify
-from gae.logs import RequestTrace
+from gae.logs import RequestTrace, configure
 from gae.settings import Settings
 
 __all__ = ["Application", "compose"]
@@ -50,7 +50,8 @@ def compose(
     """``app`` inside an NDB context, the platform's handlers, sessions and caching, in that order.
 
     Configured from the environment (:mod:`gae.settings`); ``session``, ``cache`` and ``regions`` are options
-    without prefix and win over it. One line logged at start says what was chosen and why.
+    without prefix and win over it. One line logged at start says what was chosen and why; where nobody has set
+    up logging, on Google's platforms, :func:`gae.logs.configure` does, or the line would not be seen.
 
     ``ndb``: ``True``, or the application's ``ndb.Client``, opens an NDB context for each request; see
     :mod:`gae.context` for why that is not the default. ``handlers=False`` leaves the addresses of
@@ -73,6 +74,8 @@ def compose(
         wsgi = NDBContextMiddleware(wsgi, source)
     if settings.runtime.serverless:
         wsgi = RequestTrace(wsgi)
+    if settings.runtime.serverless and not logging.getLogger().handlers:
+        configure(settings.runtime)
     log.info("%s", settings.report())
     return Application(wsgi, settings, sessions)
 

@@ -123,8 +123,11 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "6 edges": (
         "beaker.middleware",
-        "beaker.__main__",
         "beaker.util",
+        "beaker.report",
+        "beaker.findings",
+        "beaker.explain",
+        "beaker.__main__",
         "beaker.testing.clock",
         "beaker.testing.hooks",
         "beaker.testing.lock",
@@ -147,6 +150,9 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "gae.settings",
         "gae.handlers",
         "gae.app",
+        "gae.functions",
+        "gae.models",
+        "gae.doctor",
     ),
 }
 ORDER = {name: (floor, place) for floor, names in enumerate(FLOORS.values()) for place, name in enumerate(names)}

@@ -6,9 +6,10 @@ from typing import Any
 
 from beaker.bridge import given, runtime_of, store_for
 from beaker.container import Container
+from beaker.exceptions import InvalidCacheBackendError
 from beaker.namespace import StoreNamespaceManager
 
-__all__ = ["GoogleContainer", "GoogleNamespaceManager"]
+__all__ = ["GoogleContainer", "GoogleNamespaceManager", "record_model"]
 
 _OPTIONS = (
     "project", "database", "datastore_namespace", "client", "deadline", "retries", "compress", "clock", "max_value",
@@ -39,3 +40,17 @@ class GoogleContainer(Container):
     """A container of Datastore entities."""
 
     namespace_class = GoogleNamespaceManager
+
+
+def record_model(kind: str = "beaker_cache") -> Any:
+    """The records of kind ``kind`` (the option ``table_name``) as an ``ndb.Model`` class, for reading.
+
+    Its fields are in :mod:`beaker.storage._ndb`. InvalidCacheBackendError without google-cloud-ndb.
+    """
+    try:
+        from beaker.storage._ndb import record_model as model
+    except ImportError as err:
+        raise InvalidCacheBackendError(
+            "the record model needs google-cloud-ndb", option="type", hint="pip install 'beaker-gae[google]'"
+        ) from err
+    return model(kind)

@@ -18,7 +18,8 @@ from urllib.parse import parse_qs
 
 from beaker.cache import cache_region, region_invalidate
 from gae.app import compose
-from samples.appengine import page
+
+from . import page
 
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 

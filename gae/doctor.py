@@ -1,0 +1,125 @@
+"""``python -m gae.doctor``: the report of ``python -m beaker explain``, with what only a deployment knows.
+
+Reads the secrets that variables name; makes, writes and connects to nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from beaker.exceptions import ConfigError
+from beaker.explain import add_arguments, show
+from beaker.explain import examine as examine_options
+from beaker.findings import of_error
+from beaker.report import OptionRow, Report
+from beaker.runtime import Platform, Runtime
+from beaker.runtime import environ as process_environ
+from gae.settings import HOW_TO_MAKE_A_SECRET, KEPT_SECRET, Tasks, collect
+
+__all__ = ["examine", "main"]
+
+_IN_APP_YAML = re.compile(
+    r"^\s*(BEAKER_(?:SESSION|CACHE|TASKS)_\w*(?:SECRET|KEY)\w*)\s*:\s*['\"]?(?!secret:)\S", re.MULTILINE
+)
+
+
+def examine(environ: Mapping[str, str], *, directory: Path | None = None, secrets_client: Any = None) -> Report:
+    """The report on a deployment configured by ``environ``, started in ``directory`` (default: the current one).
+
+    Raises ConfigError only when ``BEAKER_PLATFORM`` names no platform.
+    """
+    runtime = Runtime.detect(environ)
+    given = collect(environ, runtime, keep_secret=False, secrets_client=secrets_client)
+    directory = directory or Path.cwd()
+    if runtime.durable_disk and not (given.session.get("secret") or given.session.get("validate_key")):
+        _kept(given, Path(environ.get("BEAKER_DATA_DIR", "").strip() or directory / "data"))
+    report = examine_options(given, runtime, environ)
+    _missing_key(report, runtime)
+    _tasks(report, runtime, environ, secrets_client)
+    _app_yaml(report, directory)
+    _scheduled(report, directory)
+    return report
+
+
+def _kept(given: Any, data_dir: Path) -> None:
+    path = data_dir / KEPT_SECRET
+    if path.exists():
+        value = f"file:{path}"
+        given.put("session", "secret", value, "laptop default")
+        given.cache.setdefault("secret", value)
+        given.origins.setdefault("cache.secret", "session.secret")
+
+
+def _missing_key(report: Report, runtime: Runtime) -> None:
+    """On a laptop the first start makes a key; on a platform nothing starts without one."""
+    for finding in [finding for finding in report.findings if finding.code == "missing-key"]:
+        report.findings.remove(finding)
+        if runtime.durable_disk:
+            report.add("note", "key-to-be-made", "the first start makes a session secret and keeps it", "nothing to do")
+        else:
+            report.add(
+                "error",
+                "missing-key",
+                "there is no session secret: the application stops at start",
+                HOW_TO_MAKE_A_SECRET,
+            )
+
+
+def _tasks(report: Report, runtime: Runtime, environ: Mapping[str, str], client: Any) -> None:
+    try:
+        tasks = Tasks.from_environ(environ, client=client)
+    except ConfigError as error:
+        of_error(report, error)
+        return
+    shown = {
+        "audience": tasks.audience,
+        "service_accounts": ", ".join(tasks.service_accounts),
+        "secret": "<set>" if tasks.secret else None,
+        "warmup_regions": ", ".join(tasks.warmup_regions),
+    }
+    report.options += [
+        OptionRow("tasks", name, value or "-", "environment" if value else "default") for name, value in shown.items()
+    ]
+    if runtime.serverless and runtime.platform is not Platform.APPENGINE and not (tasks.audience or tasks.secret):
+        report.add(
+            "note",
+            "nobody-may-purge",
+            "/tasks/beaker/purge answers 403 to everybody: no OIDC audience and no shared secret are configured",
+            "see gae/deploy/ttl.md: BEAKER_TASKS_AUDIENCE and BEAKER_TASKS_SERVICE_ACCOUNTS, or a TTL policy",
+        )
+
+
+def _app_yaml(report: Report, directory: Path) -> None:
+    for path in sorted(directory.glob("app*.y*ml")):
+        for found in _IN_APP_YAML.finditer(path.read_text("utf-8", "replace")):
+            if not found[1].endswith("_FILE"):
+                report.add(
+                    "error",
+                    "secret-in-app-yaml",
+                    f"{path.name} holds the value of {found[1]}: it is in version control and shown in the console",
+                    "make a new one, put it into Secret Manager, and secret:projects/P/secrets/S/versions/V here",
+                )
+
+
+def _scheduled(report: Report, directory: Path) -> None:
+    """A cron.yaml that purges answers the question of a TTL policy."""
+    if any("/tasks/beaker/purge" in path.read_text("utf-8", "replace") for path in directory.glob("cron.y*ml")):
+        report.findings = [finding for finding in report.findings if finding.code != "no-ttl-policy"]
+
+
+def main(arguments: Sequence[str] | None = None, *, out: TextIO | None = None) -> int:
+    """Print the report on this process's environment; the exit status is 1 when there is an error in it."""
+    parser = argparse.ArgumentParser(
+        prog="python -m gae.doctor", description="What a deployment runs with, and what is wrong."
+    )
+    add_arguments(parser)
+    return show(parser.parse_args(arguments), process_environ(), examine, out or sys.stdout)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""Sessions and caches in HTTP functions: Cloud Functions, and Cloud Run under functions-framework.
+
+::
+
+    @with_session
+    def hello(request):
+        session = request.environ["beaker.session"]
+        session["visits"] = session.get("visits", 0) + 1
+        session.save()
+        return f"visit {session['visits']}"
+
+A function does not own the WSGI stack it runs in, so the session's headers are put on its response.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from beaker.cache import CacheManager
+from beaker.config.parse import parse_session
+from beaker.middleware import with_session_headers
+from beaker.runtime import current as current_runtime
+from beaker.session.context import SessionContext
+from beaker.session.proxy import SessionObject, opener
+from gae.logs import RequestTrace
+from gae.settings import Settings
+
+if TYPE_CHECKING:
+    from flask import Request, Response
+
+    Function = Callable[..., Any]
+
+__all__ = ["configure_cache", "with_session"]
+
+ENVIRON_KEY = "beaker.session"
+F = TypeVar("F", bound=Callable[..., Any])
+
+log = logging.getLogger("gae")
+
+
+def configure_cache(
+    *,
+    cache: Mapping[str, Any] | None = None,
+    regions: Mapping[str, Mapping[str, Any]] | None = None,
+    settings: Settings | None = None,
+) -> CacheManager:
+    """Configure the regions of ``@cache_region`` from the environment; ``cache`` and ``regions`` win over it.
+
+    For functions with caches and no session, such as event functions: it needs no secret. Call it once, in
+    the module; nothing is connected. Raises ConfigError naming the option or variable.
+    """
+    settings = settings or Settings.from_environ(cache=cache, regions=regions, sessions=False)
+    return CacheManager(**settings.cache)
+
+
+@overload
+def with_session(function: F) -> F: ...
+
+
+@overload
+def with_session(*, settings: Settings | None = None, **options: Any) -> Callable[[F], F]: ...
+
+
+def with_session(
+    function: Callable[..., Any] | None = None, *, settings: Settings | None = None, **options: Any
+) -> Any:
+    """Give an HTTP function a session: ``request.environ["beaker.session"]``.
+
+    ``options`` are session options without prefix (``type="ext:google", secret=...``) and are all there is
+    then; else ``settings``; else the environment (:mod:`gae.settings`), which configures the cache regions
+    of ``BEAKER_CACHE_`` variables too. Configured at the first request, so that a cold start pays only for
+    what it uses; ConfigError is raised there. ``clock`` and ``runtime`` may be among the options.
+
+    The session is saved when the function has returned, or, of a streamed response, when its first chunk
+    is there; what the stream changes later is saved at its end. A function that raises saves nothing, except
+    HTTP errors and redirects of Werkzeug (``abort``), which are responses.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        sessions = _Sessions(settings, options)
+
+        @functools.wraps(function)
+        def wrapper(request: Request, *args: Any, **kwargs: Any) -> Response:
+            return sessions.call(function, request, *args, **kwargs)
+
+        return wrapper
+
+    return decorate if function is None else decorate(function)
+
+
+class _Sessions:
+    """The session configuration of one function, made at its first request."""
+
+    def __init__(self, settings: Settings | None, options: Mapping[str, Any]) -> None:
+        self._settings = settings
+        self._options = dict(options)
+        self._lock = threading.Lock()
+        self._made: tuple[SessionContext, Any] | None = None
+
+    def _context(self) -> tuple[SessionContext, Any]:
+        made = self._made
+        if made is None:
+            with self._lock:
+                made = self._made
+                if made is None:
+                    context = self._configure()
+                    made = self._made = (context, opener(context))
+        return made
+
+    def _configure(self) -> SessionContext:
+        if self._options:
+            own = dict(self._options)
+            injected = {name: own.pop(name) for name in ("clock", "runtime") if name in own}
+            return SessionContext(parse_session(kwargs=own), **injected)
+        settings = self._settings or Settings.from_environ(runtime=current_runtime())
+        configure_cache(settings=settings)
+        log.info("%s", settings.report())
+        return SessionContext(settings.session, runtime=settings.runtime)
+
+    def call(self, function: Callable[..., Any], request: Request, *args: Any, **kwargs: Any) -> Response:
+        import flask
+        from werkzeug.exceptions import HTTPException
+
+        RequestTrace.begin(request.environ)
+        context, open_session = self._context()
+        session = SessionObject(request.environ, context=context, opener=open_session)
+        request.environ[ENVIRON_KEY] = session
+        try:
+            answer = function(request, *args, **kwargs)
+        except HTTPException as error:
+            # Outside of functions Flask makes a response of it before any middleware sees it.
+            answer = flask.current_app.handle_http_exception(error)
+        response: Response = flask.make_response(answer)
+        if response.is_streamed and not response.direct_passthrough:
+            response.response = _Stream(response.response)
+        try:
+            headers = with_session_headers(list(response.headers), session.commit())
+        except BaseException:
+            response.close()
+            raise
+        response.headers.clear()
+        response.headers.extend(headers)
+        if response.is_streamed:
+            response.call_on_close(session.finish)
+        return response
+
+
+class _Stream:
+    """A streamed body whose first chunk is made at once: until then it may still change the session's cookie."""
+
+    def __init__(self, body: Iterable[Any]) -> None:
+        self._body = body
+        self._iterator = iter(body)
+        self._first: list[Any] = []
+        for chunk in self._iterator:
+            self._first.append(chunk)
+            if chunk:
+                break
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return self._first.pop(0) if self._first else next(self._iterator)
+
+    def close(self) -> None:
+        close = getattr(self._body, "close", None)
+        if close is not None:
+            close()

@@ -1,0 +1,334 @@
+# over 320 lines because the decorator is run in every way functions-framework has
+"""Sessions and caches in HTTP functions, under functions-framework and gunicorn."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import flask
+import pytest
+
+from beaker.cache import cache_region, cache_regions
+from beaker.exceptions import BeakerWarning, ConfigError, StoreUnavailable
+from beaker.runtime import Platform, Runtime
+from gae.functions import configure_cache, with_session
+from gae.settings import Settings
+from tests.servers import free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+KEY = "u7Jm2pVqX0cYw9LrTz4KbN8sEoHdGfAi3MkQ1xWvPyU"
+
+
+def client_of(function: Callable[[Any], Any]) -> Any:
+    """What functions-framework does with an HTTP function, as a test client that keeps cookies."""
+    app = flask.Flask("function")
+    app.add_url_rule("/", "run", lambda: function(flask.request), methods=["GET", "POST"])
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+    return app.test_client()
+
+
+def counting(request: Any) -> Any:
+    session = request.environ["beaker.session"]
+    session["n"] = session.get("n", 0) + 1
+    session.save()
+    return str(session["n"])
+
+
+def test_a_function_remembers_its_visitor() -> None:
+    """The second call sees what the first saved; the headers say that the answer is one visitor's."""
+    client = client_of(with_session(type="memory", secret=KEY)(counting))
+    first = client.get("/")
+    assert (first.text, client.get("/").text) == ("1", "2")
+    assert "HttpOnly" in first.headers["Set-Cookie"]
+    assert "Cookie" in first.headers["Vary"]
+    assert first.headers["Cache-Control"] == "private, no-store"
+
+
+def test_headers_of_the_function_are_completed() -> None:
+    """Vary and Cache-Control keep what the function said, without what contradicts a private answer."""
+
+    @with_session(type="memory", secret=KEY)
+    def function(request: Any) -> Any:
+        counting(request)
+        return "x", 201, {"Vary": "Accept", "Cache-Control": "public, max-age=5", "X-Own": "1"}
+
+    answer = client_of(function).get("/")
+    assert answer.status_code == 201
+    assert answer.headers["Vary"] == "Accept, Cookie"
+    assert answer.headers["Cache-Control"] == "max-age=5, private, no-store"
+    assert answer.headers["X-Own"] == "1"
+    assert answer.headers.getlist("Content-Length") == ["1"]
+
+
+def test_an_untouched_session_changes_nothing() -> None:
+    """No cookie, no Vary, and nothing is configured wrongly by that."""
+    answer = client_of(with_session(type="memory", secret=KEY)(lambda request: "x")).get("/")
+    assert "Set-Cookie" not in answer.headers
+    assert "Vary" not in answer.headers
+
+
+def test_a_failing_function_saves_nothing() -> None:
+    """An exception ends the request without a cookie and leaves the stored session as it was."""
+    fail = False
+
+    @with_session(type="memory", secret=KEY)
+    def function(request: Any) -> str:
+        answer = counting(request)
+        if fail:
+            raise RuntimeError("broken")
+        return str(answer)
+
+    client = client_of(function)
+    assert client.get("/").text == "1"
+    fail = True
+    answer = client.get("/")
+    assert (answer.status_code, "Set-Cookie" in answer.headers) == (500, False)
+    fail = False
+    assert client.get("/").text == "2"
+
+
+def test_abort_is_an_answer_and_keeps_the_session() -> None:
+    """A redirect raised by abort() saves and sends the cookie; a handler of the app is asked first."""
+
+    @with_session(type="memory", secret=KEY)
+    def function(request: Any) -> Any:
+        counting(request)
+        if request.args.get("status") == "404":
+            flask.abort(404)
+        flask.abort(flask.redirect("/elsewhere", 303))
+
+    client = client_of(function)
+    client.application.register_error_handler(404, lambda error: ("mine", 404))
+    answer = client.get("/")
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/elsewhere")
+    assert "Set-Cookie" in answer.headers
+    missing = client.get("/?status=404")
+    assert (missing.status_code, missing.text) == (404, "mine")
+
+
+def test_a_streamed_answer_may_change_the_session_until_its_first_chunk() -> None:
+    """What is set before the first chunk reaches the cookie; what is set later is saved at the end."""
+    closed: list[bool] = []
+
+    @with_session(type="memory", secret=KEY)
+    def function(request: Any) -> Any:
+        session = request.environ["beaker.session"]
+
+        def body() -> Iterator[str]:
+            try:
+                seen = session.get("early"), session.get("late")
+                session["early"] = 1
+                session.save()
+                yield ""
+                yield f"{seen}"
+                session["late"] = 2
+                session.save()
+                yield "."
+            finally:
+                closed.append(True)
+
+        return flask.Response(body())
+
+    client = client_of(function)
+    first = client.get("/")
+    assert first.text == "(None, None)."
+    assert "Set-Cookie" in first.headers
+    assert client.get("/").text == "(1, 2)."
+    assert closed == [True, True]
+
+
+def test_a_late_change_of_a_cookie_session_is_warned_about() -> None:
+    """The headers are gone: the change cannot be kept, and a warning says so."""
+
+    @with_session(type="cookie", secret=KEY)
+    def function(request: Any) -> Any:
+        session = request.environ["beaker.session"]
+        counting(request)
+
+        def body() -> Iterator[str]:
+            yield "a"
+            session["late"] = 1
+            session.save()
+
+        return flask.Response(body())
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        client_of(function).get("/")
+    assert any(issubclass(item.category, BeakerWarning) for item in caught)
+
+
+def test_a_save_that_fails_closes_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The function's generator is not left open when the session cannot be stored."""
+    from beaker.session.proxy import SessionObject
+
+    closed: list[bool] = []
+
+    def body() -> Iterator[str]:
+        try:
+            yield "a"
+            yield "b"
+        finally:
+            closed.append(True)
+
+    def broken(self: Any) -> Any:
+        raise StoreUnavailable("down")
+
+    monkeypatch.setattr(SessionObject, "commit", broken)
+    answer = client_of(with_session(type="memory", secret=KEY)(lambda request: flask.Response(body()))).get("/")
+    assert (answer.status_code, closed) == (500, [True])
+
+
+def test_configured_at_the_first_request_and_once() -> None:
+    """Decorating reads nothing; a wrong option is raised by the first call; 8 first calls configure once."""
+    decorated = with_session(timeout="soon", secret=KEY)(counting)
+    with flask.Flask("x").test_request_context(), pytest.raises(ConfigError, match="timeout"):
+        decorated(flask.request)
+
+    made: list[object] = []
+
+    class Counted(Settings):
+        def report(self) -> str:
+            made.append(1)
+            return super().report()
+
+    settings = Counted.from_environ({"BEAKER_SESSION_TYPE": "memory", "BEAKER_SESSION_SECRET": KEY}, runtime=Runtime())
+    function = with_session(settings=settings)(counting)
+    gate = threading.Barrier(8)
+
+    def call() -> None:
+        gate.wait(10)
+        client_of(function).get("/")
+
+    threads = [threading.Thread(target=call) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(made) == 1
+
+
+def test_without_options_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Variables configure the session and the regions; a missing secret on the platform is an error."""
+    monkeypatch.setenv("BEAKER_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("BEAKER_SESSION_KEY", "named")
+    monkeypatch.setenv("BEAKER_CACHE_FUNCTIONS__EXPIRE", "5m")
+    answer = client_of(with_session(counting)).get("/")
+    assert answer.headers["Set-Cookie"].startswith("named=")
+    assert cache_regions["functions"]["expire"] == 300.0
+    monkeypatch.setenv("K_SERVICE", "s")
+    monkeypatch.setenv("FUNCTION_TARGET", "t")
+    with flask.Flask("x").test_request_context(), pytest.raises(ConfigError, match="keys new"):
+        with_session(counting)(flask.request)
+
+
+def test_caches_alone_need_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event function configures its regions on the platform without a session secret, after decorating."""
+    calls: list[int] = []
+
+    @cache_region("events")
+    def double(n: int) -> int:
+        calls.append(n)
+        return 2 * n
+
+    monkeypatch.setenv("K_SERVICE", "s")
+    monkeypatch.setenv("FUNCTION_TARGET", "t")
+    configure_cache(regions={"events": {"type": "memory", "expire": 60}})
+    assert [double(2), double(2)] == [4, 4]
+    assert calls == [2]
+
+
+def test_the_decorator_keeps_the_function_s_name() -> None:
+    """functions-framework finds the target by it."""
+    assert with_session(counting).__name__ == "counting"
+    assert with_session(type="memory")(counting).__wrapped__ is counting  # type: ignore[attr-defined]
+
+
+SOURCE = """
+    from beaker.cache import cache_region
+    from gae.functions import with_session
+
+    made = []
+
+    @cache_region("lookup")
+    def number():
+        made.append(1)
+        return len(made)
+
+    @with_session
+    def visit(request):
+        session = request.environ["beaker.session"]
+        n = session.increment("n")
+        session.save()
+        return f"{n} {number()}"
+"""
+VARIABLES = {"BEAKER_SESSION_SECRET": KEY, "BEAKER_SESSION_TYPE": "file", "BEAKER_CACHE_LOOKUP__TYPE": "memory"}
+
+
+def test_under_functions_framework(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its application serves the decorated function, with a cached function configured by the first request."""
+    import functions_framework
+
+    source = tmp_path / "main.py"
+    source.write_text(textwrap.dedent(SOURCE))
+    for name, value in {**VARIABLES, "BEAKER_DATA_DIR": str(tmp_path), "FUNCTION_SIGNATURE_TYPE": "http"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("FUNCTION_TARGET", "visit")
+    client = functions_framework.create_app("visit", str(source), "http").test_client()
+    assert [client.get("/").text for _ in range(3)] == ["1 1", "2 1", "3 1"]
+
+
+@pytest.mark.parametrize("server", ["debug", "gunicorn"])
+def test_under_its_servers(server: str, tmp_path: Path) -> None:
+    """The debug server and gunicorn, whose forked worker serves what the master imported, answer alike."""
+    (tmp_path / "main.py").write_text(textwrap.dedent(SOURCE))
+    port = free_port()
+    if server == "debug":
+        command = ["-m", "functions_framework", "--target=visit", "--source=main.py", f"--port={port}", "--debug"]
+        command += ["--host=127.0.0.1"]
+    else:
+        command = ["-m", "gunicorn", "--no-control-socket", "--preload", "--bind", f"127.0.0.1:{port}"]
+        command += ["--workers", "1", "--threads", "4", "functions_framework:app"]
+    environ = {**os.environ, **VARIABLES, "PYTHONPATH": str(ROOT), "BEAKER_DATA_DIR": str(tmp_path / "data")}
+    environ |= {"FUNCTION_TARGET": "visit", "FUNCTION_SOURCE": "main.py", "FUNCTION_SIGNATURE_TYPE": "http"}
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, *command], cwd=tmp_path, env=environ, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            assert _visits(f"http://127.0.0.1:{port}/", process, tmp_path / "log") == ["1 1", "2 1", "3 1"]
+        finally:
+            # The debug server's reloader is a child of its own.
+            os.killpg(process.pid, 15)
+            process.wait(20)
+
+
+def _visits(url: str, process: subprocess.Popen[bytes], log: Path) -> list[str]:
+    pause = threading.Event()
+    end = time.monotonic() + 60
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    seen: list[str] = []
+    while len(seen) < 3 and time.monotonic() < end and process.poll() is None:
+        try:
+            with opener.open(url, timeout=10) as answer:
+                seen.append(answer.read().decode())
+        except urllib.error.HTTPError as error:
+            pytest.fail(f"{error.code}\n{log.read_text(errors='replace')}")
+        except OSError:
+            pause.wait(0.1)
+    if len(seen) < 3:
+        pytest.fail(log.read_text(errors="replace"))
+    # The test client of urllib keeps the cookie only when it is not Secure: a laptop's is not.
+    assert Platform.LOCAL is Runtime().platform
+    return seen

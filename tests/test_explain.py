@@ -1,0 +1,260 @@
+"""``python -m beaker explain``: every option with its origin, and each finding triggered once."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from beaker import findings
+from beaker.__main__ import main
+from beaker.explain import clock_offset, of_variables
+from beaker.report import Finding, Report
+
+ROOT = Path(__file__).resolve().parents[1]
+KEY = "u7Jm2pVqX0cYw9LrTz4KbN8sEoHdGfAi3MkQ1xWvPyU"
+ON_APP_ENGINE = {"GAE_ENV": "standard", "GOOGLE_CLOUD_PROJECT": "demo"}
+KEYED = {**ON_APP_ENGINE, "BEAKER_SESSION_SECRET": KEY}
+QUIET = {**KEYED, "BEAKER_TTL_POLICY": "true", "BEAKER_SESSION_TYPE": "ext:google", "BEAKER_CACHE_SECRET": KEY}
+
+
+def found(environ: Mapping[str, str]) -> dict[str, Finding]:
+    return {finding.code: finding for finding in of_variables(environ).findings}
+
+
+def row(report: Report, option: str, scope: str = "session") -> tuple[str, str, str]:
+    [match] = [row for row in report.options if (row.scope, row.option) == (scope, option)]
+    return match.value, match.origin, match.reason
+
+
+def test_every_option_has_a_value_an_origin_and_a_reason() -> None:
+    """What was set names its variable, what the platform decides says why, secrets are never shown."""
+    report = of_variables({**KEYED, "BEAKER_SESSION_TIMEOUT": "1h", "BEAKER_CACHE_URL": "redis://u:pw@h"})
+    assert row(report, "timeout") == ("3600 s", "environment", "BEAKER_SESSION_TIMEOUT")
+    assert row(report, "type") == ("hybrid", "platform", "a key and a project known on serverless")
+    assert row(report, "secure") == ("True", "platform", "the platform serves https")
+    assert row(report, "touch_interval")[0] == "300 s"
+    assert row(report, "absolute_timeout")[:2] == ("1209600 s", "platform")
+    assert row(report, "secret") == ("<set>", "environment", "BEAKER_SESSION_SECRET")
+    assert row(report, "url", "cache") == ("<set>", "environment", "BEAKER_CACHE_URL")
+    assert row(report, "httponly") == ("True", "default", "")
+    for text in (report.to_text(), report.to_json()):
+        assert KEY not in text
+        assert "pw@h" not in text
+
+
+def test_regions_have_rows_of_their_own() -> None:
+    """A region shows what it says for itself."""
+    report = of_variables({**QUIET, "BEAKER_CACHE_LOOKUP__EXPIRE": "5m"})
+    assert row(report, "expire", "cache.lookup") == ("300 s", "environment", "BEAKER_CACHE_LOOKUP__EXPIRE")
+
+
+def test_what_was_detected_says_by_what() -> None:
+    """Platform and project name the variable they were told by."""
+    detected = {item.name: (item.value, item.reason) for item in of_variables(KEYED).detected}
+    assert detected["platform"] == ("appengine", "GAE_ENV")
+    assert detected["project"] == ("demo", "GOOGLE_CLOUD_PROJECT")
+    assert detected["disk lasts"][0] == "no"
+
+
+def test_a_good_deployment_has_no_findings() -> None:
+    """Key, place and TTL policy known: nothing to see to."""
+    assert found(QUIET) == {}
+
+
+@pytest.mark.parametrize(
+    ("code", "severity", "environ", "fix"),
+    [
+        ("missing-key", "error", ON_APP_ENGINE, "keys new"),
+        ("missing-key", "warning", {}, "keys new"),
+        ("missing-key", "error", {"BEAKER_SESSION_TYPE": "cookie"}, "keys new"),
+        ("weak-key", "warning", {**QUIET, "BEAKER_SESSION_SECRET": "0123456789abcdef0123"}, "keys new"),
+        ("weak-key", "error", {**QUIET, "BEAKER_SESSION_SECRET": "short"}, "keys new"),
+        ("local-sessions", "error", {**QUIET, "BEAKER_SESSION_TYPE": "memory"}, "ext:google"),
+        ("local-cache", "warning", {**QUIET, "BEAKER_CACHE_TYPE": "file"}, "ext:google"),
+        ("insecure-cookie", "warning", {**QUIET, "BEAKER_SESSION_SECURE": "no"}, "session.secure"),
+        (
+            "pickle-without-key",
+            "error",
+            {"GOOGLE_CLOUD_PROJECT": "p", "BEAKER_CACHE_TYPE": "ext:google", "BEAKER_CACHE_SERIALIZER": "pickle"},
+            "cache.secret",
+        ),
+        ("no-ttl-policy", "warning", {**QUIET, "BEAKER_TTL_POLICY": ""}, "gcloud firestore fields ttls update expires"),
+        ("unknown-variable", "warning", {**QUIET, "BEAKER_SESSION_TIMOUT": "9"}, "BEAKER_SESSION_TIMEOUT"),
+        ("empty-variable", "note", {**QUIET, "BEAKER_SESSION_TIMEOUT": ""}, "unset BEAKER_SESSION_TIMEOUT"),
+        ("option", "error", {**QUIET, "BEAKER_SESSION_TIMEOUT": "soon"}, "seconds"),
+        ("option", "error", {**QUIET, "BEAKER_CACHE_TYPE": "ext:memcached"}, "url"),
+        ("no-place", "error", {"GAE_ENV": "standard"}, "session.secret"),
+        (
+            "secret-not-read",
+            "note",
+            {**QUIET, "BEAKER_SESSION_SECRET": "secret:projects/p/secrets/s/versions/1"},
+            "gae.doctor",
+        ),
+    ],
+)
+def test_each_finding_comes_with_its_fix(code: str, severity: str, environ: dict[str, str], fix: str) -> None:
+    """What is wrong is found, weighed, and answered with what to do."""
+    finding = found(environ)[code]
+    assert finding.severity == severity
+    assert fix in f"{finding.fix} {finding.message}"
+
+
+def test_the_ttl_command_names_what_is_in_use() -> None:
+    """Kind, database and project are those of the configuration; on an emulator there is no such thing."""
+    environ = {**QUIET, "BEAKER_TTL_POLICY": "", "BEAKER_SESSION_TABLE_NAME": "kinds", "BEAKER_SESSION_DATABASE": "d"}
+    assert found(environ)["no-ttl-policy"].fix.startswith(
+        "gcloud firestore fields ttls update expires --collection-group=kinds --enable-ttl --database=d --project=demo"
+    )
+    assert "no-ttl-policy" not in found({**environ, "DATASTORE_EMULATOR_HOST": "localhost:1"})
+
+
+def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chosen type's client is not installed: the finding holds the pip command."""
+    from beaker import backends
+
+    monkeypatch.setattr(backends, "find_spec", lambda name: None)
+    backends.register_backend("ext:google", "beaker.ext.google:GoogleNamespaceManager")  # forgets what was loaded
+    monkeypatch.delitem(backends._registered, "ext:google")
+    finding = found(QUIET)["missing-extra"]
+    assert (finding.severity, finding.fix) == ("error", "pip install 'beaker-gae[google]'")
+
+
+def test_a_key_file_open_to_others_is_found(tmp_path: Path) -> None:
+    """On a laptop; a file of mode 0600 is good."""
+    path = tmp_path / "key"
+    path.write_text(KEY)
+    environ = {"BEAKER_SESSION_SECRET_FILE": str(path)}
+    path.chmod(0o644)
+    assert found(environ)["readable-key"].fix == f"chmod 600 {path}"
+    path.chmod(0o600)
+    assert "readable-key" not in found(environ)
+
+
+def test_another_distribution_in_our_package_is_found() -> None:
+    """Upstream Beaker owns files in beaker/: an error that names it."""
+    others = [
+        SimpleNamespace(metadata={"Name": "Beaker"}, version="1.14.1", files=["beaker/cache.py"]),
+        SimpleNamespace(metadata={"Name": "beaker_gae"}, version="2", files=["beaker/cache.py"]),
+        SimpleNamespace(metadata={"Name": "beakerlib"}, version="2", files=["beakerlib/cache.py"]),
+        SimpleNamespace(metadata={"Name": "empty"}, version="2", files=None),
+    ]
+    report = Report()
+    findings.of_distributions(report, others)
+    [finding] = report.findings
+    assert (finding.severity, finding.code) == ("error", "foreign-distribution")
+    assert "beaker 1.14.1" in finding.message
+    assert "pip uninstall beaker" in finding.fix
+
+
+class _Dated(BaseHTTPRequestHandler):
+    date: str | None = None
+    status = 200
+
+    def do_HEAD(self) -> None:
+        self.send_response_only(self.status)
+        if self.date is not None:
+            self.send_header("Date", self.date)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def dated() -> Iterator[tuple[str, type[_Dated]]]:
+    handler = type("Handler", (_Dated,), {})
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/", handler
+        server.shutdown()
+        thread.join(10)
+
+
+def test_the_clock_is_compared_with_a_server(dated: tuple[str, type[_Dated]]) -> None:
+    """The offset is found from an answer's date, an error's too; no date is an error."""
+    url, handler = dated
+    handler.date, handler.status = formatdate(1_700_000_000, usegmt=True), 404
+    assert abs(clock_offset(url, clock=lambda: 1_700_000_100.0) - 100) < 10
+    handler.date = None
+    with pytest.raises(ValueError):
+        clock_offset(url)
+    with pytest.raises(ValueError):
+        clock_offset("file:///etc/passwd")
+
+
+def test_a_wrong_clock_is_an_error_and_no_answer_a_warning(dated: tuple[str, type[_Dated]]) -> None:
+    """--check-clock ends with status 1 for a clock that is minutes off."""
+    url, handler = dated
+    handler.date = formatdate(1_000_000_000, usegmt=True)
+    out = io.StringIO()
+    assert main(["explain", "--json", "--check-clock", url], out=out) == 1
+    assert "clock-skew" in out.getvalue()
+    out = io.StringIO()
+    main(["explain", "--json", "--check-clock", "http://127.0.0.1:1/"], out=out)
+    assert "clock-unknown" in out.getvalue()
+
+
+def test_small_offsets_are_no_finding() -> None:
+    """Seconds are within what a date header tells; a minute is a warning, more an error."""
+    weights = []
+    for offset in (4.0, -30.0, 90.0):
+        report = Report()
+        findings.of_clock(report, offset, "somewhere")
+        weights.append([finding.severity for finding in report.findings])
+    assert weights == [[], ["warning"], ["error"]]
+
+
+def test_json_and_exit_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    """--json answers one object; the status is 1 with errors and 0 without."""
+    for name, value in QUIET.items():
+        monkeypatch.setenv(name, value)
+    out = io.StringIO()
+    assert main(["explain", "--json"], out=out) == 0
+    told = json.loads(out.getvalue())
+    assert told["ok"] is True
+    assert {"name", "value", "reason"} == set(told["detected"][0])
+    assert {"scope", "option", "value", "origin", "reason"} == set(told["options"][0])
+    monkeypatch.setenv("BEAKER_SESSION_TYPE", "memory")
+    out = io.StringIO()
+    assert main(["explain"], out=out) == 1
+    assert "ERROR local-sessions" in out.getvalue()
+    monkeypatch.setenv("BEAKER_PLATFORM", "moon")
+    assert main(["explain"], out=io.StringIO()) == 1
+
+
+def test_it_works_without_any_package() -> None:
+    """An interpreter that sees nothing but this package and the standard library can explain."""
+    program = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from beaker.__main__ import main; sys.exit(main(['explain']))"
+    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "extra google" in done.stdout
+    assert "not installed" in done.stdout
+
+
+def test_nothing_is_made_by_looking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Explaining a configuration of files creates no directory and no file."""
+    monkeypatch.chdir(tmp_path)
+    of_variables({"BEAKER_SESSION_TYPE": "file", "BEAKER_SESSION_DATA_DIR": "data", "BEAKER_CACHE_TYPE": "dbm",
+                  "BEAKER_CACHE_DATA_DIR": "data", "BEAKER_SESSION_SECRET": KEY})  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_foreign_types_are_shown_without_values() -> None:
+    """Options of a backend that is not ours may be anything: they are named, not shown."""
+    report = of_variables({**QUIET, "BEAKER_CACHE_TYPE": "nosuch", "BEAKER_CACHE_PASSPHRASE": "hush"})
+    assert "hush" not in report.to_text() + report.to_json()
+    assert row(report, "passphrase", "cache") == ("<set>", "environment", "BEAKER_CACHE_PASSPHRASE")
