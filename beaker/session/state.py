@@ -9,7 +9,7 @@ from beaker.crypto.tokens import new_id
 from beaker.session.context import SessionContext
 from beaker.session.merge import Operation, apply_operations
 from beaker.session.record import Snapshot
-from beaker.session.values import Packed
+from beaker.session.values import Known, Packed
 
 __all__ = ["SessionState"]
 
@@ -41,6 +41,7 @@ class SessionState(dict[Any, Any]):
         self.now = context.clock()
         self._operations: dict[bytes, tuple[tuple[Operation, ...], bytes]] = {}
         self._echoes: dict[bytes, tuple[bytes, bytes]] = {}
+        self._known: Known = {}
         self._begin()
 
     def _begin(self) -> None:
@@ -54,7 +55,7 @@ class SessionState(dict[Any, Any]):
         self.must_reseal = self.in_store = False
         self.came_back = 0.0
         self._operations.clear()
-        self._echoes = {}
+        self._echoes, self._known = {}, {}
         self._stamp()
 
     def _stamp(self) -> None:
@@ -67,6 +68,7 @@ class SessionState(dict[Any, Any]):
         super().clear()
         super().update(values)
         self._echoes = self.context.values.echoes(snapshot.values, values)
+        self._known = self.context.values.known(snapshot.values, values)
         self.snapshot = snapshot
         self.is_new = False
         self.known_user = values.get(USER)
@@ -108,7 +110,10 @@ class SessionState(dict[Any, Any]):
 
     def packed(self) -> Packed:
         """The values as bytes. Raises UnserializableValue naming the key path."""
-        packed = self.context.values.pack((key, value) for key, value in self.items() if key not in _STAMPS)
+        own = dict(self)
+        for stamp in _STAMPS:
+            own.pop(stamp, None)
+        packed = self.context.values.pack(own.items(), self._known)
         for name, (again, loaded) in self._echoes.items():
             if packed.get(name) == again:
                 packed[name] = loaded

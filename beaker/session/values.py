@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable, Mapping
-from typing import Any
+from itertools import accumulate, chain, pairwise
+from typing import Any, Final
 
 from beaker.exceptions import ConfigError, CorruptRecord, UnserializableValue
 from beaker.serializers import Pickle, Serializer, TaggedJson, by_name
 
-__all__ = ["Packed", "ValueCodec", "pack_items", "unpack_items"]
+__all__ = ["Known", "Packed", "ValueCodec", "pack_items", "unpack_items"]
 
 Packed = dict[bytes, bytes]
 """Serialized key to serialized value."""
 
+Known = dict[Any, tuple[Any, Any, bytes, bytes]]
+"""By key, what a load made of it: key, value, and the bytes of both."""
+
 _JSON, _PICKLE, _CUSTOM = b"J", b"P", b"X"
+_IMMUTABLE: Final = frozenset({str, bytes, int, float, bool, type(None)})
 
 
 class ValueCodec:
@@ -53,11 +58,18 @@ class ValueCodec:
             self._only_pickle = False
             self._custom = by_name(chosen)
 
-    def pack(self, values: Iterable[tuple[Any, Any]]) -> Packed:
-        """Every pair serialized. Raises UnserializableValue naming the key path; nothing is kept then."""
+    def pack(self, values: Iterable[tuple[Any, Any]], known: Known | None = None) -> Packed:
+        """Every pair serialized. Raises UnserializableValue naming the key path; nothing is kept then.
+
+        A value that is the loaded one and cannot have changed is taken from ``known``, see :meth:`known`.
+        """
         packed: Packed = {}
-        dumps = self._json.dumps
+        dumps, seen = self._json.dumps, ({} if known is None else known).get
         for key, value in values:
+            was = seen(key)
+            if was is not None and was[1] is value and was[0] is key and type(value) in _IMMUTABLE:
+                packed[was[2]] = was[3]
+                continue
             name = dumps(key, "a session key")
             packed[name] = self._dump(key, value)
         return packed
@@ -80,10 +92,22 @@ class ValueCodec:
 
     def unpack(self, packed: Mapping[bytes, bytes], *, trusted: bool) -> dict[Any, Any]:
         """Fresh objects for every pair. Raises CorruptRecord, also for a pickle in an untrusted record."""
+        names, data = self._json.loads_each(packed), list(packed.values())
+        if all(item[:1] == _JSON for item in data):
+            values = self._json.loads_each([item[1:] for item in data])
+        else:
+            values = [self.load(item, trusted=trusted) for item in data]
         try:
-            return {self._json.loads(name): self.load(data, trusted=trusted) for name, data in packed.items()}
+            return dict(zip(names, values, strict=True))
         except TypeError:
             raise CorruptRecord("a session key is not hashable") from None
+
+    def known(self, packed: Packed, values: dict[Any, Any]) -> Known:
+        """What :meth:`pack` can take over: ``values`` is what :meth:`unpack` has just made of ``packed``."""
+        if len(values) != len(packed):
+            # Two names for one key, which we do not write: nothing tells which of them the value came from.
+            return {}
+        return dict(zip(values, zip(values, values.values(), packed, packed.values(), strict=True), strict=True))
 
     def echoes(self, packed: Mapping[bytes, bytes], values: Mapping[Any, Any]) -> dict[bytes, tuple[bytes, bytes]]:
         """Where packing what was loaded gives other bytes: by packed key, those bytes and the loaded ones.
@@ -126,33 +150,46 @@ def _varint(number: int) -> bytes:
     return bytes(out)
 
 
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while at < len(data) and shift <= 28:
+        byte = data[at]
+        at += 1
+        number |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return number, at
+    raise CorruptRecord("the session record ends early")
+
+
 def pack_items(packed: Packed) -> bytes:
-    """The pairs as one byte string: length-marked, so that no key or value can run into the next."""
-    parts: list[bytes] = []
-    for name, data in packed.items():
-        parts += (_varint(len(name)), name, _varint(len(data)), data)
-    return b"".join(parts)
+    """The pairs as one byte string: how many, the length of each piece, the pieces. So none can run into the next."""
+    pieces = list(chain.from_iterable(packed.items()))
+    lengths = list(map(len, pieces))
+    # Short pieces, which most are, take one byte each and no loop of ours.
+    table = bytes(lengths) if max(lengths, default=0) < 0x80 else b"".join(map(_varint, lengths))
+    return b"".join((_varint(len(packed)), table, *pieces))
 
 
 def unpack_items(data: bytes, start: int = 0) -> Packed:
     """What :func:`pack_items` made, from offset ``start`` to the end. Raises CorruptRecord."""
-    pieces: list[bytes] = []
-    at, end = start, len(data)
-    while at < end:
-        length = shift = 0
-        while True:
-            if at >= end or shift > 28:
-                raise CorruptRecord("the session record ends early")
-            byte = data[at]
-            at += 1
-            length |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-        if at + length > end:
-            raise CorruptRecord("the session record ends early")
-        pieces.append(data[at : at + length])
-        at += length
-    if len(pieces) % 2:
+    pairs, at = _read_varint(data, start)
+    table = data[at : at + 2 * pairs]
+    if len(table) != 2 * pairs:
         raise CorruptRecord("the session record ends early")
-    return dict(zip(pieces[::2], pieces[1::2], strict=True))
+    lengths: Iterable[int] = table
+    if table.isascii():
+        at += len(table)
+    else:
+        lengths = slow = []
+        for _ in range(2 * pairs):
+            length, at = _read_varint(data, at)
+            slow.append(length)
+    ends = list(accumulate(lengths, initial=at))
+    if ends[-1] != len(data):
+        raise CorruptRecord("the session record has another length than it says")
+    pieces = [data[a:b] for a, b in pairwise(ends)]
+    packed = dict(zip(pieces[::2], pieces[1::2], strict=True))
+    if len(packed) != pairs:
+        raise CorruptRecord("the session record has a key twice")
+    return packed

@@ -1,0 +1,111 @@
+"""Values of a session as bytes: one by one, all together, and again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beaker.exceptions import CorruptRecord, UnserializableValue
+from beaker.serializers import TaggedJson
+from beaker.session.values import ValueCodec, pack_items, unpack_items
+from tests.values import spelled
+
+CODEC = ValueCodec(None, may_pickle=True)
+LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(max_size=8), st.binary(max_size=8)
+)
+VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner))
+KEYS = st.one_of(st.text(max_size=5), st.integers(), st.booleans(), st.tuples(st.integers(), st.text(max_size=3)))
+
+
+@given(st.dictionaries(st.binary(max_size=300), st.binary(max_size=300), max_size=8))
+def test_items_come_back_as_they_were(packed: dict[bytes, bytes]) -> None:
+    """Any pieces, short and long, in their order."""
+    data = b"head" + pack_items(packed)
+    assert list(unpack_items(data, 4).items()) == list(packed.items())
+
+
+@given(st.dictionaries(st.binary(max_size=140), st.binary(max_size=140), min_size=1, max_size=4), st.data())
+def test_items_cut_or_longer_are_corrupt(packed: dict[bytes, bytes], data: Any) -> None:
+    """No prefix and no continuation of a record is another record."""
+    whole = pack_items(packed)
+    with pytest.raises(CorruptRecord):
+        unpack_items(whole[: data.draw(st.integers(0, len(whole) - 1))])
+    with pytest.raises(CorruptRecord):
+        unpack_items(whole + b"\0")
+
+
+def test_endless_lengths_are_corrupt() -> None:
+    """Lengths beyond what a record can be, and a key twice."""
+    for data in (b"\xff" * 8, b"\x01\xff\xff\xff\xff\xff\x01", b"\x81", b"\x02\x01\x01\x01\x01abac"):
+        with pytest.raises(CorruptRecord):
+            unpack_items(data)
+
+
+@given(st.dictionaries(KEYS, VALUES, max_size=6))
+def test_what_did_not_change_packs_as_it_was(session: dict[Any, Any]) -> None:
+    """Taking over what is known gives the same bytes as serializing anew."""
+    packed = CODEC.pack(session.items())
+    loaded = CODEC.unpack(packed, trusted=True)
+    known = CODEC.known(packed, loaded)
+    assert CODEC.pack(loaded.items(), known) == CODEC.pack(loaded.items())
+
+
+def test_changes_are_never_taken_for_known() -> None:
+    """Mutated inside, replaced by something equal of another type, a key of another type, a key gone."""
+    packed = CODEC.pack({"list": [1], "one": 1, 1: "x", "gone": None, "kept": "text" * 3}.items())
+    loaded = CODEC.unpack(packed, trusted=True)
+    known = CODEC.known(packed, loaded)
+    loaded["list"].append(2)
+    loaded["one"] = True
+    del loaded["gone"]
+    value = loaded.pop(1)
+    loaded[True] = value
+    assert CODEC.pack(loaded.items(), known) == {
+        b'"list"': b"J[1,2]",
+        b'"one"': b"Jtrue",
+        b"true": b'J"x"',
+        b'"kept"': b'J"texttexttext"',
+    }
+
+
+def test_two_names_of_one_key_are_not_known() -> None:
+    """Where nothing tells which name a value came from, it is serialized anew."""
+    packed = {b"1": b"J5", b"true": b"J5", b'"a"': b"J6"}
+    assert CODEC.known(packed, CODEC.unpack(packed, trusted=True)) == {}
+
+
+@given(st.lists(VALUES, max_size=6))
+def test_many_at_once_are_what_each_is(items: list[Any]) -> None:
+    """loads_each() answers what loads() does for each part."""
+    json = TaggedJson()
+    parts = [data for data in map(dumped, items) if data is not None]
+    assert spelled(json.loads_each(parts)) == spelled([json.loads(part) for part in parts])
+
+
+def dumped(value: Any) -> bytes | None:
+    try:
+        return TaggedJson().dumps(value)
+    except UnserializableValue:
+        return None
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (b"1,2", b"3"),
+        (b"[1", b"2]", b"3,4"),
+        (b"1]", b"[2"),
+        (b"", b"1"),
+        (b'"a', b'b"'),
+        (b"1 ", b"]"),
+        (b"[" * 300,) * 2,
+    ],
+)
+def test_parts_that_are_nothing_alone_are_nothing_together(parts: tuple[bytes, ...]) -> None:
+    """Pieces that only make JSON of ours when joined with commas are refused, as each of them is."""
+    with pytest.raises(CorruptRecord):
+        TaggedJson().loads_each(parts)
