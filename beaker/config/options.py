@@ -139,6 +139,7 @@ class SessionOptions:
     )
     revocation: Any = _option(None, as_is, "Store of revocation points for cookie sessions: a type name or a dict of backend options.")  # fmt: skip
     revocation_check_interval: float = _option(60.0, as_seconds, "How long a revocation point is remembered in the process.", unit="s")  # fmt: skip
+    legacy: Any = _option(None, as_is, "Dict, or JSON text of one, that lets sessions of Beaker 1.14 and older be taken over: `secret`, `until` and more; see docs/migrating.md.", secret=True)  # fmt: skip
     store: str | None = _option(None, optional(as_str), "Backend a `hybrid` session moves to when it outgrows the cookie. Default: `ext:google` with a project, else `file` or `memory`.")  # fmt: skip
     session_class: Any = _option(None, as_is, "Class used in place of Session or CookieSession.")
     namespace_class: Any = _option(None, as_is, "NamespaceManager class used in place of the type's own.")

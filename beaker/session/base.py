@@ -164,6 +164,8 @@ class BaseSession(SessionState):
 
     sent_domain: str | None = None
     sent_path: str | None = None
+    # Cookies of an older Beaker that the browser is to drop (beaker.session.legacy).
+    old_cookies: tuple[str, ...] = ()
 
     def saved(self, snapshot: Snapshot, packed: Packed) -> None:
         """Note that the carrier made ``packed`` durable as ``snapshot``."""
@@ -300,16 +302,14 @@ class BaseSession(SessionState):
             return []
         cookie, secure = context.cookie, self.request.get("wsgi.url_scheme") == "https"
         if self.cookie_due and not self.is_new:
-            lines = self.carrier.cookies(self)
+            own: dict[str, Any] = {"secure": secure, "now": self.now, "domain": self.domain, "path": self.path}
             return [
-                cookie.line(value, secure=secure, now=self.now, domain=self.domain, path=self.path, name=name)
-                if value
-                else cookie.clearing(secure=secure, now=self.now, domain=self.domain, path=self.path, name=name)
-                for name, value in lines
+                cookie.line(value, name=name, **own) if value else cookie.clearing(name=name, **own)
+                for name, value in (*self.carrier.cookies(self), *((name, "") for name in self.old_cookies))
             ]
         if self.deleted and self.presented:
             scope: dict[str, Any] = {"domain": self.sent_domain, "path": self.sent_path}
-            names = [part_name(cookie.name, i) for i in range(self.presented_parts)]
+            names = [*(part_name(cookie.name, i) for i in range(self.presented_parts)), *self.old_cookies]
             return [cookie.clearing(secure=secure, now=self.now, name=name, **scope) for name in names]
         return []
 

@@ -60,7 +60,10 @@ class CookieCarrier:
 
     def fetch(self, session: BaseSession, header: str | None) -> None:
         candidates: list[OpenedData] = []
+        legacy = self.context.legacy
         for token in self._tokens_in(session, header):
+            if legacy is not None and legacy.recognizes(token):
+                continue
             try:
                 candidates.append(self.tokens.open(token))
             except BadToken as bad:
@@ -71,6 +74,8 @@ class CookieCarrier:
             if not session.is_new:
                 session.fenced = False
                 return
+        if legacy is not None and not candidates:
+            legacy.take(session, header, self)
 
     def load(self, session: BaseSession, opened: OpenedData) -> None:
         """Adopt the session in a token that verified, unless it is over or revoked."""
@@ -155,6 +160,8 @@ class CookieCarrier:
     def kill(self, session: BaseSession) -> None:
         if self.revocations is not None:
             self.revocations.end_id(session.snapshot.id)
+        if self.context.legacy is not None:
+            self.context.legacy.end(session)
 
     def seal(self, snapshot: Snapshot, packed: Packed) -> list[tuple[str, str]]:
         """The cookies that carry the session. Raises SessionTooLarge naming the biggest keys."""

@@ -7,7 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from beaker import backends
 from beaker._typing import Clock
@@ -26,6 +26,9 @@ from beaker.session.revocation import Revocations
 from beaker.session.storage import NAMESPACE, SessionRecords
 from beaker.session.transport import SessionCookie
 from beaker.session.values import ValueCodec
+
+if TYPE_CHECKING:
+    from beaker.session.legacy import LegacyReader
 
 __all__ = ["COOKIE_LIFETIME", "SessionContext", "resolve_type"]
 
@@ -108,6 +111,14 @@ class SessionContext:
             self._envelope = Envelope(backend=self._backend_name, ring=self.ring, encrypt=self.encrypt)
         self._revocations: Revocations | None = None
         self.values = ValueCodec(options.serializer, may_pickle=self._may_pickle())
+        self.legacy = self._legacy_reader()
+
+    def _legacy_reader(self) -> LegacyReader | None:
+        if self.options.legacy is None:
+            return None
+        from beaker.session.legacy import LegacyReader
+
+        return LegacyReader(self.options.legacy, self)
 
     def _open_tokens(self) -> None:
         if self.ring is None:

@@ -30,18 +30,24 @@ class ServerCarrier:
     def fetch(self, session: BaseSession, header: str | None) -> None:
         values = read_cookie(header, self.context.cookie.name)
         session.presented = bool(values)
+        legacy, ours = self.context.legacy, False
         for value in values:
+            if legacy is not None and legacy.recognizes(value):
+                continue
             try:
                 opened = self.context.ids.open(value)
             except BadToken as bad:
                 count("bad_token", bad.reason)
                 continue
+            ours = True
             self.fetch_id(session, opened.id)
             if not session.is_new:
                 # A dead one before it (a narrower path's left-over) does not count.
                 session.fenced = False
                 session.must_reseal = not opened.current
                 return
+        if legacy is not None and not ours:
+            legacy.take(session, header, self)
 
     def fetch_id(self, session: BaseSession, id: bytes) -> None:
         try:
@@ -99,6 +105,8 @@ class ServerCarrier:
 
     def kill(self, session: BaseSession) -> None:
         self.context.records.kill(session.snapshot.id, session.snapshot.version)
+        if self.context.legacy is not None:
+            self.context.legacy.end(session)
 
     def cookies(self, session: BaseSession) -> list[tuple[str, str]]:
         return [(self.context.cookie.name, self.context.ids.issue(session.snapshot.id))]
