@@ -1,18 +1,12 @@
-"""The main job: the sample under gunicorn with two workers on the Datastore emulator, used as a visitor uses it."""
+"""The main job: the sample deployed with its two workers on the Datastore emulator, used as a visitor uses it."""
 
 from __future__ import annotations
 
 import http.cookiejar
-import os
 import re
-import subprocess
-import sys
-import threading
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,10 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import free_port
-
-ROOT = Path(__file__).resolve().parents[1]
-START_SECONDS = 60
+from tests.deployment import deployed, shown
 
 
 class Visitor:
@@ -31,7 +22,9 @@ class Visitor:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.jar = http.cookiejar.CookieJar()
+        # Browsers send Secure cookies to a loopback address over http, too.
+        policy = http.cookiejar.DefaultCookiePolicy(secure_protocols=("http", "https"))
+        self.jar = http.cookiejar.CookieJar(policy)
         self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self.jar))
         self.page = ""
 
@@ -53,48 +46,13 @@ class Visitor:
         return found[1]
 
     def shown(self, id: str) -> str | None:
-        found = re.search(rf'id="{id}"[^>]*>([^<]*)<', self.page)
-        return found[1] if found else None
+        return shown(self.page, id)
 
 
 @pytest.fixture
 def site(datastore_emulator: Any, tmp_path: Path) -> Iterator[str]:
-    port = free_port()
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("GAE_", "K_", "BEAKER_"))}
-    environ |= {
-        "DATASTORE_EMULATOR_HOST": datastore_emulator.host,
-        "GOOGLE_CLOUD_PROJECT": f"e2e-{uuid.uuid4().hex[:8]}",
-        "BEAKER_SESSION_TYPE": "ext:google",
-        "BEAKER_CACHE_TYPE": "ext:google",
-        "BEAKER_DATA_DIR": str(tmp_path / "data"),
-    }
-    log = (tmp_path / "gunicorn.log").open("wb")
-    command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--workers", "2", "--worker-class"]
-    command += ["gthread", "--threads", "4", "--no-control-socket", "samples.appengine.main:app"]
-    server = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _wait_for(url, server, tmp_path / "gunicorn.log")
-        yield url
-    finally:
-        server.terminate()
-        server.wait(20)
-        log.close()
-
-
-def _wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    pause = threading.Event()
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            break
-        try:
-            urllib.request.urlopen(url + "/no-such-page", timeout=5)
-        except urllib.error.HTTPError:
-            return
-        except OSError:
-            pause.wait(0.1)
-    pytest.fail(f"the sample did not start:\n{log.read_text(errors='replace')}")
+    with deployed(datastore_emulator, tmp_path / "upload") as served:
+        yield served.url
 
 
 def test_a_visit_from_sign_in_to_sign_out(site: str) -> None:

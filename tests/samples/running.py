@@ -16,7 +16,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -48,6 +48,14 @@ def environment(folder: Path, extra: Mapping[str, str] | None = None) -> dict[st
     return {**os.environ, "PATH": path, "PYTHONPATH": str(packages), "PYTHONUNBUFFERED": "1", **(extra or {})}
 
 
+class Served(NamedTuple):
+    """A child that answers on ``url``; ``log`` is what it has printed, to be read whole."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
 @contextlib.contextmanager
 def serving(
     command: Callable[[int], Sequence[str]],
@@ -57,6 +65,15 @@ def serving(
     path: str = "/",
 ) -> Iterator[str]:
     """The URL of ``command(port)`` run in ``folder``, once it answers ``path`` with anything."""
+    with served(command, folder, environment(folder, environ), path=path) as sample:
+        yield sample.url
+
+
+@contextlib.contextmanager
+def served(
+    command: Callable[[int], Sequence[str]], folder: Path, environ: Mapping[str, str], *, path: str = "/"
+) -> Iterator[Served]:
+    """Like :func:`serving`, in exactly this environment and ``PORT``."""
     for attempt in range(1, ATTEMPTS + 1):
         port = free_port()
         log = folder.parent / f"{folder.name}-{port}.log"
@@ -64,7 +81,7 @@ def serving(
             server = subprocess.Popen(
                 command(port),
                 cwd=folder,
-                env=environment(folder, {**(environ or {}), "PORT": str(port)}),
+                env={**environ, "PORT": str(port)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -72,7 +89,7 @@ def serving(
             )
             try:
                 if _answers(f"http://127.0.0.1:{port}{path}", server):
-                    yield f"http://127.0.0.1:{port}"
+                    yield Served(f"http://127.0.0.1:{port}", server, log)
                     return
             finally:
                 end(server)
@@ -114,7 +131,9 @@ class Client:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.jar = http.cookiejar.CookieJar()
+        # Browsers send Secure cookies to a loopback address over http, too.
+        policy = http.cookiejar.DefaultCookiePolicy(secure_protocols=("http", "https"))
+        self.jar = http.cookiejar.CookieJar(policy)
         self._opener = urllib.request.build_opener(_DIRECT, urllib.request.HTTPCookieProcessor(self.jar))
         self.status = 0
 
