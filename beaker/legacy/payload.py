@@ -24,7 +24,8 @@ import json
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from beaker.exceptions import InvalidCryptoBackendError
 from beaker.legacy import unpickle
@@ -59,10 +60,11 @@ def verified(value: str, keys: Sequence[bytes]) -> tuple[str, bytes] | None:
     return None if found is None else (signed, found)
 
 
-class Codec(NamedTuple):
+@dataclass(frozen=True)
+class Codec:
     """How one deployment's old session data is to be read."""
 
-    encrypt_keys: tuple[bytes, ...]
+    encrypt_keys: tuple[bytes, ...] = field(repr=False)
     modes: tuple[str, ...]
     pickles: bool
     limit: int

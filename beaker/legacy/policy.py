@@ -75,19 +75,13 @@ class LegacyPolicy:
         """
         policy = value if isinstance(value, LegacyPolicy) else cls._of(_mapping(value), clock)
         if not policy.until <= clock() + LONGEST:
-            raise ConfigError(
-                "old sessions cannot be read for that long", option=f"{_OPTION}.until", expected="at most 90 days ahead"
-            )
+            raise _error("until", "old sessions cannot be read for that long", expected="at most 90 days ahead")
         return policy
 
     @classmethod
     def _of(cls, given: dict[str, Any], clock: Callable[[], float]) -> LegacyPolicy:
         if given.get("until") is None:
-            raise ConfigError(
-                "reading old sessions must end some day",
-                option=f"{_OPTION}.until",
-                expected="a date, a datetime or ISO text, at most 90 days ahead",
-            )
+            raise _error("until", "reading old sessions must end some day", expected="a date at most 90 days ahead")
         made: dict[str, Any] = {"until": _moment("until", given.pop("until"))}
         if "since" in given:
             made["since"] = _moment("since", given.pop("since"))
@@ -113,28 +107,31 @@ class LegacyPolicy:
         }
         made["type"] = _store_type(given.pop("type", None), made["location"])
         if given:
-            raise ConfigError("an option that is not known", option=f"{_OPTION}.{min(given)}", hint="docs/migrating.md")
+            raise _error(min(given), "is no option", hint="docs/migrating.md lists them")
         return _checked(cls(**made))
+
+
+def _error(option: str, text: str, *, expected: str = "", hint: str = "") -> ConfigError:
+    name = f"{_OPTION}.{option}"
+    return ConfigError(f"{name}: {text}", option=name, expected=expected, hint=hint)
 
 
 def _checked(policy: LegacyPolicy) -> LegacyPolicy:
     by_id = policy.secrets or policy.unsigned
     if not by_id and not policy.validate_keys:
-        raise ConfigError(
+        raise _error(
+            "secret",
             "no old cookie can be read without a key",
-            option=f"{_OPTION}.secret",
             hint="give the old `secret` (sessions in a store) or `validate_key` (sessions in cookies)",
         )
     if by_id and policy.type is None:
-        raise ConfigError(
+        raise _error(
+            "type",
             "an old session id leads nowhere without its store",
-            option=f"{_OPTION}.type",
             hint="give the old `type` with its `data_dir` or `url`",
         )
     if policy.encrypt_keys and not policy.validate_keys:
-        raise ConfigError(
-            "encrypted sessions need both keys", option=f"{_OPTION}.validate_key", hint="give the old `validate_key`"
-        )
+        raise _error("validate_key", "encrypted sessions need both keys", hint="give the old `validate_key`")
     return policy
 
 
@@ -148,11 +145,9 @@ def _store_type(value: object, location: Mapping[str, str]) -> str | None:
     if name == "cookie":
         return None
     if name not in _STORES:
-        raise ConfigError(
-            "records of that type are not read", option=f"{_OPTION}.type", expected=", ".join([*_STORES, "cookie"])
-        )
+        raise _error("type", "records of that type are not read", expected=", ".join([*_STORES, "cookie"]))
     if not any(option in location for option in _STORES[name]):
-        raise ConfigError("the old store cannot be found", option=f"{_OPTION}.{_STORES[name][0]}")
+        raise _error(_STORES[name][0], "the old store cannot be found without it")
     return name
 
 

@@ -65,7 +65,7 @@ class LegacyReader:
         self.name = policy.key or context.cookie.name
         if policy.keep and self.name == context.cookie.name:
             raise ConfigError(
-                "the old cookie can be kept only beside one of another name",
+                "session.legacy.keep: the old cookie can be kept only beside one of another name",
                 option="session.legacy.keep",
                 hint="give the new cookie a name of its own: session.key",
             )
@@ -189,18 +189,24 @@ class LegacyReader:
 
     def _adopt_stored(self, session: BaseSession, found: _Found, carrier: ServerCarrier) -> None:
         records, readonly = self.context.records, self.context.options.readonly
+        failure: LegacyDataError | None = None
         if records.load(found.id) == "gone":
-            if records.store.read(MOVED, store_key(found.id)) is not None:
-                raise LegacyDataError("moved")
-            snapshot = self._snapshot(found, session.now)
-            if over(snapshot, session.now, self.context.timeout, self.context.absolute):
-                return
-            if readonly:
-                session.adopt(snapshot)
-                return
-            # Not inserted: a request at the same time was first, and its record is the one to go on with.
-            records.insert(snapshot)
+            try:
+                snapshot = self._unmoved(found, session.now)
+            except LegacyDataError as error:
+                # Maybe a request at the same time has moved it since ours was looked for.
+                failure = error
+            else:
+                if over(snapshot, session.now, self.context.timeout, self.context.absolute):
+                    return
+                if readonly:
+                    session.adopt(snapshot)
+                    return
+                # Not inserted: another request was first, and its record is the one to go on with.
+                records.insert(snapshot)
         carrier.fetch_id(session, found.id)
+        if failure is not None and session.is_new and not session.fenced:
+            raise failure
         if readonly or session.is_new:
             return
         session.cookie_due = True
@@ -208,6 +214,11 @@ class LegacyReader:
         if not self.policy.keep:
             self._remove(found)
             self._drop_cookie(session)
+
+    def _unmoved(self, found: _Found, now: float) -> Snapshot:
+        if self.context.records.store.read(MOVED, store_key(found.id)) is not None:
+            raise LegacyDataError("moved")
+        return self._snapshot(found, now)
 
     def _mark(self, id: bytes) -> None:
         left = max(1.0, self.policy.until - self.context.clock())

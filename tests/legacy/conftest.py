@@ -10,7 +10,7 @@ import pytest
 
 from beaker.middleware import SessionMiddleware
 from beaker.testing.clock import FakeClock
-from beaker.testing.session_harness import Handler, Tab
+from beaker.testing.session_harness import SECRET, Handler, Tab
 from tests.legacy.corpus import COOKIE, MADE, Vector, policy_of, restore
 from tests.session.places import options_of
 
@@ -24,7 +24,8 @@ def clock() -> FakeClock:
 def arrive(tmp_path: Path, clock: FakeClock) -> Callable[..., Tab]:
     """``arrive(vector, place, policy={}, at="", **options)``: the browser of an old session at a new deployment.
 
-    The old store is put back under ``tmp_path / "old"``, or in the server at ``at``.
+    Places are those of tests/session/places.py and ``cookie``, which has no revocation. The old store is put back
+    under ``tmp_path / "old"``, or in the server at ``at``.
     """
 
     def arrive(
@@ -42,7 +43,8 @@ def arrive(tmp_path: Path, clock: FakeClock) -> Callable[..., Tab]:
         (tmp_path / "new").mkdir(exist_ok=True)
         restore(vector, old, at)
         legacy = policy_of(vector, old, at, **(policy or {}))
-        options = {**options_of(place, tmp_path / "new"), "key": COOKIE, "legacy": legacy, **more}
+        new = {"type": "cookie", "validate_key": SECRET} if place == "cookie" else options_of(place, tmp_path / "new")
+        options = {**new, "key": COOKIE, "legacy": legacy, **more}
         tab = Tab(SessionMiddleware(app, clock=clock, **options), handlers)
         tab.cookies[COOKIE] = vector["cookie"]
         return tab

@@ -1,0 +1,270 @@
+"""How an old session becomes one of ours: once, for all requests, for good, and not while a store is away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beaker import counters
+from beaker.exceptions import StoreUnavailable
+from beaker.session.proxy import SessionObject
+from beaker.testing.clock import FakeClock
+from beaker.testing.session_harness import SessionHarness, Tab
+from tests.legacy.corpus import COOKIE, MADE, cookie_of, expected, pick, remains, until
+from tests.session.faults import interrupt
+
+put = SessionHarness.put
+Arrive = Callable[..., Tab]
+
+FILE = pick(beaker="1.14.1", type="file", serializer="pickle", crypto=None, unsigned=None)
+SIGNED = pick(beaker="1.14.1", type="cookie", serializer="json", crypto=None)
+BOTH = pytest.mark.parametrize("vector", [FILE, SIGNED], ids=["id", "data"])
+STORED = pytest.mark.parametrize("place", ["memory", "file", "sqlite", "hybrid in cookie", "hybrid in store"])
+
+
+def number(session: SessionObject) -> Any:
+    return session.get("number")
+
+
+def refused(reason: str) -> int:
+    return counters.snapshot().get(f"legacy_refused{{{reason}}}", 0)
+
+
+@BOTH
+@STORED
+def test_requests_that_arrive_together_meet_one_session(place: str, vector: Any, arrive: Arrive) -> None:
+    """Whatever moment the second comes at, both read the old session and both cookies lead to the same new one."""
+    tab = arrive(vector, place)
+    old = dict(tab.cookies)
+    watch = interrupt(tab.middleware.context)
+    for moment in range(20):
+        first, second = tab.copy(), tab.copy()
+        first.cookies, second.cookies = dict(old), dict(old)
+        met: list[int] = []
+
+        def other(name: str, at: int, second: Tab = second, moment: int = moment, met: list[int] = met) -> None:
+            if at == moment:
+                watch.before = None
+                assert second.do(number) == vector["number"]
+                second.do(put(second="here"))
+                met.append(at)
+
+        # Everything back to the moment before the first request, the old record included.
+        _forget(tab)
+        arrive(vector, place)
+        watch.quiet()
+        watch.before = other
+        assert first.do(number) == vector["number"]
+        watch.quiet()
+        if not met:
+            assert moment >= 3
+            return
+        assert first.do(lambda session: session.get("second")) == "here"
+        assert second.do(lambda session: session.id) == first.do(lambda session: session.id)
+    raise AssertionError("a request of so many operations")
+
+
+def _forget(tab: Tab) -> None:
+    records = tab.middleware.context.records
+    for namespace in ("beaker.session", "beaker.session.legacy"):
+        records.store.inner.clear(namespace)
+
+
+@BOTH
+@pytest.mark.parametrize("type", ["cookie", "revocable cookie"])
+def test_requests_that_arrive_together_meet_one_cookie_session(type: str, vector: Any, arrive: Arrive) -> None:
+    """Cookie sessions: a request that was sent before our cookie arrived still finds the old session."""
+    tab = arrive(vector, type)
+    late = tab.copy()
+    assert tab.do(number) == vector["number"]
+    tab.do(put(more=1))
+    assert late.do(number) == vector["number"]
+    assert late.do(lambda session: session.id) == tab.do(lambda session: session.id)
+
+
+@BOTH
+@STORED
+def test_a_lost_answer_is_made_up_for(place: str, vector: Any, arrive: Arrive, tmp_path: Path) -> None:
+    """When any operation of our store fails, before or after it was done, the next request has the session."""
+    for done in (False, True):
+        failed = at = 0
+        while at == failed:
+            tab = arrive(vector, place)
+            watch = interrupt(tab.middleware.context)
+            _forget(tab)
+            watch.quiet()
+            watch.lose(at, done=done)
+            old = dict(tab.cookies)
+            try:
+                tab.do(number)
+            except StoreUnavailable:
+                tab.cookies = old
+            failed += watch.number > at
+            watch.quiet()
+            assert tab.do(number) == vector["number"]
+            at += 1
+        assert failed >= 3
+
+
+@STORED
+def test_the_old_session_does_not_come_back(place: str, arrive: Arrive, tmp_path: Path, clock: FakeClock) -> None:
+    """Also where its record could not be removed, and whenever the old cookie is presented until the policy ends."""
+    tab = arrive(FILE, place)
+    old = cookie_of(FILE)
+    assert tab.do(number) == FILE["number"]
+    # As if the removal had failed, or another instance of the old fleet had written it once more.
+    arrive(FILE, place)
+    tab.do(lambda session: session.logout())
+    for later in (0, 301, 10 * 86400, 18 * 86400):
+        clock.advance(later)
+        before = refused("moved")
+        assert tab.do_with_header(old, lambda session: dict(session.items()).get("number")) is None
+        assert later in (0, 301) or refused("moved") == before + 1
+
+
+@pytest.mark.parametrize("place", ["memory", "hybrid in cookie", "revocable cookie"])
+@BOTH
+def test_a_logout_in_the_first_request_ends_it(vector: Any, place: str, arrive: Arrive, tmp_path: Path) -> None:
+    """The first request of an old session may be the logout: record gone, both cookies told to go."""
+    tab = arrive(vector, place, key="new")
+    tab.do(lambda session: session.logout())
+    assert tab.cookies == {}
+    assert not remains(vector, tmp_path / "old")
+    assert tab.do_with_header(cookie_of(vector), number) is None
+
+
+@pytest.mark.parametrize("place", ["memory", "hybrid in cookie", "revocable cookie", "cookie"])
+@BOTH
+def test_an_old_cookie_of_another_name_goes(vector: Any, place: str, arrive: Arrive) -> None:
+    """The answer that brings our cookie tells the browser to drop the old one."""
+    tab = arrive(vector, place, key="new")
+    assert tab.do(number) == vector["number"]
+    assert set(tab.cookies) == {"new"}
+    assert any(line.startswith(f"{COOKIE}=;") and "Max-Age=0" in line for line in tab.last.set_cookies)
+    assert tab.do(number) == vector["number"]
+
+
+@pytest.mark.parametrize("place", ["memory", "hybrid in cookie", "revocable cookie", "cookie"])
+@BOTH
+def test_keep_leaves_the_old_session_to_the_old_fleet(
+    vector: Any, place: str, arrive: Arrive, tmp_path: Path, clock: FakeClock
+) -> None:
+    """With ``keep`` record and cookie stay while both fleets serve; a logout still ends the old session."""
+    tab = arrive(vector, place, key="new", policy={"keep": True})
+    assert tab.do(number) == vector["number"]
+    assert tab.cookies[COOKIE] == vector["cookie"]
+    assert remains(vector, tmp_path / "old") is (vector is FILE)
+    tab.do(put(number="newer"))
+    assert tab.do(number) == "newer"
+    tab.do(lambda session: session.logout())
+    assert tab.cookies == {}
+    assert not remains(vector, tmp_path / "old")
+    if place != "cookie":
+        clock.advance(400)
+        assert tab.do_with_header(cookie_of(vector), number) is None
+
+
+@pytest.mark.parametrize("place", ["memory", "hybrid in cookie", "revocable cookie", "cookie"])
+@BOTH
+def test_a_read_only_deployment_reads_and_moves_nothing(
+    vector: Any, place: str, arrive: Arrive, tmp_path: Path
+) -> None:
+    """With ``readonly`` the session is there, and record and cookie stay for who may write."""
+    tab = arrive(vector, place, readonly=True)
+    for _ in range(2):
+        assert tab.do(number) == vector["number"]
+        assert tab.last.set_cookies == []
+    assert remains(vector, tmp_path / "old") is (vector is FILE)
+    if place == "memory":
+        assert tab.middleware.context.records.store.get("beaker.session.legacy", "x") is None
+        writer = arrive(vector, place)
+        assert writer.do(number) == vector["number"]
+        assert writer.last.set_cookies
+
+
+@pytest.mark.parametrize("place", ["memory", "hybrid in cookie", "revocable cookie", "cookie"])
+@BOTH
+def test_after_until_nothing_is_read(vector: Any, place: str, arrive: Arrive, clock: FakeClock, tmp_path: Path) -> None:
+    """From that second on; what was taken over before goes on."""
+    tab = arrive(vector, place, policy={"until": until(1)}, timeout=None)
+    late = tab.copy()
+    assert tab.do(number) == vector["number"]
+    arrive(vector)
+    clock.seconds = MADE + 86400 - 1
+    assert tab.do(number) == vector["number"]
+    clock.advance(1)
+    before = refused("until")
+    assert late.do(number) is None
+    assert refused("until") == before + 1
+    assert tab.do(number) == vector["number"]
+
+
+@BOTH
+def test_a_session_of_after_the_cut_is_refused(vector: Any, arrive: Arrive) -> None:
+    """``since`` is when the old fleet ended: what claims to have begun later was made with a stolen key."""
+    before = refused("created")
+    assert arrive(vector, policy={"since": until(-1)}).do(number) is None
+    assert refused("created") == before + 1
+    assert arrive(vector, policy={"since": until(0)}).do(number) == vector["number"]
+
+
+@BOTH
+def test_an_old_session_is_as_old_as_it_is(vector: Any, arrive: Arrive, clock: FakeClock) -> None:
+    """The timeouts of ours count from the old stamps."""
+    clock.seconds = MADE + 3000
+    assert arrive(vector, timeout=2900).do(number) is None
+    assert arrive(vector, absolute_timeout=2900).do(number) is None
+    assert arrive(vector, timeout=4000).do(number) == vector["number"]
+
+
+@BOTH
+@STORED
+def test_revoking_everybody_includes_old_sessions(place: str, vector: Any, arrive: Arrive) -> None:
+    """A session that began before the point is not taken over."""
+    tab = arrive(vector, place)
+    tab.middleware.context.revoke(everybody=True)
+    assert tab.do(number) is None
+
+
+@pytest.mark.parametrize("place", ["memory", "hybrid in cookie", "revocable cookie", "cookie"])
+def test_what_is_ours_comes_first(place: str, arrive: Arrive) -> None:
+    """Beside a session of ours an old cookie does nothing, whether ours lives or was ended."""
+    tab = arrive(FILE, place, key="new")
+    stale = tab.cookies.pop(COOKIE)
+    tab.do(put(number="ours"))
+    tab.cookies[COOKIE] = stale
+    assert tab.do(number) == "ours"
+    ours = dict(tab.cookies)
+    tab.do(lambda session: session.logout())
+    tab.cookies = ours
+    if place != "cookie":
+        assert tab.do(number) is None
+
+
+def test_the_takeover_is_counted(arrive: Arrive) -> None:
+    """``legacy_tokens`` tells how many sessions came, by what carried them; ours do not count."""
+    for vector, kind in ((FILE, "id"), (SIGNED, "cookie")):
+        before = counters.snapshot().get(f"legacy_tokens{{{kind}}}", 0)
+        tab = arrive(vector)
+        tab.do(number)
+        tab.do(number)
+        assert counters.snapshot()[f"legacy_tokens{{{kind}}}"] == before + 1
+
+
+def test_the_application_keeps_all_but_bookkeeping(arrive: Arrive) -> None:
+    """Old stamps, ids, domain and path are not values of the new session."""
+    keys = arrive(SIGNED).do(lambda session: set(session._load()))
+    assert keys - {"_accessed_time", "_creation_time"} == set(expected(SIGNED))
+
+
+def test_a_large_session_is_not_lost_to_a_small_cookie(arrive: Arrive, tmp_path: Path) -> None:
+    """A session in a store that does not fit into a cookie fails loudly, and its record stays."""
+    from beaker.exceptions import SessionTooLarge
+
+    tab = arrive(FILE, "cookie", cookie_max=300)
+    with pytest.raises(SessionTooLarge):
+        tab.do(number)
+    assert remains(FILE, tmp_path / "old")
