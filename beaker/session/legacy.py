@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from beaker.counters import count
 from beaker.crypto.keyring import lp
 from beaker.crypto.tokens import store_key
-from beaker.exceptions import ConfigError, ConfigWarning, UncacheableArgument, UnserializableValue
+from beaker.exceptions import ConfigError, ConfigWarning, UnserializableValue
 from beaker.legacy import payload
 from beaker.legacy.plain import LegacyDataError
 from beaker.legacy.policy import LegacyPolicy
 from beaker.legacy.records import OldRecords, open_records
 from beaker.session.record import Snapshot
-from beaker.session.revocation import user_key
 from beaker.session.storage import SKEW, over
 from beaker.session.transport import check_attribute, read_cookie
 
@@ -39,7 +38,6 @@ MOVED = "beaker.session.legacy"
 """Namespace of the marks of sessions that were taken over."""
 _MARK = b"BKRL"
 _STAMPS = ("_accessed_time", "_creation_time", "_id", "_expires")
-_USER = "_user"
 
 
 class _Found(NamedTuple):
@@ -257,12 +255,6 @@ class LegacyReader:
             # Old sessions always name both; only what the application had set is worth keeping.
             if name in kept and not _is_attribute(kept[name], usual):
                 del kept[name]
-        if _USER in kept:
-            try:
-                user_key(kept[_USER])
-            except UncacheableArgument:
-                # The name is login()'s here, and what cannot be a user's name would fail every request.
-                del kept[_USER]
         return kept
 
 
