@@ -6,9 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from beaker.testing.session_harness import OTHER_SECRET, SECRET
+import pytest
 
-__all__ = ["LOCAL", "MERGING", "options_of"]
+from beaker.testing.session_harness import OTHER_SECRET, SECRET
+from tests.storage.shared import session_options
+
+__all__ = ["LOCAL", "MERGING", "SERVERS", "options_by", "options_of"]
 
 Options = dict[str, Any]
 
@@ -50,8 +53,21 @@ LOCAL = tuple(_PLACES)
 """Every place that needs no server."""
 MERGING = ("memory", "file", "dbm", "sqlite", "encrypted file", "hybrid in store")
 """Those where requests at the same time share a record."""
+SERVERS = ("memcached", "redis", "postgres", "google", "google on firestore", "hybrid on google")
+"""Every place on a real server; requests at the same time share a record on all of them."""
 
 
 def options_of(place: str, directory: Path) -> Options:
     """The session options of a place, with everything it keeps under ``directory``."""
     return _PLACES[place](directory)
+
+
+def options_by(place: str, request: pytest.FixtureRequest, directory: Path) -> Options:
+    """:func:`options_of`, also for a place on a server, which ``request`` then starts; nobody else uses that place."""
+    if place in _PLACES:
+        return options_of(place, directory)
+    if place == "hybrid on google":
+        moved = _PLACES["hybrid in store"](directory)
+        google = session_options("google", request, directory)
+        return {**moved, **google, "type": "hybrid", "store": google["type"], "data_dir": None}
+    return {**session_options(place, request, directory), "secret": SECRET}
