@@ -201,9 +201,9 @@ def _shared(server: Server) -> Iterator[None]:
         server.close()
 
 
-@pytest.fixture(scope="session")
-def memcached_server() -> Iterator[Server]:
-    """memcached: ``.host``, ``.port``, ``.stop()``, ``.start()`` on the same port (empty again)."""
+@contextlib.contextmanager
+def memcached() -> Iterator[Server]:
+    """A memcached of one's own; see :func:`memcached_server`."""
     binary = shutil.which("memcached") or missing("memcached", "apt-get install memcached")
     as_root = ["-u", "nobody"] if os.geteuid() == 0 else []
     server = Server("memcached", lambda port: [binary, *as_root, "-l", Server.host, "-p", str(port), "-U", "0"])
@@ -211,20 +211,19 @@ def memcached_server() -> Iterator[Server]:
         yield server
 
 
-@pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """Redis without persistence: ``.host``, ``.port``, ``.url``, ``.stop()``, ``.start()``."""
+@contextlib.contextmanager
+def redis(directory: Path) -> Iterator[RedisServer]:
+    """A Redis of one's own; see :func:`redis_server`."""
     binary = shutil.which("redis-server") or missing("redis", "apt-get install redis-server")
-    directory = tmp_path_factory.mktemp("redis")
     options = ["--save", "", "--appendonly", "no", "--dir", str(directory)]
     server = RedisServer("redis", lambda port: [binary, "--bind", Server.host, "--port", str(port), *options])
     with _shared(server):
         yield server
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
-    """A private PostgreSQL cluster: ``.host``, ``.port``, ``.url``, ``.stop()``, ``.start()``."""
+@contextlib.contextmanager
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL cluster of one's own; see :func:`postgres_server`."""
     binaries = _postgres_binaries() or missing("PostgreSQL", "apt-get install postgresql")
     user = _postgres_user()
     # Not under pytest's own temporary directory: root makes that one, and only root may enter it.
@@ -283,3 +282,24 @@ def _postgres_user() -> str | None:
 def _postgres_answers(binaries: Path, server: Server) -> bool:
     probe = [str(binaries / "pg_isready"), "--quiet", "-h", server.host, "-p", str(server.port), "-U", "postgres"]
     return server.accepts() and subprocess.run(probe, capture_output=True).returncode == 0
+
+
+@pytest.fixture(scope="session")
+def memcached_server() -> Iterator[Server]:
+    """memcached: ``.host``, ``.port``, ``.stop()``, ``.start()`` on the same port (empty again)."""
+    with memcached() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Redis without persistence: ``.host``, ``.port``, ``.url``, ``.stop()``, ``.start()``."""
+    with redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A private PostgreSQL cluster: ``.host``, ``.port``, ``.url``, ``.stop()``, ``.start()``."""
+    with postgres() as server:
+        yield server

@@ -18,7 +18,7 @@ from beaker.session.merge import diff
 from beaker.session.record import Snapshot, id_text
 from beaker.session.revocation import user_key
 from beaker.session.state import USER, SessionState
-from beaker.session.storage import TOMBSTONE_TTL
+from beaker.session.storage import CLOCKS
 from beaker.session.transport import part_name
 from beaker.session.values import Packed
 
@@ -67,9 +67,15 @@ class BaseSession(SessionState):
     """
 
     def __init__(
-        self, request: Mapping[str, Any], context: SessionContext, carrier: Carrier, id: bytes | None = None
+        self,
+        request: Mapping[str, Any],
+        context: SessionContext,
+        carrier: Carrier,
+        id: bytes | None = None,
+        began: float | None = None,
     ) -> None:
         super().__init__(context)
+        self.began = self.now if began is None else began
         self.request: Any = request
         self.carrier = carrier
         self.presented = False
@@ -86,12 +92,17 @@ class BaseSession(SessionState):
             carrier.fetch(self, request.get("HTTP_COOKIE") or request.get("cookie"))
 
     def end_revoked(self, at: float) -> None:
-        """Be a new, empty session, because the loaded one was revoked ``at`` that time.
-
-        Soon after, the request may be one that was under way, so it writes nothing, as after a logout.
-        """
+        """Be a new, empty session, because the loaded one was revoked ``at`` that time."""
         self._begin()
-        self.fenced = self.now - at < TOMBSTONE_TTL
+        self.fence_if_under_way(at)
+
+    def fence_if_under_way(self, at: float) -> None:
+        """Write nothing if this request began before its session was ended ``at`` that time.
+
+        Its cookie could then replace the one the browser got meanwhile. A later request with a dead cookie is
+        a new visitor's.
+        """
+        self.fenced = self.fenced or self.began <= at + CLOCKS
 
     # -- identity ------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ from beaker.session.context import SessionContext
 from beaker.session.merge import diff
 from beaker.session.record import Snapshot
 from beaker.session.server import Fenced, ServerCarrier
-from beaker.session.storage import TOMBSTONE_TTL, ends
+from beaker.session.storage import TOMBSTONE_TTL, Buried, ends
 from beaker.session.values import Packed, pack_items, unpack_items
 
 __all__ = ["HybridCarrier"]
@@ -77,7 +77,7 @@ class HybridCarrier(CookieCarrier):
             self.adopt_token(session, snapshot, current=opened.current)
             return
         found = self.context.records.load(snapshot.id)
-        if found == "buried":
+        if isinstance(found, Buried):
             # Which is told of every end, but by the point alone, as a change of the id that failed leaves one too.
             self.adopt_token(session, snapshot, current=opened.current, fresh=True)
             return
@@ -162,7 +162,7 @@ class HybridCarrier(CookieCarrier):
             if sealed is None:
                 records.overwrite(replace(snapshot, values=packed))
             # The tombstone keeps others from moving the old id to the store; it is the point that ends the id.
-            if record == "buried" or records.bury(old.id, version, snapshot.id):
+            if isinstance(record, Buried) or records.bury(old.id, version, snapshot.id):
                 break
             look = True
         try:

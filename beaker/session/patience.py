@@ -13,8 +13,9 @@ from beaker.storage.lease import LeaseLocks
 
 __all__ = ["Patience"]
 
-FAIR_AFTER = 8
+FAIR_AFTER = 2
 """Lost races after which a writer queues for a lease; pure optimism starves some under abuse (security.md)."""
+QUEUE_POLL = 0.02
 LEASE = 1.0
 """Seconds such a lease lasts, and at most is waited for: who dies holding it must not hold up the others."""
 
@@ -45,6 +46,7 @@ class Patience:
             context = self.context
             locks = LeaseLocks(context.records.store, ttl=LEASE, clock=context.clock, sleep=context.sleep, renew=False)
             lease = locks.creation(NAMESPACE, self.key)
+            lease.poll_interval = QUEUE_POLL
             self.lease = lease if lease.acquire(True, min(left, LEASE)) else None
         elif self.lease is None:
             self.context.sleep(self.context.random.uniform(0.0, min(0.2, 0.001 * 2**self.losses)))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, cast
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, cast
 
 from beaker.config.parse import parse_session
 from beaker.exceptions import BeakerWarning
@@ -17,23 +17,27 @@ from beaker.session.server import ServerCarrier, Session
 
 __all__ = ["SessionObject", "opener"]
 
-Opener = Callable[[Mapping[str, Any], "bytes | None"], BaseSession]
+
+class Opener(Protocol):
+    """Opens the session a request's cookie names, or the one with a raw id; ``began`` is when the request did."""
+
+    def __call__(self, request: Mapping[str, Any], id: bytes | None, began: float | None = None) -> BaseSession: ...
 
 
 def opener(context: SessionContext) -> Opener:
-    """The function that makes sessions of one configuration: ``open(request, raw id or None)``."""
+    """What opens the sessions of one configuration."""
     own = context.options.session_class
     if own is not None:
-        return lambda request, id: cast(BaseSession, own(request, context=context))
+        return lambda request, id, began=None: cast(BaseSession, own(request, context=context))
     carriers: dict[str, type[Any]] = {"cookie": CookieCarrier, "hybrid": HybridCarrier}
     carrier: Carrier = carriers.get(context.type, ServerCarrier)(context)
     faces: dict[str, type[BaseSession]] = {"cookie": CookieSession, "hybrid": BaseSession}
     face = faces.get(context.type, Session)
 
-    def open(request: Mapping[str, Any], id: bytes | None) -> BaseSession:
+    def open(request: Mapping[str, Any], id: bytes | None, began: float | None = None) -> BaseSession:
         # The faces' own constructors take options; everything is built already here.
         session = face.__new__(face)
-        BaseSession.__init__(session, request, context, carrier, id)
+        BaseSession.__init__(session, request, context, carrier, id, began)
         return session
 
     return open
@@ -56,6 +60,7 @@ class SessionObject:
         put(self, "_environ", environ)
         put(self, "_context", context)
         put(self, "_open", params.pop("opener", None) or opener(context))
+        put(self, "_began", context.clock())
         put(self, "_session", None)
         put(self, "_wanted", False)
         put(self, "_finished", False)
@@ -63,7 +68,7 @@ class SessionObject:
     def _load(self) -> BaseSession:
         session: BaseSession | None = self._session
         if session is None:
-            session = self._open(self._environ, None)
+            session = self._open(self._environ, None, self._began)
             object.__setattr__(self, "_session", session)
         return session
 
@@ -95,7 +100,7 @@ class SessionObject:
         raw = raw_id(id)
         if raw is None:
             return None
-        session = self._open({}, raw)
+        session = self._open({}, raw, self._began)
         return None if session.is_new else session
 
     def accessed(self) -> bool:

@@ -15,6 +15,7 @@ from beaker.session.context import SessionContext
 from beaker.session.merge import Delta, Operation, apply_operations, diff, merge
 from beaker.session.patience import Patience
 from beaker.session.record import Snapshot, raw_id
+from beaker.session.storage import Buried
 from beaker.session.transport import read_cookie
 from beaker.session.values import Packed
 
@@ -61,8 +62,8 @@ class ServerCarrier:
             if not self.context.options.invalidate_corrupt:
                 raise
             return
-        # A tombstone: the id was ended a moment ago, maybe by a request that has just sent a new cookie.
-        session.fenced = session.fenced or found == "buried"
+        if isinstance(found, Buried):
+            session.fence_if_under_way(found.at)
 
     def _check_revoked(self, session: BaseSession) -> None:
         revocations = self.context.revocations
@@ -164,7 +165,7 @@ class ServerCarrier:
     def _theirs(self, session: BaseSession, base: Snapshot) -> Snapshot | None:
         theirs = self.context.records.load(base.id)
         if not isinstance(theirs, Snapshot):
-            session.fence("tombstone" if theirs == "buried" else "gone")
+            session.fence("tombstone" if isinstance(theirs, Buried) else "gone")
             return None
         if theirs.epoch != base.epoch:
             session.fence("epoch")
@@ -251,7 +252,7 @@ class Fenced(Exception):
 
 
 class Session(BaseSession):
-    """A session whose data is in a store; see :class:`~beaker.session.state.BaseSession`.
+    """A session whose data is in a store; see :class:`~beaker.session.base.BaseSession`.
 
     The arguments are the manual's (5.1.4); every session option is taken as a keyword.
     """

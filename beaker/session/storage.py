@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Hashable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from beaker._typing import Clock
 from beaker.counters import count
@@ -17,7 +17,7 @@ from beaker.envelope import Envelope
 from beaker.exceptions import CorruptRecord, StoreUnavailable
 from beaker.session.record import LIVE, TOMBSTONE, WRITE_IDS, Snapshot
 
-__all__ = ["NAMESPACE", "SKEW", "TOMBSTONE_TTL", "SessionRecords"]
+__all__ = ["CLOCKS", "NAMESPACE", "SKEW", "TOMBSTONE_TTL", "Buried", "SessionRecords"]
 
 NAMESPACE = "beaker.session"
 TOMBSTONE_TTL = 300.0
@@ -29,6 +29,14 @@ GRACE = 120.0
 """Seconds a store keeps a record past its end, so that a clock a little behind still sees it."""
 SKEW = 60.0
 """Seconds a stamp may lie in the future before it is taken for forged or broken (as Fernet allows)."""
+CLOCKS = 5.0
+"""Seconds by which the clocks of two hosts, and a browser that has not seen the answer yet, may be behind."""
+
+
+class Buried(NamedTuple):
+    """A session that was killed a moment ago, ``at`` that second since the epoch."""
+
+    at: float
 
 
 class SessionRecords:
@@ -46,8 +54,8 @@ class SessionRecords:
         self.absolute = absolute
         self.clock = clock
 
-    def load(self, id: bytes) -> Snapshot | Literal["gone", "buried"]:
-        """The live session, ``"buried"`` when it was killed, or ``"gone"``: absent, expired, over its age.
+    def load(self, id: bytes) -> Snapshot | Buried | Literal["gone"]:
+        """The live session, :class:`Buried` when it was killed, or ``"gone"``: absent, expired, over its age.
 
         Raises CorruptRecord for bytes that are no record of ours, StoreUnavailable when nobody knows.
         """
@@ -58,7 +66,7 @@ class SessionRecords:
         data, version = found
         opened = self.envelope.open(NAMESPACE, key, data)
         if opened.kind == TOMBSTONE:
-            return "buried"
+            return Buried(opened.stored)
         snapshot = Snapshot.decode(id, opened.payload)
         snapshot.version = version
         snapshot.trusted = opened.authentic or self.store.trusted

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from beaker.session.proxy import SessionObject
+from beaker.session.storage import CLOCKS
 from beaker.testing.clock import FakeClock
 from beaker.testing.session_harness import COOKIE, Handler, Tab
 from tests.session.places import LOCAL
@@ -107,3 +108,45 @@ class TestHybridIdentity:
         tab.do(lambda s: s.regenerate_id())
         assert tab.do(lambda s: s.user) == "ann"
         assert thief.do(lambda s: s.user) is None
+
+
+@pytest.mark.parametrize("place", LOCAL)
+@pytest.mark.parametrize("end", ["logout", "revoke"])
+class TestDeadCookies:
+    """A browser that still holds the cookie of a session that was ended elsewhere."""
+
+    def ended(self, open_tab: Callable[..., Tab], place: str, end: str) -> Tab:
+        tab = open_tab(place, revocation_check_interval=0)
+        tab.do(lambda s: s.login("ann"))
+        phone = tab.copy()
+        if end == "logout":
+            tab.do(lambda s: s.logout())
+        else:
+            tab.middleware.revoke(user="ann")
+        return phone
+
+    def test_it_gets_a_new_session_some_seconds_later(
+        self, open_tab: Callable[..., Tab], clock: FakeClock, place: str, end: str
+    ) -> None:
+        """A visitor whose session was ended may fill a cart again: nothing of the old session is in it."""
+        phone = self.ended(open_tab, place, end)
+        clock.advance(CLOCKS + 1)
+        phone.do(put(cart=1))
+        assert phone.do(lambda s: (s.user, s.get("cart"))) == (None, 1)
+
+    def test_a_request_that_began_before_the_end_writes_nothing(
+        self, open_tab: Callable[..., Tab], clock: FakeClock, place: str, end: str
+    ) -> None:
+        """However long it takes: its cookie could replace the one the browser has got since."""
+        tab = open_tab(place, revocation_check_interval=0)
+        tab.do(lambda s: s.login("ann"))
+        sent = dict(tab.cookies)
+        slow = SessionObject({"HTTP_COOKIE": f"{COOKIE}={sent[COOKIE]}"}, context=tab.middleware.context)
+        clock.advance(1)
+        if end == "logout":
+            tab.do(lambda s: s.logout())
+        else:
+            tab.middleware.revoke(user="ann")
+        clock.advance(200)
+        put(cart=1)(slow)
+        assert [name for name, _ in slow.commit()] == ["Vary"]
