@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
+from beaker.config.options import CacheOptions
 from beaker.crypto.keyring import KeyRing
 from beaker.dogpile import Freshness
 from beaker.entry import EntryCodec
@@ -136,7 +137,7 @@ def locks_for(store: Store, options: Mapping[str, Any]) -> LockFactory:
         locks_at = str(lock_dir)
         return shared_store(("files", locks_at), lambda: FileLocks(locks_at, file_locks=runtime.file_locks))
     if kind == "lease" and isinstance(store, Versioned):
-        ttl = float(options.get("lease_ttl") or 30.0)
+        ttl = float(options.get("lease_ttl") or CacheOptions.lease_ttl)
         return shared_store(("lease", store, ttl), lambda: LayeredLocks(ThreadLocks(), LeaseLocks(store, ttl=ttl)))
     raise ConfigError(
         f"lock = {kind} cannot be used with the {store.backend} store",

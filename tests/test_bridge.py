@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 
 from beaker.bridge import freeze, locks_for
+from beaker.config.options import CacheOptions, describe
 from beaker.exceptions import ConfigError, MissingCacheParameter
 from beaker.locks import FileLocks, LayeredLocks, NullLocks, ThreadLocks
+from beaker.namespace import NamespaceManager
 from beaker.runtime import Platform, Runtime
+from beaker.storage.lease import LeaseLocks
 from beaker.storage.memory import MemoryStore
 
 LOCAL = Runtime()
@@ -41,6 +44,14 @@ def _store(backend: str) -> MemoryStore:
 def test_creation_locks_by_option_and_capability(backend: str, options: dict[str, Any], expected: type) -> None:
     """lock = auto is a lease on shared stores, flock for local files that last, threads elsewhere."""
     assert type(locks_for(_store(backend), options)) is expected
+
+
+def test_a_lease_lasts_as_long_as_the_reference_says() -> None:
+    """Without lease_ttl a lease has the option's default, which is shorter than a waiter's patience."""
+    locks = locks_for(_store("redis"), {})
+    assert isinstance(locks, LayeredLocks)
+    assert isinstance(locks.second, LeaseLocks)
+    assert locks.second.ttl == describe(CacheOptions)["lease_ttl"].default < NamespaceManager.lock_timeout
 
 
 def test_locks_that_cannot_be() -> None:
