@@ -3,18 +3,18 @@
 This is the only module of Beaker that reads the process environment. Detection looks at variables; it
 never opens a connection (the metadata server blocks for seconds where there is none).
 
-==================  ==========================================================  ================
-platform            detected by                                                 serverless
-==================  ==========================================================  ================
-``appengine``       ``GAE_ENV=standard``                                        yes
-``appengine-flex``  ``GAE_ENV=flex``, or ``GAE_INSTANCE`` without ``GAE_ENV``   yes
-``appengine-dev``   ``GAE_ENV=localdev`` (dev_appserver)                        no
-``functions``       ``K_SERVICE`` and ``FUNCTION_TARGET``                       yes
-``cloudrun``        ``K_SERVICE``                                               yes
-``job``             ``CLOUD_RUN_JOB``                                           yes
-``functions-dev``   ``FUNCTION_TARGET`` alone (functions-framework on a laptop) no
-``local``           none of these                                               no
-==================  ==========================================================  ================
+==================  ===========================================================  ================
+platform            detected by                                                  serverless
+==================  ===========================================================  ================
+``appengine``       ``GAE_ENV=standard``                                         yes
+``appengine-flex``  ``GAE_ENV=flex``, or ``GAE_INSTANCE`` without ``GAE_ENV``    yes
+``appengine-dev``   ``GAE_ENV=localdev`` (dev_appserver)                         no
+``functions``       ``K_SERVICE`` and ``FUNCTION_TARGET``                        yes
+``cloudrun``        ``K_SERVICE``                                                yes
+``job``             ``CLOUD_RUN_JOB``                                            yes
+``functions-dev``   ``FUNCTION_TARGET`` alone (functions-framework on a laptop)  no
+``local``           none of these                                                no
+==================  ===========================================================  ================
 
 ``BEAKER_PLATFORM`` set to one of these names overrides the detection.
 """

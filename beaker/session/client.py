@@ -235,7 +235,7 @@ def _too_large(packed: Packed, size: int, limit: int) -> SessionTooLarge:
 
 
 class CookieSession(BaseSession):
-    """A session kept in the cookie; see :class:`~beaker.session.state.BaseSession`.
+    """A session kept in the cookie; see :class:`~beaker.session.base.BaseSession`.
 
     The arguments are the manual's (5.1.4); every session option is taken as a keyword. ``validate_key``
     signs; with ``encrypt_key`` the content cannot be read either. Name plus value of the cookie are at most
