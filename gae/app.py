@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from beaker._typing import Environ, StartResponse, WSGIApp
+from beaker.config.environment import region_name
 from beaker.middleware import CacheMiddleware, SessionMiddleware
 from beaker.purging import stores_of
 from gae.context import NDBContextMiddleware, NDBSource
@@ -62,8 +63,9 @@ def compose(
     settings = settings or Settings.from_environ(
         session=session, cache=cache, regions=regions, secrets_client=secrets_client
     )
-    caching = CacheMiddleware(app, **settings.cache)
-    sessions = SessionMiddleware(caching, options=settings.session, runtime=settings.runtime)
+    with settings.naming_variables():
+        caching = CacheMiddleware(app, **settings.cache)
+        sessions = SessionMiddleware(caching, options=settings.session, runtime=settings.runtime)
     wsgi: WSGIApp = sessions
     if handlers:
         wsgi = _with_handlers(wsgi, settings, sessions, prefetch, verify)
@@ -87,11 +89,17 @@ def _with_handlers(
     prefetch: Iterable[Callable[[], object]],
     verify: Verify | None,
 ) -> WSGIApp:
+    spelt = {region_name(name): name for name in settings.cache["cache_regions"]}
+    named = {name: spelt.get(region_name(name)) for name in settings.tasks.warmup_regions}
+    for name in [name for name, found in named.items() if found is None]:
+        log.warning("BEAKER_WARMUP_REGIONS names %s, and no region of that name is configured", name)
+    warmed = [name for name in named.values() if name is not None]
+
     def stores() -> Sequence[Any]:
         return stores_of(sessions.context, settings.cache)
 
     def warm() -> Sequence[Any]:
-        return stores_of(sessions.context, settings.cache, settings.tasks.warmup_regions)
+        return stores_of(sessions.context, settings.cache, warmed)
 
     return Handlers(
         wsgi,

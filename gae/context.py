@@ -117,11 +117,16 @@ class NDBContextMiddleware:
         inside = contextvars.copy_context()
         context = self._source.client.context()
         inside.run(context.__enter__)
+        body: Iterable[bytes] = ()
         try:
             body = inside.run(self._app, environ, start_response)
             return _Body(body, inside, context)
         except BaseException as error:
-            inside.run(context.__exit__, type(error), error, error.__traceback__)
+            try:
+                # A body that cannot even be iterated over is nobody's to close but ours.
+                _close(body, inside)
+            finally:
+                inside.run(context.__exit__, type(error), error, error.__traceback__)
             raise
 
 
@@ -146,9 +151,13 @@ class _Body:
             return
         self._closed = True
         try:
-            close = getattr(self._body, "close", None)
-            if close is not None:
-                self._inside.run(close)
+            _close(self._body, self._inside)
         finally:
             # Work left on NDB's event loop is finished here.
             self._inside.run(self._context.__exit__, None, None, None)
+
+
+def _close(body: Iterable[bytes], inside: contextvars.Context) -> None:
+    close = getattr(body, "close", None)
+    if close is not None:
+        inside.run(close)

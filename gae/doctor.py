@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from beaker.crypto.keyring import new_key
 from beaker.exceptions import ConfigError
 from beaker.explain import add_arguments, show
 from beaker.explain import examine as examine_options
@@ -23,6 +24,7 @@ from gae.settings import HOW_TO_MAKE_A_SECRET, KEPT_SECRET, Tasks, collect
 
 __all__ = ["examine", "main"]
 
+_SIGNING = {"BEAKER_SESSION_SECRET", "BEAKER_SESSION_VALIDATE_KEY"}
 _IN_APP_YAML = re.compile(
     r"^\s*(BEAKER_(?:SESSION|CACHE|TASKS)_\w*(?:SECRET|KEY)\w*)\s*:\s*['\"]?(?!secret:)\S", re.MULTILINE
 )
@@ -36,6 +38,11 @@ def examine(environ: Mapping[str, str], *, directory: Path | None = None, secret
     runtime = Runtime.detect(environ)
     given = collect(environ, runtime, keep_secret=False, secrets_client=secrets_client)
     directory = directory or Path.cwd()
+    unusable = {error.option.removesuffix("_FILE") for error in given.errors} & _SIGNING
+    if unusable and not (given.session.get("secret") or given.session.get("validate_key")):
+        # Its own finding says what is wrong with it: a stand-in keeps others from following from that.
+        given.put("session", "secret", new_key(), "unusable")
+        given.cache.setdefault("secret", given.session["secret"])
     if runtime.durable_disk and not (given.session.get("secret") or given.session.get("validate_key")):
         _kept(given, Path(environ.get("BEAKER_DATA_DIR", "").strip() or directory / "data"))
     report = examine_options(given, runtime, environ)

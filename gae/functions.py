@@ -117,9 +117,11 @@ class _Sessions:
             injected = {name: own.pop(name) for name in ("clock", "runtime") if name in own}
             return SessionContext(parse_session(kwargs=own), **injected)
         settings = self._settings or Settings.from_environ(runtime=current_runtime())
-        configure_cache(settings=settings)
+        with settings.naming_variables():
+            configure_cache(settings=settings)
+            context = SessionContext(settings.session, runtime=settings.runtime)
         log.info("%s", settings.report())
-        return SessionContext(settings.session, runtime=settings.runtime)
+        return context
 
     def call(self, function: Callable[..., Any], request: Request, *args: Any, **kwargs: Any) -> Response:
         import flask

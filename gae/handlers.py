@@ -24,7 +24,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from beaker._typing import Environ, StartResponse, WSGIApp
-from beaker.exceptions import BeakerException, InvalidCacheBackendError, StoreError
+from beaker.exceptions import BeakerException, ConfigError, InvalidCacheBackendError, StoreError
 from beaker.purging import keep_cursor, kept_cursor, purge, purgeable
 from beaker.runtime import Platform, Runtime
 from gae.settings import Tasks
@@ -47,8 +47,8 @@ Verify = Callable[[str, str], Mapping[str, Any]]
 class Handlers:
     """Answers the three addresses and passes everything else to ``app``.
 
-    ``stores`` answers every store of the deployment and is called once, when first needed; ``warm`` answers
-    those a warmup reads from. ``prefetch`` are functions a warmup calls (fill a cache, import a client).
+    ``stores`` answers every store of the deployment and is called when a purge starts; ``warm`` answers those a
+    warmup reads from. ``prefetch`` are functions a warmup calls (fill a cache, import a client).
     ``deadline`` is seconds and ``limit`` records for one purge. ``verify`` replaces the check of Google's
     OIDC tokens.
 
@@ -148,9 +148,11 @@ class Handlers:
                 outcome = self._purge(stores, None)
             if not asked:
                 keep_cursor(stores, outcome.cursor)
-        except StoreError as error:
+        except (StoreError, ConfigError) as error:
             log.error("purge: %s", error)
-            return "503 Service Unavailable", "application/json", json.dumps({"error": type(error).__name__}) + "\n"
+            # Only a store may answer when it is asked again.
+            status = "503 Service Unavailable" if isinstance(error, StoreError) else "500 Internal Server Error"
+            return status, "application/json", json.dumps({"error": type(error).__name__}) + "\n"
         report: dict[str, Any] = {
             "removed": outcome.removed,
             "total": outcome.total,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
+import math
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -23,8 +24,10 @@ __all__ = ["CloudFormatter", "RequestTrace", "Trace", "configure", "trace_of"]
 PLAIN = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 _CLOUD_TRACE = re.compile(r"([0-9a-fA-F]{32})(?:/([0-9]{1,20}))?(?:;o=([0-9]))?\Z")
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?\Z")
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?\Z")
 _SEVERITIES = ((50, "CRITICAL"), (40, "ERROR"), (30, "WARNING"), (20, "INFO"), (10, "DEBUG"))
+
+_DEEPEST = 8
 
 _request: ContextVar[Trace | None] = ContextVar("gae_request_trace", default=None)
 
@@ -75,7 +78,8 @@ class CloudFormatter(logging.Formatter):
     """One JSON object a record. ``project`` completes the trace's name.
 
     ``extra={"json_fields": {...}}`` adds fields, ``extra={"http_request": {...}}`` becomes ``httpRequest``.
-    A traceback is part of ``message``, where Error Reporting finds it.
+    A traceback is part of ``message``, where Error Reporting finds it. A field that JSON has no form for is
+    written as text: a line is never lost for what somebody added to it.
     """
 
     def __init__(self, project: str | None = None) -> None:
@@ -85,12 +89,15 @@ class CloudFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line, without a line break in it."""
         message = record.getMessage()
-        if record.exc_info:
-            message = f"{message}\n{self.formatException(record.exc_info)}"
+        # A record that came through a queue or a socket has its traceback as text only.
+        traceback = self.formatException(record.exc_info) if record.exc_info else record.exc_text
+        if traceback:
+            message = f"{message}\n{traceback}"
         if record.stack_info:
             message = f"{message}\n{self.formatStack(record.stack_info)}"
+        fields = getattr(record, "json_fields", None) or {}
         entry: dict[str, Any] = {
-            **(getattr(record, "json_fields", None) or {}),
+            **(fields if isinstance(fields, Mapping) else {"json_fields": fields}),
             "severity": _severity(record.levelno),
             "message": message,
             "time": dt.datetime.fromtimestamp(record.created, dt.timezone.utc).isoformat(),
@@ -111,7 +118,28 @@ class CloudFormatter(logging.Formatter):
             entry["logging.googleapis.com/trace_sampled"] = trace.sampled
             if trace.span:
                 entry["logging.googleapis.com/spanId"] = trace.span
-        return json.dumps(entry, default=str)
+        try:
+            return json.dumps(entry, default=_text, allow_nan=False)
+        except (TypeError, ValueError, RecursionError):
+            return json.dumps(_plain(entry), default=_text)
+
+
+def _text(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:
+        return f"<{type(value).__name__}>"
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """``value`` with what JSON refuses made text: keys, infinities, and what lies deeper than anybody looks."""
+    if depth > _DEEPEST:
+        return "..."
+    if isinstance(value, Mapping):
+        return {_text(key): _plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, depth + 1) for item in value]
+    return _text(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _severity(level: int) -> str:

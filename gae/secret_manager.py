@@ -25,7 +25,7 @@ def read_secret(reference: str, *, option: str, client: Any = None) -> str:
 
     Needs the extra ``secrets`` and, on Google's platforms, the role Secret Manager Secret Accessor. Waits
     10 seconds at most. ``client`` replaces a ``SecretManagerServiceClient``. Raises ConfigError naming
-    ``option`` when the name is malformed, or the secret is empty or cannot be read.
+    ``option`` when the name is malformed, or the secret is empty, not UTF-8 or cannot be read.
     """
     name = reference.strip()[len(SECRET_REFERENCE) :]
     if not _NAME.match(name):
@@ -36,7 +36,6 @@ def read_secret(reference: str, *, option: str, client: Any = None) -> str:
         client = _client(option)
     try:
         payload: bytes = client.access_secret_version(name=name, timeout=_SECONDS).payload.data
-        secret = payload.decode().strip()
     except Exception as error:
         raise ConfigError(
             f"the secret that {option} names could not be read",
@@ -45,6 +44,13 @@ def read_secret(reference: str, *, option: str, client: Any = None) -> str:
             expected="an accessible secret version",
             hint="grant roles/secretmanager.secretAccessor on it to the service account",
         ) from error
+    try:
+        secret = payload.decode().strip()
+    except UnicodeDecodeError:
+        # Without that error in the chain: it carries the payload.
+        raise ConfigError(
+            f"the secret that {option} names is not text", option=option, expected="UTF-8", got="other bytes"
+        ) from None
     if not secret:
         raise ConfigError(f"the secret that {option} names is empty", option=option)
     return secret

@@ -22,8 +22,8 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,7 @@ class Settings:
     Build it by :meth:`from_environ`. ``origins`` maps ``session.OPTION``, ``cache.OPTION`` and
     ``cache.REGION.OPTION`` to one of ``argument``, ``secret manager``, ``file``, ``environment``,
     ``laptop default``, ``session.secret`` (a cache that signs with it); absent: the platform's default.
+    ``variables`` maps the same to the variable that told.
     """
 
     runtime: Runtime
@@ -118,6 +119,7 @@ class Settings:
     cache: Mapping[str, Any] = field(repr=False)
     origins: Mapping[str, str]
     tasks: Tasks = field(default_factory=Tasks)
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def platform(self) -> str:
@@ -176,13 +178,16 @@ class Settings:
                 option="session.secret",
                 hint=HOW_TO_MAKE_A_SECRET,
             )
-        return cls(
-            runtime,
-            given.session_options(),
-            given.cache_options(),
-            given.origins,
-            Tasks.from_environ(environ, client=secrets_client),
-        )
+        tasks = Tasks.from_environ(environ, client=secrets_client)
+        with _named(given.variables):
+            session_options, cache_options = given.session_options(), given.cache_options()
+        return cls(runtime, session_options, cache_options, given.origins, tasks, given.variables)
+
+    @contextmanager
+    def naming_variables(self) -> Iterator[None]:
+        """A ConfigError raised in the block names the variable that its option was told by."""
+        with _named(self.variables):
+            yield
 
     def report(self) -> str:
         """One line that says what was chosen and why, without any secret."""
@@ -190,6 +195,17 @@ class Settings:
         told = [f"{name}={value} ({self.origins.get(origin, 'platform')})" for name, value, origin in chosen]
         secret = self.origins.get("session.secret") or self.origins.get("session.validate_key") or "none"
         return f"beaker: platform={self.platform} {' '.join(told)} session secret from {secret}"
+
+
+@contextmanager
+def _named(variables: Mapping[str, str]) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError as error:
+        names = {name for path, name in variables.items() if path == error.option or path.endswith(f".{error.option}")}
+        if names and not any(name in str(error) for name in names):
+            error.args = (f"{error}; told by {' or '.join(sorted(names))}",)
+        raise
 
 
 def collect(
