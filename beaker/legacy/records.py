@@ -119,12 +119,13 @@ class _Dbms(_Files):
         try:
             with dbm.open(path, "r") as file:
                 data = file.get(b"session")
-        except dbm.error as err:
-            if getattr(err, "errno", None) in _DAMAGED:
-                # Damaged, or written by a dbm library that this Python does not have.
-                raise LegacyDataError("dbm") from None
-            raise
-        except (ValueError, SyntaxError, UnicodeDecodeError):
+        except FileNotFoundError:
+            # Just being removed: a request at the same time has taken the session over.
+            return None
+        except Exception as err:
+            if isinstance(err, OSError) and err.errno not in _DAMAGED:
+                raise
+            # Written by a dbm library that this Python does not have, or damaged: each library has errors of its own.
             raise LegacyDataError("dbm") from None
         return None if data is None else unpickle.loads(data, limit=self.limit)
 

@@ -49,6 +49,23 @@ def test_a_record_that_cannot_be_opened_is_an_outage(type: str, arrive: Arrive, 
         tab.do(number)
 
 
+def test_a_dbm_file_that_is_half_gone_is_gone(arrive: Arrive, tmp_path: Path) -> None:
+    """A request at the same time removes its files one by one; that is no outage."""
+    vector = pick(beaker="1.14.1", type="dbm", serializer="pickle")
+    tab = arrive(vector)
+    (tmp_path / "old" / next(name for name in vector["files"] if name.endswith(".dat"))).unlink()
+    assert tab.do(number) is None
+
+
+@pytest.mark.parametrize("content", [b"1\n", b"[\n", b"\xff\n", b"'session', 7\n", b"'session', (0, -1)\n"])
+def test_a_dbm_index_of_any_content_is_no_error(content: bytes, arrive: Arrive, tmp_path: Path) -> None:
+    """Whatever the dbm library makes of it."""
+    vector = pick(beaker="1.14.1", type="dbm", serializer="pickle")
+    tab = arrive(vector)
+    (tmp_path / "old" / next(name for name in vector["files"] if name.endswith(".dir"))).write_bytes(content)
+    assert tab.do(number) in (None, vector["number"])
+
+
 @pytest.mark.parametrize("type", ["ext:redis", "ext:memcached"])
 def test_a_server_that_is_down_is_an_outage(
     type: str, arrive: Arrive, memcached_server: Any, redis_server: Any

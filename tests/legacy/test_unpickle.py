@@ -6,7 +6,9 @@ import datetime as dt
 import decimal
 import pickle
 import pickletools
+import tracemalloc
 import uuid
+import zlib
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from beaker.legacy import unpickle
+from beaker.legacy.payload import inflated
 from beaker.legacy.plain import LegacyDataError
 
 ZONES = st.builds(
@@ -186,3 +189,15 @@ def test_limits() -> None:
         unpickle.loads(data, limit=len(data) - 1)
     with pytest.raises(LegacyDataError, match="rest"):
         unpickle.loads(pickle.dumps(1) + b"x")
+
+
+def test_a_zlib_bomb_reserves_no_memory() -> None:
+    """What is beyond the limit is not unpacked first and measured then."""
+    bomb = zlib.compress(bytes(50_000_000), 9)
+    tracemalloc.start()
+    try:
+        with pytest.raises(LegacyDataError, match="size"):
+            inflated(bomb, 65_536)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
