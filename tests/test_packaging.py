@@ -6,7 +6,6 @@ import email
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -22,9 +21,9 @@ from trove_classifiers import classifiers
 
 import beaker
 from tests.floors import FLOORS, THIRD_PARTY_AT_IMPORT
+from tests.pythons import SUPPORTED, interpreters
 
 ROOT = Path(__file__).resolve().parents[1]
-SUPPORTED = ("3.10", "3.11", "3.12", "3.13")
 EXTRAS = {"google", "functions", "crypto", "memcached", "database", "redis", "secrets", "serve", "all", "test", "docs"}
 
 # Modules a name of which is imported by a program that has nothing but the wheel.
@@ -64,20 +63,6 @@ class Built(NamedTuple):
     wheel: Path
     sdist: Path
     repeated: Path
-
-
-def interpreters() -> dict[str, Path]:
-    """Every supported Python that this machine has, by version; the running one always."""
-    found = {}
-    for version in SUPPORTED:
-        places = sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}*/bin/python{version}"))
-        on_path = shutil.which(f"python{version}")
-        # A shim of pyenv runs what the directory it is called from wants, or nothing.
-        if on_path and Path(on_path).parent.name != "shims":
-            places.insert(0, Path(on_path))
-        if places:
-            found[version] = places[0]
-    return {**found, "{}.{}".format(*sys.version_info): Path(sys.executable)}
 
 
 def run(*command: str | Path, cwd: Path) -> str:
