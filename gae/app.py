@@ -8,6 +8,7 @@ from typing import Any
 
 from beaker._typing import Environ, StartResponse, WSGIApp
 from beaker.config.environment import region_name
+from beaker.exceptions import ConfigError
 from beaker.middleware import CacheMiddleware, SessionMiddleware
 from beaker.purging import stores_of
 from gae.context import NDBContextMiddleware, NDBSource
@@ -56,13 +57,14 @@ def compose(
 
     ``ndb``: ``True``, or the application's ``ndb.Client``, opens an NDB context for each request; see
     :mod:`gae.context` for why that is not the default. ``handlers=False`` leaves the addresses of
-    :mod:`gae.handlers` to ``app``. ``prefetch`` are functions a warmup calls. ``verify`` and
-    ``secrets_client`` replace the check of OIDC tokens and the client of Secret Manager. Raises ConfigError
-    when the deployment lacks something.
+    :mod:`gae.handlers` to ``app``. ``settings`` take the place of the environment and of the options.
+    ``prefetch`` are functions a warmup calls. ``verify`` and ``secrets_client`` replace the check of OIDC
+    tokens and the client of Secret Manager. Raises ConfigError when the deployment lacks something.
     """
-    settings = settings or Settings.from_environ(
-        session=session, cache=cache, regions=regions, secrets_client=secrets_client
-    )
+    if settings is None:
+        settings = Settings.from_environ(session=session, cache=cache, regions=regions, secrets_client=secrets_client)
+    elif session is not None or cache is not None or regions is not None:
+        raise ConfigError("settings are complete: give session, cache and regions to Settings.from_environ")
     with settings.naming_variables():
         caching = CacheMiddleware(app, **settings.cache)
         sessions = SessionMiddleware(caching, options=settings.session, runtime=settings.runtime)

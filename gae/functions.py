@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from beaker.cache import CacheManager
 from beaker.config.parse import parse_session
+from beaker.exceptions import ConfigError
 from beaker.middleware import with_session_headers
 from beaker.runtime import current as current_runtime
 from beaker.session.context import SessionContext
@@ -53,7 +54,10 @@ def configure_cache(
     For functions with caches and no session, such as event functions: it needs no secret. Call it once, in
     the module; nothing is connected. Raises ConfigError naming the option or variable.
     """
-    settings = settings or Settings.from_environ(cache=cache, regions=regions, sessions=False)
+    if settings is None:
+        settings = Settings.from_environ(cache=cache, regions=regions, sessions=False)
+    elif cache is not None or regions is not None:
+        raise ConfigError("settings are complete: give cache and regions to Settings.from_environ")
     return CacheManager(**settings.cache)
 
 
