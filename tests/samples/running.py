@@ -71,11 +71,16 @@ def serving(
 
 @contextlib.contextmanager
 def served(
-    command: Callable[[int], Sequence[str]], folder: Path, environ: Mapping[str, str], *, path: str = "/"
+    command: Callable[[int], Sequence[str]],
+    folder: Path,
+    environ: Mapping[str, str],
+    *,
+    path: str = "/",
+    wanted: int | None = None,
 ) -> Iterator[Served]:
-    """Like :func:`serving`, in exactly this environment and ``PORT``."""
+    """Like :func:`serving`, in exactly this environment and ``PORT``, which is ``wanted`` if not a free one."""
     for attempt in range(1, ATTEMPTS + 1):
-        port = free_port()
+        port = wanted or free_port()
         log = folder.parent / f"{folder.name}-{port}.log"
         with log.open("wb") as output:
             server = subprocess.Popen(
