@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from beaker._typing import Clock
+from beaker.exceptions import StoreUnavailable
 from beaker.storage._dsgateway import Gateway, Refused
 from beaker.storage._dsrecord import HEAD_MASK, Layout, Record, decode, generation_of, generation_time, original
 
@@ -61,14 +62,20 @@ class Scan:
     def purge(self, now: float, limit: int, cursor: str | None, deadline: float | None) -> tuple[int, str | None]:
         """One bounded stretch of purging; see :meth:`DatastoreStore.purge`."""
         end = None if deadline is None else time.monotonic() + deadline
-        position = _decode_cursor(cursor)
+        position = given = _decode_cursor(cursor)
         looks = max(_LEAST_LOOKS, limit * _LOOKS_A_REMOVAL)
         removed = 0
         while True:
             request = self._expired(now) if self._index_expires else self._request(HEAD_MASK)
             request.query.start_cursor = position
             request.query.limit.value = _PAGE
-            batch = self._gateway.query(request, "purge")
+            try:
+                batch = self._gateway.query(request, "purge")
+            except StoreUnavailable as err:
+                # Refused today, a cursor of another query is refused for ever; a server that is down is not.
+                if position and position == given and "INVALID_ARGUMENT" in str(err):
+                    raise ValueError("cursor is not one that purge answered") from err
+                raise
             results = list(batch.entity_results)
             taken = self._within(results, now, limit - removed)
             removed += self._purge_page(taken, now)
