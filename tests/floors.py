@@ -122,6 +122,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "beaker.session.locking",
         "beaker.session.state",
         "beaker.session.patience",
+        "beaker.session.carrier",
         "beaker.session.base",
         "beaker.session.server",
         "beaker.session.client",

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from beaker.counters import count
 from beaker.crypto.tokens import new_id
 from beaker.exceptions import BeakerException
+from beaker.session.carrier import Carrier
 from beaker.session.context import SessionContext
 from beaker.session.merge import diff
 from beaker.session.record import Snapshot, id_text
@@ -22,41 +23,9 @@ from beaker.session.storage import CLOCKS
 from beaker.session.transport import part_name
 from beaker.session.values import Packed
 
-__all__ = ["BaseSession", "Carrier"]
+__all__ = ["BaseSession"]
 
 _DOMAIN, _PATH = "_domain", "_path"
-
-
-class Carrier(Protocol):
-    """Where sessions of one configuration live. Stateless: everything is in the session given."""
-
-    def fetch(self, session: BaseSession, header: str | None) -> None:
-        """Find the session the Cookie header names and :meth:`BaseSession.adopt` it, if there is one."""
-        ...
-
-    def fetch_id(self, session: BaseSession, id: bytes) -> None:
-        """The same by raw id."""
-        ...
-
-    def save(self, session: BaseSession, packed: Packed) -> None:
-        """Make the store (or the cookie) hold ``packed``."""
-        ...
-
-    def touch(self, session: BaseSession) -> None:
-        """Record the access, changing nothing else."""
-        ...
-
-    def refresh(self, session: BaseSession) -> None:
-        """Take in what others saved since the session was loaded."""
-        ...
-
-    def kill(self, session: BaseSession) -> None:
-        """End the session's identity now, so that its cookie opens nothing from here on."""
-        ...
-
-    def cookies(self, session: BaseSession) -> list[tuple[str, str]]:
-        """Names and values of the cookies that lead to the session."""
-        ...
 
 
 class BaseSession(SessionState):

@@ -8,7 +8,8 @@ from typing import Any, Protocol, cast
 
 from beaker.config.parse import parse_session
 from beaker.exceptions import BeakerWarning
-from beaker.session.base import BaseSession, Carrier
+from beaker.session.base import BaseSession
+from beaker.session.carrier import Carrier
 from beaker.session.client import CookieCarrier, CookieSession
 from beaker.session.context import SessionContext
 from beaker.session.hybrid import HybridCarrier
