@@ -26,11 +26,10 @@ myst_enable_extensions = ["fieldlist"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-autodoc_class_signature = "separated"
 # What is not Beaker's own is not documented here, so a name of it leads nowhere.
 nitpick_ignore_regex = [
     ("py:.*", r"(?!(beaker|gae)\.).*"),
     # Types of arguments that users do not make, and type variables.
-    ("py:.*", r"beaker\.(session\.base\.Carrier|decorators\.Settings|report\.Report|storage\._ndb|bridge\.S)"),
+    ("py:.*", r"beaker\.(session\.\w+\.Carrier|decorators\.Settings|report\.Report|storage\._ndb|bridge\.S)"),
     ("py:.*", r"gae\.functions\.F"),
 ]

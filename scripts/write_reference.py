@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from beaker.config.environment import OTHER_VARIABLES  # noqa: E402
 from beaker.config.options import (  # noqa: E402  (the checkout must be importable first)
     ACCEPTED,
     BackendOptions,
@@ -32,6 +34,40 @@ MAIN = {
     BackendOptions: ["data_dir", "lock_dir", "url", "table_name", "project", "database", "max_entries", "max_bytes"],
 }  # fmt: skip
 SCOPES = {SessionOptions: "session", CacheOptions: "cache", BackendOptions: "session / cache"}
+
+INTRODUCTION = """\
+# Configuration reference
+
+Written by `scripts/reference` from the option classes in `beaker/config/options.py`; do not edit. Every option may be
+text, as an INI file has it:
+
+```ini
+[app:main]
+beaker.session.type = ext:google
+beaker.session.secret = file:%(here)s/secret.key
+beaker.session.timeout = 2h
+beaker.cache.regions = short, long
+beaker.cache.short.type = memory
+beaker.cache.short.expire = 60
+beaker.cache.long.type = ext:google
+beaker.cache.long.expire = 1d
+```
+
+or a keyword, or a variable of the environment where the deployment kit is used:
+
+```python
+from beaker.cache import CacheManager
+from gae.settings import Settings
+
+CacheManager(type="memory", regions="short", **{"short.expire": "60"})
+Settings.from_environ({"BEAKER_SESSION_TIMEOUT": "2h", "BEAKER_CACHE_SHORT__EXPIRE": "60"})
+```
+
+Durations are seconds, a `timedelta`, or text like `1h30m`. An unknown option under our prefixes warns, naming the
+nearest one; with `strict = true` it is an error. Variables are `BEAKER_SESSION_OPTION`, `BEAKER_CACHE_OPTION` and
+`BEAKER_CACHE_REGION__OPTION`; with `_FILE` after a secret option they name a file that holds it.
+
+"""
 
 
 def default(value: object) -> str:
@@ -62,7 +98,7 @@ def row(info: OptionInfo, scope: str, *, help: bool) -> str:
         local, serverless = "on over https", "on"
     cells = [f"`{info.name}`", info.kind, info.unit or "–", local, serverless, bad(info)]
     if help:
-        cells.append(info.help)
+        cells.append(info.help + (f" For {', '.join(f'`{name}`' for name in info.backends)}." if info.backends else ""))
     return "| " + " | ".join(map(cell, cells)) + " |"
 
 
@@ -85,24 +121,19 @@ def readme() -> str:
 
 
 def configuration() -> str:
-    lines = [
-        "# Configuration reference",
-        "",
-        "Written by `scripts/reference` from the option classes in `beaker/config/options.py`; do not edit.",
-        "",
-        "Every option may be text, as an INI file has it. Durations are seconds, a `timedelta`, or text like `1h30m`.",
-        "An unknown option under our prefixes warns, naming the nearest one; with `strict = true` it is an error.",
-        "",
-    ]
+    lines = INTRODUCTION.splitlines()
     for owner in MAIN:
         infos = [info for info in describe(owner).values() if info.name != "backend"]
         title = {"session": "Session options", "cache": "Cache and region options"}.get(
             SCOPES[owner], "Backend options"
         )
         lines += [f"## {title}", "", inspect.getdoc(owner) or "", "", *table(infos, SCOPES[owner], help=True), ""]
+    lines += ["## Other variables", "", "| variable | meaning |", "| --- | --- |"]
+    lines += [f"| `{name}` | {meaning} |" for name, meaning in OTHER_VARIABLES.items()]
+    lines.append("")
     lines += ["## Accepted from older Beakers", "", "| option | why it needs nothing |", "| --- | --- |"]
     lines += [f"| `{name}` | {why} |" for name, why in ACCEPTED.items()]
-    return "\n".join(lines).replace("``", "`") + "\n"
+    return re.sub("(?<!`)``(?!`)", "`", "\n".join(lines)) + "\n"
 
 
 def main(arguments: list[str]) -> int:
