@@ -69,6 +69,9 @@ class _Bound(NamedTuple):
     direct: bool
     strict: bool
 
+    def __repr__(self) -> str:
+        return f"<bound to {self.cache!r}>"
+
 
 class CachedFunction:
     """A function whose results are kept; called like the function itself.

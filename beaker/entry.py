@@ -43,6 +43,9 @@ class Entry(NamedTuple):
     cost: float = 0.0
     """Seconds its creation took; early refresh starts sooner for dearer values."""
 
+    def __repr__(self) -> str:
+        return f"<Entry with a {type(self.value).__name__} stored={self.stored} expiretime={self.expiretime}>"
+
     @property
     def expires(self) -> float | None:
         """Seconds since the epoch when it becomes old, ``None`` for never."""

@@ -114,6 +114,9 @@ class _Found(NamedTuple):
     text: str
     rank: int
 
+    def __repr__(self) -> str:
+        return f"<{self.variable}>"
+
 
 def read(environ: Mapping[str, str], *, resolve: Resolve | None = None) -> Given:
     """What the variables in ``environ`` say. Never raises: what is wrong is in ``errors`` and ``unknown``.

@@ -47,6 +47,9 @@ class _Found(NamedTuple):
     record: str | None
     values: dict[Any, Any]
 
+    def __repr__(self) -> str:
+        return f"<an old session of {len(self.values)} values>"
+
 
 class LegacyReader:
     """Finds old sessions for one configuration. Thread-safe.

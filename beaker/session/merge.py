@@ -26,8 +26,11 @@ class Operation(NamedTuple):
     name: str
     argument: Any
 
+    def __repr__(self) -> str:
+        return f"<Operation {self.name}>"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Delta:
     """What a request changed: keys set, keys deleted, keys changed by operations."""
 
@@ -37,6 +40,9 @@ class Delta:
 
     def __bool__(self) -> bool:
         return bool(self.sets or self.deletes)
+
+    def __repr__(self) -> str:
+        return f"<Delta of {len(self.sets)} set, {len(self.deletes)} deleted>"
 
     @property
     def touched(self) -> set[bytes]:
@@ -48,6 +54,9 @@ class Merged(NamedTuple):
 
     values: Packed
     conflicts: tuple[bytes, ...]
+
+    def __repr__(self) -> str:
+        return f"<Merged of {len(self.values)} values, {len(self.conflicts)} conflicts>"
 
 
 def diff(base: Packed, mine: Packed, operations: Mapping[bytes, tuple[Operation, ...]] | None = None) -> Delta:

@@ -25,7 +25,7 @@ _LENGTH = struct.Struct(">I")
 _RETURNED = 0x80
 
 
-@dataclass
+@dataclass(repr=False)
 class Snapshot:
     """A session as the store or the cookie has it. Times are seconds since the epoch."""
 
@@ -42,6 +42,9 @@ class Snapshot:
     """Its bytes are protected by a key or a private place: pickles in it are our own."""
     current: bool = True
     """Sealed with the newest key; else it is sealed again at the next write."""
+
+    def __repr__(self) -> str:
+        return f"<Snapshot of {len(self.values)} values, epoch {self.epoch}>"
 
     def encode(self) -> bytes:
         """The payload of the record's envelope."""

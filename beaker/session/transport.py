@@ -234,6 +234,9 @@ class SignedCookie(SimpleCookie):
         if input:
             self.load(input)
 
+    def __repr__(self) -> str:
+        return f"<SignedCookie of {len(self)} cookies>"
+
     def _tokens(self, name: str) -> DataTokens:
         return DataTokens(self._ring, name, encrypt=False, clock=lambda: 0.0)
 

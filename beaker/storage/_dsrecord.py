@@ -66,6 +66,9 @@ class Record(NamedTuple):
     payload: bytes
     encoding: int
 
+    def __repr__(self) -> str:
+        return f"<Record of {len(self.payload)} bytes>"
+
 
 def decode(result: Any) -> Record:
     """The Record of an EntityResult, also of one that was asked for with a mask or written by NDB."""

@@ -28,6 +28,9 @@ class Record(NamedTuple):
     key: bytes
     data: bytes
 
+    def __repr__(self) -> str:
+        return f"<Record of {len(self.data)} bytes>"
+
 
 def encode(namespace: bytes, key: bytes, expires: float, data: bytes) -> bytes:
     """The bytes of a record's file, with a version nobody has had."""

@@ -31,6 +31,9 @@ class _Record(NamedTuple):
     version: int
     size: int
 
+    def __repr__(self) -> str:
+        return f"<record of {len(self.data)} bytes>"
+
 
 class MemoryStore:
     """Bytes in this process's memory; implements every capability of :mod:`beaker.storage.api`.
