@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from beaker.crypto.keyring import new_key
 from beaker.middleware import SessionMiddleware
 from beaker.session.proxy import SessionObject
-from beaker.session.storage import TOMBSTONE_TTL
+from beaker.session.storage import CLOCKS
 from beaker.testing.clock import FakeClock
 from beaker.testing.session_harness import COOKIE, Handler, Tab
 from tests.session.places import LOCAL, SERVERS, Options, options_by
@@ -95,7 +95,7 @@ class Sessions(RuleBasedStateMachine):
         ended = self.clock() - holding.accessed >= TIMEOUT or self.clock() - holding.identity.created >= ABSOLUTE
         if not self.shared and ended:
             return False
-        return self.clock() - holding.identity.died < TOMBSTONE_TTL
+        return self.clock() - holding.identity.died <= CLOCKS
 
     def access(self, tab: int) -> Holding | None:
         """A request of the tab: where it finds a session it is noted, unless the clock was set back meanwhile."""
