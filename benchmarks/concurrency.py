@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.concurrency`` prints a Markdown table per Beaker (security.md (c): R2, R4, R5, R6, R7);
 ``--json FILE`` keeps the figures. The full size takes about an hour on two cores; ``--scale 0.05`` a few minutes.
-Beaker 1.14.1 is installed into ``benchmarks/.venv-upstream`` at first use.
+Beaker 1.14.1 is installed into ``.venv-upstream`` at first use.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _fresh() -> str:
 
 def upstream_python() -> str:
     """The interpreter that has Beaker 1.14.1, made at first use."""
-    folder = HERE / ".venv-upstream"
+    folder = HERE.parent / ".venv-upstream"
     python = folder / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
