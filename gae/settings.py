@@ -66,13 +66,13 @@ class Tasks:
     def __post_init__(self) -> None:
         if self.audience and not self.service_accounts:
             raise ConfigError(
-                "an audience alone lets anybody in who asks Google for a token",
+                "BEAKER_TASKS_AUDIENCE alone lets anybody in who asks Google for a token",
                 option="BEAKER_TASKS_SERVICE_ACCOUNTS",
-                expected="the e-mail address of the service account that starts purges",
+                expected="BEAKER_TASKS_SERVICE_ACCOUNTS, the e-mail address of what starts purges",
             )
         if self.secret is not None and len(self.secret.encode()) < _SHORTEST_TASKS_SECRET:
             raise ConfigError(
-                "the shared secret of tasks is too short",
+                "the shared secret BEAKER_TASKS_SECRET is too short",
                 option="BEAKER_TASKS_SECRET",
                 expected=f"at least {_SHORTEST_TASKS_SECRET} bytes",
                 hint="make one with `python -m beaker keys new`",
