@@ -42,9 +42,9 @@ def test_a_record_that_cannot_be_opened_is_an_outage(type: str, arrive: Arrive, 
     """A directory that is no directory (as one without permission) is not an empty one."""
     vector = pick(beaker="1.14.1", type=type, serializer="pickle", crypto=None, unsigned=None)
     tab = arrive(vector)
-    (top,) = (tmp_path / "old").iterdir()
-    top.rename(tmp_path / "away")
-    top.write_bytes(b"")
+    (inner,) = next((tmp_path / "old").glob("container_*")).iterdir()
+    inner.rename(tmp_path / "away")
+    inner.write_bytes(b"")
     with pytest.raises(StoreUnavailable):
         tab.do(number)
 

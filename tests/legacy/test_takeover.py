@@ -62,6 +62,7 @@ def test_requests_that_arrive_together_meet_one_session(place: str, vector: Any,
         if not met:
             assert moment >= 3
             return
+        assert first.cookies[COOKIE] != vector["cookie"]
         assert first.do(lambda session: session.get("second")) == "here"
         assert second.do(lambda session: session.id) == first.do(lambda session: session.id)
     raise AssertionError("a request of so many operations")
