@@ -11,7 +11,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from tests.browser.visitor import Visitor
+from tests.browser.visitor import SECONDS, Visitor
 from tests.deployment import deployed
 from tests.servers import missing
 
@@ -51,6 +51,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chr
     # With its path given Selenium looks for no driver of its own.
     service = Service(executable_path=program("chromedriver"))
     driver = webdriver.Chrome(options=options, service=service)
+    driver.set_script_timeout(SECONDS)
     try:
         yield driver
     finally:
