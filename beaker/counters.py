@@ -1,4 +1,4 @@
-"""Counts of what went unusual: bad tokens by reason, merge conflicts, corrupt records, served-stale values.
+"""Counts of what went unusual (bad tokens, merge conflicts, corrupt records), and of good tokens by their key.
 
 Labels are words of our own (a reason, a policy, a key's id), never data of a user.
 """
@@ -9,7 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
-__all__ = ["count", "on_count", "reset", "snapshot"]
+__all__ = ["count", "count_key", "on_count", "reset", "snapshot"]
 
 _lock = threading.Lock()
 _counts: Counter[tuple[str, str]] = Counter()
@@ -22,6 +22,12 @@ def count(name: str, label: str = "") -> None:
         _counts[name, label] += 1
     for listener in _listeners:
         listener(name, label)
+
+
+def count_key(kid: bytes) -> None:
+    """Add one to ``tokens_by_key`` of a key's 4-byte id: a key nobody comes with any more may go."""
+    if kid:  # without one the token was signed by nobody
+        count("tokens_by_key", kid.hex())
 
 
 def snapshot() -> dict[str, int]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from beaker.config.parse import parse_session
-from beaker.counters import count
+from beaker.counters import count, count_key
 from beaker.crypto.tokens import BadToken, DataTokens, OpenedData
 from beaker.exceptions import CorruptRecord, SessionTooLarge
 from beaker.session.base import BaseSession
@@ -65,9 +65,12 @@ class CookieCarrier:
             if legacy is not None and legacy.recognizes(token):
                 continue
             try:
-                candidates.append(self.tokens.open(token))
+                opened = self.tokens.open(token)
             except BadToken as bad:
                 count("bad_token", bad.reason)
+                continue
+            count_key(opened.kid)
+            candidates.append(opened)
         # Two of our cookies may arrive (a wider domain, an older path): of those alive the one issued last counts.
         for opened in sorted(candidates, key=lambda opened: -opened.issued):
             self.load(session, opened)

@@ -87,7 +87,7 @@ class SessionContext:
         self.random = random.SystemRandom()
         self.type = resolve_type(options, self.runtime)
         self.cookie = SessionCookie(options, self.runtime)
-        self.ring = _ring(options)
+        self.ring = _ring(options, self.clock)
         self.encrypt = options.encrypt_key is not None
         self.timeout = options.timeout
         self.client_side = self.type in ("cookie", "hybrid")
@@ -234,7 +234,7 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _ring(options: SessionOptions) -> KeyRing | None:
+def _ring(options: SessionOptions, clock: Clock) -> KeyRing | None:
     signing = options.validate_key if options.validate_key is not None else options.secret
     strict = options.strict
     if options.encrypt_key is not None:
@@ -242,9 +242,9 @@ def _ring(options: SessionOptions) -> KeyRing | None:
             raise MissingCacheParameter(
                 "encrypted sessions need a second key that signs", option="session.validate_key", hint=_NEW_KEY
             )
-        return KeyRing.combine(validate=signing, encrypt=options.encrypt_key, strict=strict)
+        return KeyRing.combine(validate=signing, encrypt=options.encrypt_key, strict=strict, clock=clock)
     if signing is None:
         return None
     keys = [*_listed(signing), *_listed(options.secret_fallbacks)]
     name = "session.validate_key" if options.validate_key is not None else "session.secret"
-    return KeyRing.from_option(keys if len(keys) > 1 else keys[0], option=name, strict=strict)
+    return KeyRing.from_option(keys if len(keys) > 1 else keys[0], option=name, strict=strict, clock=clock)

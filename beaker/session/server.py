@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from beaker.config.parse import parse_session
-from beaker.counters import count
+from beaker.counters import count, count_key
 from beaker.crypto.tokens import BadToken, new_id
 from beaker.exceptions import CorruptRecord, WriteConflict
 from beaker.session.base import BaseSession
@@ -41,6 +41,7 @@ class ServerCarrier:
                 count("bad_token", bad.reason)
                 continue
             ours = True
+            count_key(opened.kid)
             self.fetch_id(session, opened.id)
             if not session.is_new:
                 # A dead one before it (a narrower path's left-over) does not count.

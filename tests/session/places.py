@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from beaker.testing.session_harness import OTHER_SECRET, SECRET
+from beaker.middleware import SessionMiddleware
+from beaker.testing.session_harness import OTHER_SECRET, SECRET, Handler, Tab
 from tests.storage.shared import session_options
 
-__all__ = ["LOCAL", "MERGING", "SERVERS", "options_by", "options_of"]
+__all__ = ["LOCAL", "MERGING", "SERVERS", "opened", "options_by", "options_of", "tab_of"]
 
 Options = dict[str, Any]
 
@@ -71,3 +72,20 @@ def options_by(place: str, request: pytest.FixtureRequest, directory: Path) -> O
         google = session_options("google", request, directory)
         return {**moved, **google, "type": "hybrid", "store": google["type"], "data_dir": None}
     return {**session_options(place, request, directory), "secret": SECRET}
+
+
+def tab_of(options: Options) -> Tab:
+    """A browser tab on a middleware of its own."""
+    handlers: list[Handler] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        handlers.pop()(environ["beaker.session"])
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"done"]
+
+    return Tab(SessionMiddleware(app, **options), handlers)
+
+
+def opened(place: str, directory: Path, **more: Any) -> Tab:
+    """A tab on a local place."""
+    return tab_of({**options_of(place, directory), **more})

@@ -20,8 +20,9 @@ from beaker.session.context import SessionContext
 from beaker.session.proxy import SessionObject, opener
 from beaker.session.storage import NAMESPACE
 from beaker.session.transport import CANDIDATES, HEADER_MAX, read_cookie
-from beaker.testing.session_harness import COOKIE, OTHER_SECRET, SECRET
+from beaker.testing.session_harness import COOKIE, OTHER_SECRET, SECRET, SessionHarness
 from tests.crypto.test_token_forgeries import mutate
+from tests.session.places import tab_of
 
 FUZZ = int(os.environ.get("BEAKER_FUZZ", "100000"))
 KEYED = {"validate_key": SECRET, "encrypt_key": OTHER_SECRET}
@@ -77,6 +78,24 @@ def test_mutated_cookies_open_nothing(kind: str, tmp_path: Path) -> None:
         session = place.open(header(changed))
         assert session.is_new, f"accepted, seed {seed}"
         assert session.get("secret") is None
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_mutated_cookies_are_no_trouble_to_the_middleware(kind: str, tmp_path: Path) -> None:
+    """The same through WSGI, a hundredth as many: an answer each time, no header but Vary, and the good one works."""
+    tab = tab_of({"data_dir": str(tmp_path), **TYPES[kind]})
+    tab.do(SessionHarness.put(secret="s" * 400 if kind in ("chunks", "hybrid pointer") else "s"))
+    cookies = dict(tab.cookies)
+    seed = random.randrange(2**32)
+    draw, names = random.Random(seed), list(cookies)
+    for _ in range(FUZZ // 100):
+        name = draw.choice(names)
+        changed = {**cookies, name: mutate(cookies[name], draw)}
+        if read_cookie(header(changed), name)[:1] == [cookies[name]]:
+            continue
+        assert tab.do_with_header(header(changed), lambda s: (s.is_new, s.get("secret"))) == (True, None), seed
+        assert [name for name, _ in tab.last.headers] == ["Content-Type", "Vary"], seed
+    assert tab.do_with_header(header(cookies), lambda s: s.get("secret"))
 
 
 @pytest.mark.parametrize("one", TYPES)
@@ -138,6 +157,32 @@ def test_headers_of_any_bytes_raise_nothing_and_hide_nothing(tmp_path: Path) -> 
         noise = ["".join(draw.choices(CHARACTERS, k=size)) for _ in range(2)]
         assert place.open(noise[0]).is_new
         assert place.open(f"{noise[0]};{good};{noise[1]}").get("a") == 1
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_thousand_odd_neighbours_hide_nothing(kind: str, tmp_path: Path) -> None:
+    """A header of a thousand cookies and more, odd ones and latin-1 ones, with ours in any place."""
+    place = Place(tmp_path, **TYPES[kind])
+    good = place.make(secret="s" * 400 if kind in ("chunks", "hybrid pointer") else "s")
+    draw = random.Random(3)
+    odd = [
+        "a=b c",
+        'json={"a":1}',
+        "foo",
+        "a[b]=1",
+        "=",
+        "",
+        'q="open',
+        "é=\xe9",
+        f"x{COOKIE}=1",
+        f"{COOKIE}x=1",
+        "Path=/",
+    ]
+    for _ in range(20):
+        pairs = draw.choices(odd, k=1000)
+        for name, value in good.items():
+            pairs.insert(draw.randrange(len(pairs)), f"{name}={value}")
+        assert place.open(draw.choice([";", "; "]).join(pairs)).get("secret")
 
 
 ADVERSARIES = {
