@@ -26,7 +26,9 @@ __all__ = ["examine", "main"]
 
 _SIGNING = {"BEAKER_SESSION_SECRET", "BEAKER_SESSION_VALIDATE_KEY"}
 _IN_APP_YAML = re.compile(
-    r"^\s*(BEAKER_(?:SESSION|CACHE|TASKS)_\w*(?:SECRET|KEY)\w*)\s*:\s*['\"]?(?!secret:)\S", re.MULTILINE
+    r"^[ \t]*(BEAKER_(?:SESSION|CACHE|TASKS)_(?:\w+__)?(?:SECRET|SECRET_FALLBACKS|VALIDATE_KEY|ENCRYPT_KEY))[ \t]*:"
+    r"[ \t]*['\"]?(?!secret:)[^\s'\"#]",
+    re.MULTILINE,
 )
 
 
@@ -104,13 +106,12 @@ def _tasks(report: Report, runtime: Runtime, environ: Mapping[str, str], client:
 def _app_yaml(report: Report, directory: Path) -> None:
     for path in sorted(directory.glob("app*.y*ml")):
         for found in _IN_APP_YAML.finditer(path.read_text("utf-8", "replace")):
-            if not found[1].endswith("_FILE"):
-                report.add(
-                    "error",
-                    "secret-in-app-yaml",
-                    f"{path.name} holds the value of {found[1]}: it is in version control and shown in the console",
-                    "make a new one, put it into Secret Manager, and secret:projects/P/secrets/S/versions/V here",
-                )
+            report.add(
+                "error",
+                "secret-in-app-yaml",
+                f"{path.name} holds the value of {found[1]}: it is in version control and shown in the console",
+                "make a new one, put it into Secret Manager, and secret:projects/P/secrets/S/versions/V here",
+            )
 
 
 def _scheduled(report: Report, directory: Path) -> None:
