@@ -116,6 +116,7 @@ class BaseSession(SessionState):
         revocations = self.context.revocations
         # The session counts as begun after everything that was revoked, be it in this very request.
         self.snapshot.created = max(self.now, 0.0 if revocations is None else revocations.good_from(user))
+        self._stamp()
         self[USER] = user
         self.logged_in = self.must_save = True
 

@@ -76,6 +76,11 @@ class SessionState(dict[Any, Any]):
         self._operations.clear()
         self._stamp()
 
+    @property
+    def created(self) -> float:
+        """When the session began, in seconds since the epoch; a login begins it anew."""
+        return self.snapshot.created
+
     def increment(self, key: Any, n: int | float = 1) -> Any:
         """Add ``n`` to the number at ``key`` (0 when absent) and answer the sum.
 

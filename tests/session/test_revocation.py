@@ -150,3 +150,16 @@ class TestDeadCookies:
         clock.advance(200)
         put(cart=1)(slow)
         assert [name for name, _ in slow.commit()] == ["Vary"]
+
+
+@pytest.mark.parametrize("place", LOCAL)
+def test_a_session_says_when_it_began(open_tab: Callable[..., Tab], clock: FakeClock, place: str) -> None:
+    """``created`` stays over requests and begins anew with a login, as the key ``_creation_time`` does."""
+    tab = open_tab(place)
+    began = clock()
+    tab.do(put(a=1))
+    clock.advance(50)
+    seen = tab.do(lambda s: (s.created, s["_creation_time"], s.login("ann"), s.created, s["_creation_time"]))
+    assert seen == (began, began, None, began + 50, began + 50)
+    clock.advance(50)
+    assert tab.do(lambda s: (s.created, s["_creation_time"])) == (began + 50, began + 50)
