@@ -8,7 +8,6 @@ see README.md in this folder.
 from __future__ import annotations
 
 import hmac
-import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable
@@ -17,11 +16,13 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from beaker.cache import cache_region, region_invalidate
+from gae import logs
 from gae.app import compose
 
 from . import page
 
-logging.basicConfig(level=logging.INFO, format="%(message)s")
+# JSON lines that Cloud Logging reads on App Engine, plain ones on a laptop.
+logs.configure()
 
 CITIES = ("Lisbon", "Oslo", "Kyoto")
 GOODS = ("coffee", "tea", "honey")
