@@ -12,6 +12,7 @@ __all__ = ["SyncDict", "ThreadLocal", "WeakValuedRegistry"]
 
 K = TypeVar("K")
 V = TypeVar("V")
+_ABSENT: Any = object()
 
 
 class SyncDict(Generic[K, V]):
@@ -32,19 +33,17 @@ class SyncDict(Generic[K, V]):
 
     def get(self, key: K, createfunc: Callable[..., V], *args: Any, **kwargs: Any) -> V:
         """The value of ``key``, made by ``createfunc(*args, **kwargs)`` when it is absent."""
-        try:
-            return self.dict[key]
-        except KeyError:
-            return self.sync_get(key, createfunc, *args, **kwargs)
+        # Asked for, not tried: the key may hold a password, and an error of createfunc would show a KeyError with it.
+        value = self.dict.get(key, _ABSENT)
+        return self.sync_get(key, createfunc, *args, **kwargs) if value is _ABSENT else value
 
     def sync_get(self, key: K, createfunc: Callable[..., V], *args: Any, **kwargs: Any) -> V:
         """Like :meth:`get`, always under the lock."""
         with self.mutex:
-            try:
-                return self.dict[key]
-            except KeyError:
+            value: V = self.dict.get(key, _ABSENT)
+            if value is _ABSENT:
                 value = self.dict[key] = createfunc(*args, **kwargs)
-                return value
+            return value
 
     def has_key(self, key: K) -> bool:
         return key in self.dict
