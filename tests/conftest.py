@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
-from tests import servers
+from tests import leaks, servers
 from tests.servers import datastore_emulator, firestore_emulator, memcached_server, postgres_server, redis_server
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ pytest.register_assert_rewrite("beaker.testing")
 # No deadline: a machine that is busy is not a defect. CI draws the same examples on every run.
 hypothesis.settings.register_profile("beaker", deadline=None, derandomize=bool(os.environ.get("CI")))
 hypothesis.settings.load_profile("beaker")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Nothing the library says may hold a secret: tests/leaks.py listens from here on."""
+    config.pluginmanager.register(leaks.Plugin(), "beaker-leaks")
 
 
 def _restore(environ: dict[str, str]) -> None:
