@@ -26,6 +26,7 @@ from beaker.session.revocation import Revocations
 from beaker.session.storage import NAMESPACE, SessionRecords
 from beaker.session.transport import SessionCookie
 from beaker.session.values import ValueCodec
+from beaker.storage.api import Versioned
 
 if TYPE_CHECKING:
     from beaker.session.legacy import LegacyReader
@@ -145,6 +146,13 @@ class SessionContext:
         if issubclass(factory, StoreNamespaceManager) or hasattr(factory, "store"):
             manager = factory(NAMESPACE, runtime=self.runtime, clock=self.clock, **args)
             self._backend_name = manager.store.backend
+            if not isinstance(manager.store, Versioned):
+                option = "session.type" if options.namespace_class is None else "session.namespace_class"
+                raise ConfigError(
+                    f"{option}: a store for caches only, which cannot tell whether a record has changed",
+                    option=option,
+                    expected="a store with read, insert, replace and remove (beaker.storage.api.Versioned)",
+                )
             return manager
         self._backend_name = self.store_type
         return ManagerStore(factory, args, backend=self.store_type)

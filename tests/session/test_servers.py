@@ -9,6 +9,9 @@ from typing import Any, ClassVar
 import pytest
 
 from beaker.container import NamespaceManager
+from beaker.exceptions import ConfigError
+from beaker.middleware import SessionMiddleware
+from beaker.namespace import StoreNamespaceManager
 from beaker.testing.session import SECRET, SessionContract
 from tests.storage.shared import session_options
 
@@ -52,3 +55,31 @@ class TestThirdParty(SessionContract):
     @pytest.fixture
     def options(self) -> dict[str, Any]:
         return {"namespace_class": DictManager, "secret": SECRET}
+
+
+class CacheStore:
+    """A store that is enough for caches: four operations."""
+
+    backend = "mine"
+    max_value: int | None = None
+    trusted = False
+
+    def get(self, namespace: str, key: str) -> bytes | None:
+        return None
+
+    def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None: ...
+
+    def delete(self, namespace: str, key: str) -> None: ...
+
+    def clear(self, namespace: str) -> None: ...
+
+
+class CacheManager(StoreNamespaceManager):
+    def __init__(self, namespace: str, **options: Any) -> None:
+        super().__init__(namespace, CacheStore(), **options)
+
+
+def test_a_store_for_caches_is_refused_at_start() -> None:
+    """Sessions need a store that can tell whether a record has changed; the first save is too late to say so."""
+    with pytest.raises(ConfigError, match=r"namespace_class.*Versioned"):
+        SessionMiddleware(lambda environ, start_response: [], namespace_class=CacheManager, secret=SECRET)
