@@ -44,8 +44,10 @@ def _watch(owner: Any, name: str, tell: Callable[..., None]) -> None:
 def _watch_secrets() -> None:
     from beaker.crypto.keyring import Key
     from beaker.crypto.tokens import DataTokens, IdTokens
+    from beaker.legacy.policy import LegacyPolicy
     from beaker.session.proxy import SessionObject
     from beaker.session.record import Snapshot
+    from gae.settings import Tasks
 
     def issued(token: str, tokens: IdTokens, raw_id: bytes) -> None:
         Scan.current.secret("session id", raw_id)
@@ -66,6 +68,13 @@ def _watch_secrets() -> None:
     def derived(subkey: bytes, *args: Any) -> None:
         Scan.current.lasting("key", subkey)
 
+    def inherited(answer: None, policy: LegacyPolicy, *args: Any) -> None:
+        for value in (*policy.secrets, *policy.validate_keys, *policy.encrypt_keys):
+            Scan.current.lasting("key of old sessions", value)
+
+    def guarded(answer: None, tasks: Tasks, *args: Any) -> None:
+        Scan.current.lasting("secret of the tasks", tasks.secret or "")
+
     def encoded(payload: bytes, snapshot: Snapshot) -> None:
         Scan.current.secret("session id", snapshot.id)
         Scan.current.sample(snapshot)
@@ -80,6 +89,8 @@ def _watch_secrets() -> None:
     _watch(DataTokens, "seal", sealed)
     _watch(Key, "__init__", keyed)
     _watch(Key, "subkey", derived)
+    _watch(LegacyPolicy, "__init__", inherited)
+    _watch(Tasks, "__init__", guarded)
     _watch(Snapshot, "encode", encoded)
     _watch(SessionObject, "commit", committed)
 
