@@ -13,7 +13,7 @@ from beaker.middleware import CacheMiddleware, SessionMiddleware
 from beaker.purging import stores_of
 from gae.context import NDBContextMiddleware, NDBSource
 from gae.handlers import Handlers, Verify
-from gae.logs import RequestTrace, configure
+from gae.logs import RequestTrace, configure_unless_configured
 from gae.settings import Settings
 
 __all__ = ["Application", "compose"]
@@ -78,8 +78,7 @@ def compose(
         wsgi = NDBContextMiddleware(wsgi, source)
     if settings.runtime.serverless:
         wsgi = RequestTrace(wsgi)
-    if settings.runtime.serverless and not logging.getLogger().handlers:
-        configure(settings.runtime)
+    configure_unless_configured(settings.runtime)
     log.info("%s", settings.report())
     return Application(wsgi, settings, sessions)
 

@@ -27,7 +27,7 @@ from beaker.middleware import with_session_headers
 from beaker.runtime import current as current_runtime
 from beaker.session.context import SessionContext
 from beaker.session.proxy import SessionObject, opener
-from gae.logs import RequestTrace
+from gae.logs import RequestTrace, configure_unless_configured
 from gae.settings import Settings
 
 if TYPE_CHECKING:
@@ -52,12 +52,14 @@ def configure_cache(
     """Configure the regions of ``@cache_region`` from the environment; ``cache`` and ``regions`` win over it.
 
     For functions with caches and no session, such as event functions: it needs no secret. Call it once, in
-    the module; nothing is connected. Raises ConfigError naming the option or variable.
+    the module; nothing is connected. Logging is set up as by :func:`gae.app.compose`. Raises ConfigError
+    naming the option or variable.
     """
     if settings is None:
         settings = Settings.from_environ(cache=cache, regions=regions, sessions=False)
     elif cache is not None or regions is not None:
         raise ConfigError("settings are complete: give cache and regions to Settings.from_environ")
+    configure_unless_configured(settings.runtime)
     return CacheManager(**settings.cache)
 
 

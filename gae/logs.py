@@ -19,7 +19,7 @@ from beaker._typing import Environ, StartResponse, WSGIApp
 from beaker.runtime import Runtime
 from beaker.runtime import current as current_runtime
 
-__all__ = ["CloudFormatter", "RequestTrace", "Trace", "configure", "trace_of"]
+__all__ = ["CloudFormatter", "RequestTrace", "Trace", "configure", "configure_unless_configured", "trace_of"]
 
 PLAIN = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
@@ -140,6 +140,12 @@ def _plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item, depth + 1) for item in value]
     return _text(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def configure_unless_configured(runtime: Runtime) -> None:
+    """:func:`configure` on Google's platforms where nobody has set up logging: the start's lines would be lost."""
+    if runtime.serverless and not logging.getLogger().handlers:
+        configure(runtime)
 
 
 def _severity(level: int) -> str:

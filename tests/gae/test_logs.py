@@ -228,17 +228,24 @@ def test_nothing_secret_is_in_a_line(lines: Lines, tmp_path: Path) -> None:
     assert [secret for secret in secrets if secret in text] == []
 
 
-STARTING = """
+COMPOSED = """
     from gae.app import compose
     compose(lambda environ, start_response: [])
 """
+DECORATED = """
+    import flask
+    from gae.functions import with_session
+    with flask.Flask("x").test_request_context():
+        with_session(lambda request: "x")(flask.request)
+"""
 
 
-def test_a_deployment_that_sets_up_no_logging_is_read_all_the_same() -> None:
+@pytest.mark.parametrize("program", [COMPOSED, DECORATED], ids=["compose", "with_session"])
+def test_a_deployment_that_sets_up_no_logging_is_read_all_the_same(program: str) -> None:
     """On the platform the start's one line is a JSON object on stdout, though nobody configured logging."""
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "K_SERVICE": "shop", "GOOGLE_CLOUD_PROJECT": "demo"}
     environ |= {"BEAKER_SESSION_SECRET": SECRET, "BEAKER_SESSION_TYPE": "cookie"}
-    command = [sys.executable, "-c", textwrap.dedent(STARTING)]
+    command = [sys.executable, "-c", textwrap.dedent(program)]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=60)
     [line] = done.stdout.splitlines()
     entry = json.loads(line)

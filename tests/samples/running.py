@@ -33,7 +33,8 @@ _DIRECT = urllib.request.ProxyHandler({})
 def copied(name: str, folder: Path) -> Path:
     """A copy of samples/NAME that sees nothing of the checkout but the two packages."""
     target = folder / name
-    shutil.copytree(ROOT / "samples" / name, target, ignore=shutil.ignore_patterns("__pycache__", "data", ".venv"))
+    made = shutil.ignore_patterns("__pycache__", "data", ".venv", "wheels", "jar")
+    shutil.copytree(ROOT / "samples" / name, target, ignore=made)
     return target
 
 
