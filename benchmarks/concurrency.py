@@ -192,11 +192,11 @@ def main(arguments: list[str]) -> int:
     if given.json is not None:
         given.json.write_text(json.dumps(figures, indent=1))
     ours = figures.get("ours", {})
-    lost = [kind for kind, outcomes in ours.items() for race, o in outcomes.items() if not _kept(race, o)]
+    lost = [kind for kind, outcomes in ours.items() for race, o in outcomes.items() if not kept(race, o)]
     return 1 if lost else 0
 
 
-def _kept(race: str, outcome: dict[str, Any]) -> bool:
+def kept(race: str, outcome: dict[str, Any]) -> bool:
     if "failed" in outcome or outcome["errors"]:
         return False
     if race in ("R2", "R4"):
