@@ -114,8 +114,14 @@ def main(arguments: list[str]) -> int:
             environ.setdefault("GOOGLE_CLOUD_PROJECT", "beaker-local")
             print(f"Datastore emulator on {host}", flush=True)
         print(f"Serving samples/appengine on http://127.0.0.1:{port} (Ctrl-C stops)", flush=True)
+        # A session of its own: Ctrl-C would reach gunicorn's workers twice, from the terminal and from gunicorn, and
+        # the second SIGINT blocks a worker inside the handler of the first (seen in one of ten, for 30 seconds).
         server = subprocess.Popen(
-            command(port), cwd=ROOT, env=environ, preexec_fn=die_with_parent if os.name == "posix" else None
+            command(port),
+            cwd=ROOT,
+            env=environ,
+            start_new_session=True,
+            preexec_fn=die_with_parent if os.name == "posix" else None,
         )
 
         def stop(number: int, frame: FrameType | None) -> None:
