@@ -2,7 +2,8 @@
 
 A session is over when it began at or before the revocation point of its user or of everybody, or when its
 own id was revoked, whenever that was. The points live in any store; answers are remembered in the process for
-``interval`` seconds, so that a visitor costs at most one read per interval and instance. A write asks anew.
+``interval`` seconds, so that a visitor costs at most one read per interval and instance. A write of a session that
+is in its cookie asks anew.
 """
 
 from __future__ import annotations
