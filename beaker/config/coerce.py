@@ -170,7 +170,7 @@ def one_of(*choices: str) -> Coerce:
     def coerce(option: str, value: object) -> str:
         if isinstance(value, str) and value.strip().lower() in choices:
             return value.strip().lower()
-        raise wrong(option, value, "one of " + ", ".join(choices))
+        raise wrong(option, value, "one of " + ", ".join(choice or "nothing" for choice in choices))
 
     _kinds[coerce] = " | ".join(choices)
     return coerce

@@ -91,3 +91,10 @@ def test_a_key_is_never_in_the_message() -> None:
     with pytest.raises(ConfigError) as caught:
         coerce.as_key("session.secret", {"hidden": "value"})
     assert "hidden" not in str(caught.value)
+
+
+def test_an_empty_choice_is_spelled_out() -> None:
+    """What may be left empty is said so that a reader sees it."""
+    with pytest.raises(ConfigError) as caught:
+        coerce.one_of("lax", "")("session.samesite", "banana")
+    assert caught.value.expected == "one of lax, nothing"
