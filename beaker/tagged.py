@@ -106,7 +106,10 @@ class TaggedJson:
         return value
 
     def loads_each(self, parts: Collection[bytes]) -> list[Any]:
-        """As :meth:`loads` for each of ``parts``, in one go where they are many."""
+        """As :meth:`loads` for each of ``parts``, in one go where they are many.
+
+        White space around a part, which :meth:`dumps` never writes, may pass then.
+        """
         together = _loads_together(parts) if len(parts) > 1 else None
         # One by one tells what is wrong.
         return [self.loads(part) for part in parts] if together is None else together

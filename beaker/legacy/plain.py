@@ -15,6 +15,8 @@ __all__ = ["CONSTRUCTORS", "STATEFUL", "Constructor", "LegacyDataError", "Old", 
 MAX_DEPTH: Final = 64
 MAX_VALUES: Final = 100_000
 """Values one reading may make, each counted as often as it occurs: a few shared lists can stand for billions."""
+BYTES_A_VALUE: Final = 64
+"""So many bytes of text or of a number count as one value more: what is shared here is written out later."""
 MAX_DIGITS: Final = 4_300
 """Digits of a number: Python's own limit for turning text into integers."""
 
@@ -53,12 +55,11 @@ class Plain:
     def __call__(self, value: Any, depth: int = 0) -> Any:
         """``value`` rebuilt. Raises LegacyDataError for other types, over 64 levels (a list that holds itself
         among them) and when the budget is spent."""
-        self._left -= 1
-        if self._left < 0:
-            raise LegacyDataError("values")
+        kind = type(value)
+        size = _SIZES.get(kind)
+        self.spend(0 if size is None else size(value))
         if depth > MAX_DEPTH:
             raise LegacyDataError("depth")
-        kind = type(value)
         if kind in _SCALARS:
             return value
         if kind is Old:
@@ -71,11 +72,24 @@ class Plain:
             return value.make(self, value.state)
         raise LegacyDataError("type")
 
+    def spend(self, size: int) -> None:
+        """Take a value of so many bytes from the budget. Raises LegacyDataError when it is spent."""
+        self._left -= 1 + size // BYTES_A_VALUE
+        if self._left < 0:
+            raise LegacyDataError("values")
+
 
 Constructor = Callable[..., Any]
 
 _TIMES: Final = (dt.datetime, dt.date, dt.time, dt.timedelta, dt.timezone)
 _SCALARS: Final = frozenset((type(None), bool, int, float, complex, str, bytes, decimal.Decimal, uuid.UUID, *_TIMES))
+_SIZES: Final[dict[type, Callable[[Any], int]]] = {
+    str: len,
+    bytes: len,
+    Old: len,
+    int: lambda value: int(value.bit_length() // 8),
+    decimal.Decimal: lambda value: len(str(value)),
+}
 _SERIES: Final = frozenset([list, tuple, set, frozenset])
 
 
@@ -147,6 +161,7 @@ def _complex(plain: Plain, *parts: Any) -> complex:
 def _encode(plain: Plain, text: Any, encoding: Any) -> bytes:
     # How Python 3 writes bytes in protocol 2. Other codecs can decompress, import, or worse.
     _need(type(text) is str and plain(encoding) in ("latin1", "latin-1"))
+    plain.spend(len(text))
     return str(text).encode("latin-1")
 
 
@@ -155,6 +170,7 @@ def _bytes(plain: Plain, *parts: Any) -> bytes:
     if len(parts) == 2:
         return _encode(plain, *parts)
     _need(len(parts) < 2 and all(isinstance(part, bytes) for part in parts))
+    plain.spend(sum(map(len, parts)))
     return b"".join(parts)
 
 

@@ -73,10 +73,14 @@ class _Files:
         self.limit = limit
 
     def read(self, id: str) -> Any:
+        failure: OSError | None = None
         try:
             found = self._read(_path(self.root, id, self.extension))
         except OSError as err:
-            raise self._unavailable() from err
+            # The error itself names the file, and that is the session's id.
+            failure = OSError(err.errno, err.strerror)
+        if failure is not None:
+            raise self._unavailable() from failure
         if found is None and not os.path.isdir(self.root):
             # A disk that is not mounted looks like no sessions at all.
             raise self._unavailable()
@@ -197,7 +201,7 @@ class _Table(_Remote):
             schema=location.get("schema_name"),
         )
         # A session is read once, so connections are not kept; none can then cross a fork either.
-        self.engine = sa.create_engine(location["url"], poolclass=sa.pool.NullPool)
+        self.engine = sa.create_engine(location["url"], poolclass=sa.pool.NullPool, hide_parameters=True)
         self.query = sa.select(self.table.c.data)
 
     def _get(self, id: str) -> bytes | None:

@@ -8,6 +8,7 @@ reading. Protocols 0 to 5, from Python 2 and 3.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from typing import Any, Final
@@ -22,6 +23,7 @@ MAX_BYTES: Final = 65_536
 _MAX_INT_BYTES: Final = 1_785
 """Bytes of an integer of 4,300 digits, Python's own limit for turning text into integers."""
 
+_REPR: Final = re.compile(rb"(?:[ -\[\]-~]|\\(?:[\\'\"ntr]|x[0-9a-f]{2}))*")
 _MARK: Final = object()
 _RECONSTRUCT: Final = object()
 _RECONSTRUCTORS: Final = frozenset([("copyreg", "_reconstructor"), ("copy_reg", "_reconstructor")])
@@ -31,8 +33,9 @@ def loads(data: bytes, *, limit: int = MAX_BYTES) -> Any:
     """The value in a pickle: None, bool, int, float, complex, str, bytes, list, tuple, dict, set, frozenset,
     datetime's types, Decimal, UUID. ``str`` of Python 2 is text where it is UTF-8, else bytes.
 
-    Raises LegacyDataError for anything else and for whatever goes beyond ``limit`` bytes, 64 levels
-    or 100,000 values, without having run anything the pickle named.
+    Raises LegacyDataError for anything else and for whatever goes beyond ``limit`` bytes, 64 levels or
+    100,000 values (64 bytes of a text or a number count as one more), without having run anything the
+    pickle named.
     """
     if len(data) > limit:
         raise LegacyDataError("size")
@@ -138,9 +141,11 @@ class _Machine(Source):
         text = self.line()
         if len(text) < 2 or text[:1] != text[-1:] or text[:1] not in (b"'", b'"'):
             raise LegacyDataError("string")
-        body = text[1:-1].decode("ascii")
-        # Python 2 wrote repr(): escapes of single bytes only.
-        self.push(Old(body.encode("latin-1").decode("unicode_escape").encode("latin-1")))
+        body = text[1:-1]
+        # Python 2 wrote repr(): escapes of single bytes only. Of others Python warns.
+        if not _REPR.fullmatch(body):
+            raise LegacyDataError("string")
+        self.push(Old(body.decode("unicode_escape").encode("latin-1")))
 
     def unicode_line(self) -> None:
         self.push(self.line().decode("raw_unicode_escape"))

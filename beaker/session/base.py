@@ -140,6 +140,9 @@ class BaseSession(SessionState):
             if self.moving is not None:
                 self.snapshot, self.moving = self.moving, None
             self.carrier.kill(self)
+        elif self.context.legacy is not None:
+            # Beside a dead cookie of ours an old one may still lead to a session.
+            self.context.legacy.end(self)
         self.cookie_due = self.must_save = False
         self._begin()
 

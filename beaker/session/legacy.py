@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from beaker.counters import count
 from beaker.crypto.keyring import lp
 from beaker.crypto.tokens import store_key
-from beaker.exceptions import ConfigError, ConfigWarning, UnserializableValue
+from beaker.exceptions import ConfigError, ConfigWarning, CorruptRecord, UnserializableValue
 from beaker.legacy import payload
 from beaker.legacy.plain import LegacyDataError
 from beaker.legacy.policy import LegacyPolicy
@@ -114,14 +114,21 @@ class LegacyReader:
                 found = self._open(value)
             except LegacyDataError:
                 continue
-            if self.context.type == "cookie":
-                if self.context.revocations is not None:
-                    self.context.revocations.end_id(found.id)
-            else:
-                self._mark(found.id)
+            self._end_id(found.id, known=session.snapshot.id)
             self._remove(found)
             self._drop_cookie(session)
             session.presented = True
+
+    def _end_id(self, id: bytes, *, known: bytes) -> None:
+        context = self.context
+        # What a request with the old cookie alone has made of it, or is about to; the carrier has ended its own id.
+        if id != known:
+            if context.type != "cookie":
+                context.records.kill(id)
+            if context.client_side and context.revocations is not None:
+                context.revocations.end_id(id)
+        if context.type != "cookie":
+            self._mark(id)
 
     def _is_over(self) -> bool:
         return self.context.clock() >= self.policy.until
@@ -155,6 +162,8 @@ class LegacyReader:
             raise LegacyDataError("gone")
         # Beaker before 1.8 kept the dict itself, and Python 2 bytes.
         if isinstance(stored, dict):
+            if self.policy.encrypt_keys:
+                raise LegacyDataError("plain")
             return stored
         if not isinstance(stored, (str, bytes)):
             raise LegacyDataError("type")
@@ -191,7 +200,7 @@ class LegacyReader:
     def _adopt_stored(self, session: BaseSession, found: _Found, carrier: ServerCarrier) -> None:
         records, readonly = self.context.records, self.context.options.readonly
         failure: LegacyDataError | None = None
-        if records.load(found.id) == "gone":
+        if self._is_gone(found.id):
             try:
                 snapshot = self._unmoved(found, session.now)
             except LegacyDataError as error:
@@ -202,6 +211,9 @@ class LegacyReader:
                     return
                 if readonly:
                     session.adopt(snapshot)
+                    revoked = carrier.revoked_at(session)
+                    if revoked is not None:
+                        session.end_revoked(revoked)
                     return
                 # Not inserted: another request was first, and its record is the one to go on with.
                 records.insert(snapshot)
@@ -215,6 +227,13 @@ class LegacyReader:
         if not self.policy.keep:
             self._remove(found)
             self._drop_cookie(session)
+
+    def _is_gone(self, id: bytes) -> bool:
+        try:
+            return self.context.records.load(id) == "gone"
+        except CorruptRecord:
+            # The carrier knows what the options want then.
+            return False
 
     def _unmoved(self, found: _Found, now: float) -> Snapshot:
         if self.context.records.store.read(MOVED, store_key(found.id)) is not None:

@@ -66,13 +66,16 @@ class ServerCarrier:
         if isinstance(found, Buried):
             session.fence_if_under_way(found.at)
 
-    def _check_revoked(self, session: BaseSession) -> None:
+    def revoked_at(self, session: BaseSession) -> float | None:
+        """When the loaded session was revoked, ``None`` if it was not."""
         revocations = self.context.revocations
-        if revocations is not None:
-            revoked = revocations.revoked_at(session.snapshot.created, session.known_user)
-            if revoked is not None:
-                self.context.records.kill(session.snapshot.id, session.snapshot.version)
-                session.end_revoked(revoked)
+        return None if revocations is None else revocations.revoked_at(session.snapshot.created, session.known_user)
+
+    def _check_revoked(self, session: BaseSession) -> None:
+        revoked = self.revoked_at(session)
+        if revoked is not None:
+            self.context.records.kill(session.snapshot.id, session.snapshot.version)
+            session.end_revoked(revoked)
 
     def save(self, session: BaseSession, packed: Packed) -> None:
         if session.moving is not None:

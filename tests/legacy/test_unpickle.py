@@ -152,6 +152,8 @@ CALLS = [
     b"cdatetime\ntimezone\n(cdatetime\ntimedelta\n(I9\ntRtR.",
     b"cbuiltins\nset\n.",  # a class is no value
     b"(.",  # nor a mark
+    b"S'\\d'\n.",  # escapes that Python 2 did not write, and of which Python warns
+    b"S'\\N{DIGIT ONE}'\n.",
     b"]q\x00h\x00a.",  # a list that holds itself
     b"}q\x00h\x00Ns.",  # a dict as a key
     b"Pid\n.",
@@ -170,6 +172,7 @@ def test_constructors_take_only_what_python_writes(data: bytes) -> None:
 def test_text_of_python_2(tmp_path: object) -> None:
     """Its ``str`` is text where it is UTF-8, else bytes; also as a key and in a set."""
     assert unpickle.loads(b"(dp0\nS'caf\\xc3\\xa9'\np1\nS'\\xff'\np2\ns.") == {"café": b"\xff"}
+    assert unpickle.loads(b"S'\\t\\n\\r\\\\\\'\"~ []\\x7f'\n.") == "\t\n\r\\'\"~ []\x7f"
     assert unpickle.loads(b"\x80\x02U\x02\xc3\xa9.") == "é"
     assert unpickle.loads(b"\x80\x02c__builtin__\nset\n]U\x01aa\x85R.") == {"a"}
     assert unpickle.loads(b"\x80\x02T\x01\x00\x00\x00\x80.") == b"\x80"
@@ -189,6 +192,33 @@ def test_limits() -> None:
         unpickle.loads(data, limit=len(data) - 1)
     with pytest.raises(LegacyDataError, match="rest"):
         unpickle.loads(pickle.dumps(1) + b"x")
+
+
+LONG = b"T" + (30_000).to_bytes(4, "little") + b"a" * 30_000 + b"q\x00"
+REPEATED = {
+    "text of Python 2": LONG + b"0](" + b"h\x00" * 17_000 + b"e.",
+    "text": LONG.replace(b"T", b"X", 1) + b"0](" + b"h\x00" * 17_000 + b"e.",
+    "encoded": LONG.replace(b"T", b"X", 1)
+    + b"0c_codecs\nencode\nq\x01]("
+    + b"h\x01h\x00Vlatin1\n\x86R" * 2_000
+    + b"e.",
+    "joined": LONG + b"0c__builtin__\nbytes\nq\x01](" + b"h\x01h\x00\x85R" * 5_000 + b"e.",
+    "integer": b"\x8b\xf9\x06\x00\x00" + b"\x7f" * 1_785 + b"q\x000](" + b"h\x00" * 30_000 + b"e.",
+    "decimal": b"cdecimal\nDecimal\nV" + b"9" * 4_300 + b"\n\x85Rq\x000](" + b"h\x00" * 29_000 + b"e.",
+}
+
+
+@pytest.mark.parametrize("name", REPEATED)
+def test_what_is_repeated_counts_each_time(name: str) -> None:
+    """A long text or number that a few bytes each name thousands of times is not made, or written out, as often."""
+    assert len(REPEATED[name]) < 65_536
+    tracemalloc.start()
+    try:
+        with pytest.raises(LegacyDataError, match="values"):
+            unpickle.loads(b"\x80\x02" + REPEATED[name])
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_zlib_bomb_reserves_no_memory() -> None:
