@@ -76,7 +76,7 @@ class LegacyPolicy:
         policy = value if isinstance(value, LegacyPolicy) else cls._of(_mapping(value), clock)
         if not policy.until <= clock() + LONGEST:
             raise _error("until", "old sessions cannot be read for that long", expected="at most 90 days ahead")
-        return policy
+        return _checked(policy)
 
     @classmethod
     def _of(cls, given: dict[str, Any], clock: Callable[[], float]) -> LegacyPolicy:
@@ -108,7 +108,7 @@ class LegacyPolicy:
         made["type"] = _store_type(given.pop("type", None), made["location"])
         if given:
             raise _error(min(given), "is no option", hint="docs/migrating.md lists them")
-        return _checked(cls(**made))
+        return cls(**made)
 
 
 def _error(option: str, text: str, *, expected: str = "", hint: str = "") -> ConfigError:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from typing import Any, Protocol
 
-from beaker.exceptions import InvalidCacheBackendError, StoreUnavailable
+from beaker.exceptions import ConfigError, InvalidCacheBackendError, StoreUnavailable
 from beaker.legacy import unpickle
 from beaker.legacy.payload import inflated
 from beaker.legacy.plain import LegacyDataError
@@ -38,7 +38,10 @@ class OldRecords(Protocol):
 
 
 def open_records(type: str, location: Mapping[str, str], limit: int) -> OldRecords:
-    """The old store of ``type``. ``limit`` is the longest record in bytes; the client library is imported here."""
+    """The old store of ``type``. ``limit`` is the longest record in bytes; the client library is imported here.
+
+    Raises InvalidCacheBackendError when that library is missing, ConfigError for a url it cannot use.
+    """
     if type == "file":
         return _Files(location.get("file_dir") or os.path.join(location["data_dir"], "container_file"), limit)
     if type == "dbm":
@@ -156,6 +159,12 @@ def _client(module: str, extra: str) -> Any:
         ) from err
 
 
+def _bad_url(expected: str) -> ConfigError:
+    # Never chained: the library's error may quote the url, and so its password.
+    name = "session.legacy.url"
+    return ConfigError(f"{name}: the old store's url cannot be read", option=name, expected=expected)
+
+
 class _Remote:
     """A store behind a client library, whose errors all mean that nothing is known."""
 
@@ -201,7 +210,15 @@ class _Table(_Remote):
             schema=location.get("schema_name"),
         )
         # A session is read once, so connections are not kept; none can then cross a fork either.
-        self.engine = sa.create_engine(location["url"], poolclass=sa.pool.NullPool, hide_parameters=True)
+        try:
+            self.engine = sa.create_engine(location["url"], poolclass=sa.pool.NullPool, hide_parameters=True)
+        except (sa.exc.ArgumentError, ValueError):
+            raise _bad_url("dialect+driver://user:password@host:port/name") from None
+        except ImportError as err:
+            raise InvalidCacheBackendError(
+                f"reading old records needs the package {err.name or 'of the driver in their url'}, which is missing",
+                option="session.legacy.url",
+            ) from err
         self.query = sa.select(self.table.c.data)
 
     def _get(self, id: str) -> bytes | None:
@@ -225,6 +242,14 @@ class _Memcached(_Remote):
         self.library = _client("pymemcache.client.base", "memcached")
         # Old clients chose a server by hashes of their own, so each is asked.
         self.servers = [server.strip() for server in url.split(";") if server.strip()]
+        try:
+            # Nothing connects before the first command.
+            for server in self.servers:
+                self.library.Client(server)
+        except ValueError:
+            self.servers = []
+        if not self.servers:
+            raise _bad_url("host:port, several with ; between them")
 
     def _each(self) -> Iterator[Any]:
         for server in self.servers:
@@ -258,7 +283,10 @@ class _Redis(_Remote):
     def __init__(self, url: str, limit: int) -> None:
         self.limit = limit
         library = _client("redis", "redis")
-        self.client: Any = library.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=1.0)
+        try:
+            self.client: Any = library.Redis.from_url(url, socket_timeout=2.0, socket_connect_timeout=1.0)
+        except ValueError:
+            raise _bad_url("redis://user:password@host:port/number") from None
 
     def _get(self, id: str) -> bytes | None:
         data: bytes | None = self.client.get(f"beaker_cache:{id}:session")

@@ -257,7 +257,7 @@ class CookieSession(BaseSession):
         secure: bool | None = False,
         **kwargs: Any,
     ) -> None:
-        context = kwargs.pop("context", None)
+        context, began = kwargs.pop("context", None), kwargs.pop("began", None)
         if context is None:
             clock, runtime = kwargs.pop("clock", None), kwargs.pop("runtime", None)
             given = dict(
@@ -272,4 +272,4 @@ class CookieSession(BaseSession):
                 **kwargs,
             )
             context = SessionContext(parse_session(kwargs=given), clock=clock, runtime=runtime)
-        super().__init__(request, context, CookieCarrier(context))
+        super().__init__(request, context, CookieCarrier(context), began=began)

@@ -13,7 +13,7 @@ from beaker.session.carrier import Carrier
 from beaker.session.client import CookieCarrier, CookieSession
 from beaker.session.context import SessionContext
 from beaker.session.hybrid import HybridCarrier
-from beaker.session.record import raw_id
+from beaker.session.record import id_text, raw_id
 from beaker.session.server import ServerCarrier, Session
 
 __all__ = ["SessionObject", "opener"]
@@ -29,7 +29,13 @@ def opener(context: SessionContext) -> Opener:
     """What opens the sessions of one configuration."""
     own = context.options.session_class
     if own is not None:
-        return lambda request, id, began=None: cast(BaseSession, own(request, context=context))
+
+        def open_own(request: Mapping[str, Any], id: bytes | None, began: float | None = None) -> BaseSession:
+            # What the constructors of Session and CookieSession take besides the manual's options.
+            named = {} if id is None else {"id": id_text(id)}
+            return cast(BaseSession, own(request, context=context, began=began, **named))
+
+        return open_own
     carriers: dict[str, type[Any]] = {"cookie": CookieCarrier, "hybrid": HybridCarrier}
     carrier: Carrier = carriers.get(context.type, ServerCarrier)(context)
     faces: dict[str, type[BaseSession]] = {"cookie": CookieSession, "hybrid": BaseSession}

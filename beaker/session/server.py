@@ -278,7 +278,7 @@ class Session(BaseSession):
         namespace_class: Any = None,
         **namespace_args: Any,
     ) -> None:
-        context = namespace_args.pop("context", None)
+        context, began = namespace_args.pop("context", None), namespace_args.pop("began", None)
         if context is None:
             clock, runtime = namespace_args.pop("clock", None), namespace_args.pop("runtime", None)
             given = dict(
@@ -297,4 +297,4 @@ class Session(BaseSession):
             )
             context = SessionContext(parse_session(kwargs=given), clock=clock, runtime=runtime)
         raw = None if id is None else raw_id(id) or b""
-        super().__init__(request, context, ServerCarrier(context), raw)
+        super().__init__(request, context, ServerCarrier(context), raw, began)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import subprocess
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +178,40 @@ def test_a_missing_package_is_named_at_start_up(
         context({"until": UNTIL, **KEYS, **given})
 
 
+@pytest.mark.parametrize(
+    ("type", "url"),
+    [
+        ("ext:database", "nonsense:hush"),
+        ("ext:database", "bogus://user:hush@h/d"),
+        ("ext:redis", "redis://user:hush@h:x/"),
+        ("ext:redis", "hush"),
+        ("ext:memcached", "h:hush"),
+        ("ext:memcached", ";"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_refused_at_start_up(type: str, url: str) -> None:
+    """As an error of the configuration, without the url."""
+    with pytest.raises(ConfigError, match=r"session\.legacy\.url") as refused:
+        context({"until": UNTIL, "secret": "s", "type": type, "url": url})
+    assert "hush" not in "".join(traceback.format_exception(refused.value))
+
+
+def test_a_policy_of_the_class_is_checked_too() -> None:
+    """Ids without a store lead nowhere, however the policy was made."""
+    with pytest.raises(ConfigError, match=r"session\.legacy\.type"):
+        context(LegacyPolicy(until=NOW + 1, secrets=(b"s",)))
+
+
 def test_without_the_option_nothing_is_loaded() -> None:
     """The reader costs nothing where it is not wanted."""
-    assert context(None).legacy is None
+    program = (
+        "import sys; from beaker.middleware import SessionMiddleware;"
+        f"SessionMiddleware(None, type='memory', secret={SECRET!r}, legacy=LEGACY);"
+        "print(any(name.startswith('beaker.legacy') for name in sys.modules))"
+    )
+    for option, loaded in (
+        ("None", "False"),
+        (f"dict(until={dt.date.today().isoformat()!r}, validate_key='k')", "True"),
+    ):
+        command = [sys.executable, "-W", "ignore", "-c", program.replace("LEGACY", option)]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == loaded
