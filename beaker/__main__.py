@@ -188,4 +188,4 @@ def _check_keys(asked: argparse.Namespace, out: TextIO) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(explain.quietly(main))

@@ -6,6 +6,7 @@ Looks only: nothing is connected, written or created. The deployment kit adds it
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import time
@@ -28,7 +29,7 @@ from beaker.exceptions import ConfigError
 from beaker.report import Detected, OptionRow, Report
 from beaker.runtime import Runtime
 
-__all__ = ["add_arguments", "clock_offset", "examine", "of_variables", "show"]
+__all__ = ["add_arguments", "clock_offset", "examine", "of_variables", "quietly", "show"]
 
 _CLOCK_SECONDS = 5.0
 
@@ -273,6 +274,18 @@ def show(
     if hidden and not (asked.json or asked.all):
         print(f"\n{hidden} options have their default; --all shows them", file=out)
     return 0 if report.ok else 1
+
+
+def quietly(main: Callable[[], int]) -> int:
+    """The exit status of ``main``; 141, a program's that SIGPIPE ended, when nobody reads stdout any more (``| head``)."""
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still in the buffer goes nowhere, or the interpreter complains about it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return status
 
 
 def clock_offset(url: str, *, clock: Callable[[], float] = default_clock) -> float:

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from beaker.crypto.keyring import new_key
 from beaker.exceptions import ConfigError
-from beaker.explain import add_arguments, show
+from beaker.explain import add_arguments, quietly, show
 from beaker.explain import examine as examine_options
 from beaker.findings import of_error
 from beaker.report import OptionRow, Report
@@ -130,4 +130,4 @@ def main(arguments: Sequence[str] | None = None, *, out: TextIO | None = None) -
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(quietly(main))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -105,3 +106,18 @@ def test_it_runs_as_a_module() -> None:
     done = subprocess.run([sys.executable, "-m", "beaker", "keys", "new"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0
     assert len(done.stdout.strip()) == 43
+
+
+@pytest.mark.parametrize(
+    "module", [("beaker", "explain", "--json"), ("gae.doctor", "--json"), ("beaker", "keys", "new")], ids=" ".join
+)
+def test_a_reader_that_goes_away_is_no_error(module: tuple[str, ...], tmp_path: Path) -> None:
+    """As in `... | head -c 100`: the command ends without a word, with the status of a program that SIGPIPE ended."""
+    command = (sys.executable, "-W", "error", "-m", *module)
+    reader, writer = os.pipe()
+    # It has gone before anything is written: what a buffer holds fails no less than what is longer than one.
+    os.close(reader)
+    with open(writer, "wb") as out:
+        environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, cwd=tmp_path, env=environ, stdout=out, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (141, "")
