@@ -277,7 +277,7 @@ def show(
 
 
 def quietly(main: Callable[[], int]) -> int:
-    """The exit status of ``main``; 141, a program's that SIGPIPE ended, when nobody reads stdout any more (``| head``)."""
+    """The exit status of ``main``; 141, as after SIGPIPE, when the reader of stdout has gone away (``| head``)."""
     try:
         status = main()
         sys.stdout.flush()
