@@ -143,9 +143,24 @@ def _plain(value: Any, depth: int = 0) -> Any:
 
 
 def configure_unless_configured(runtime: Runtime) -> None:
-    """:func:`configure` on Google's platforms where nobody has set up logging: the start's lines would be lost."""
-    if runtime.serverless and not logging.getLogger().handlers:
-        configure(runtime)
+    """:func:`configure` on Google's platforms where nobody has set up logging: the start's lines would be lost.
+
+    Nobody has where functions-framework did it by itself (``LOG_EXECUTION_ID``, which a deployed function has):
+    that shows warnings only, and disables each logger made before. Its execution ids stay in the lines.
+    """
+    if not runtime.serverless:
+        return
+    root = logging.getLogger()
+    theirs = getattr(sys.modules.get("functions_framework.execution_id"), "logging_stream", None)
+    replaced = [handler for handler in root.handlers if theirs and getattr(handler, "stream", None) is theirs]
+    if replaced:
+        for name in list(root.manager.loggerDict):
+            if name.partition(".")[0] in ("beaker", "gae"):
+                logging.getLogger(name).disabled = False
+    if root.handlers == replaced:
+        for handler in replaced:
+            root.removeHandler(handler)
+        configure(runtime, stream=theirs if replaced else None)
 
 
 def _severity(level: int) -> str:

@@ -252,3 +252,32 @@ def test_a_deployment_that_sets_up_no_logging_is_read_all_the_same(program: str)
     assert (entry["severity"], entry["logger"]) == ("INFO", "gae")
     assert entry["message"].startswith("beaker: platform=cloudrun session=cookie (environment) cache=memory (platform)")
     assert SECRET not in done.stdout + done.stderr
+
+
+def test_a_function_that_logs_execution_ids_is_read_all_the_same(tmp_path: Path) -> None:
+    """functions-framework's own logging hides the start's line and disables our loggers; its ids stay in the lines."""
+    (tmp_path / "main.py").write_text(
+        textwrap.dedent("""
+            import logging
+            from gae.functions import with_session
+
+            @with_session
+            def hello(request):
+                logging.getLogger("beaker.cache").warning("told in a request")
+                return "hello"
+        """)
+    )
+    program = """
+        import functions_framework
+        client = functions_framework.create_app("hello", "main.py").test_client()
+        assert client.get("/", headers={"Function-Execution-Id": "id-0815"}).text == "hello"
+    """
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "K_SERVICE": "shop", "FUNCTION_TARGET": "hello"}
+    environ |= {"BEAKER_SESSION_SECRET": SECRET, "BEAKER_SESSION_TYPE": "cookie", "LOG_EXECUTION_ID": "true"}
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True, timeout=60)
+    start, told = map(json.loads, (done.stdout + done.stderr).splitlines())
+    assert start["message"].startswith("beaker: platform=functions session=cookie (environment)")
+    assert (start["severity"], start["logger"]) == ("INFO", "gae")
+    assert (told["severity"], told["logger"], told["message"]) == ("WARNING", "beaker.cache", "told in a request")
+    assert {line["logging.googleapis.com/labels"]["execution_id"] for line in (start, told)} == {"id-0815"}
