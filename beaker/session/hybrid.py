@@ -88,6 +88,8 @@ class HybridCarrier(CookieCarrier):
         if session.is_new:
             return
         session.came_back = came_back
+        if self.context.options.readonly:
+            return
         if session.now - came_back > SETTLED and (found == "gone" or self.context.records.drop(found)):
             session.came_back = 0.0
             session.must_reseal = True
@@ -100,7 +102,11 @@ class HybridCarrier(CookieCarrier):
             with suppress(Fenced, WriteConflict):
                 values = self._with_late(session, record, token.values, record)
         self._adopt_record(session, token.id)
-        if not session.is_new:
+        if session.is_new:
+            return
+        if self.context.options.readonly:
+            session.adopt(replace(session.snapshot, values=values))
+        else:
             session.rebase(session.snapshot, values)
             session.must_save = session.must_reseal = True
 

@@ -74,7 +74,8 @@ class ServerCarrier:
     def _check_revoked(self, session: BaseSession) -> None:
         revoked = self.revoked_at(session)
         if revoked is not None:
-            self.context.records.kill(session.snapshot.id, session.snapshot.version)
+            if not self.context.options.readonly:
+                self.context.records.kill(session.snapshot.id, session.snapshot.version)
             session.end_revoked(revoked)
 
     def save(self, session: BaseSession, packed: Packed) -> None:

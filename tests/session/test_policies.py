@@ -102,12 +102,7 @@ class TestReadOnly:
         """readonly: no data, no access time, no cookie, no lock of its own; a change that is to be saved raises."""
         tab = open_tab(place, timeout=1000)
         tab.do(put(a=1))
-        reader = open_tab(place, timeout=1000, readonly=True)
-        reader.middleware.context._records = None
-        reader.cookies = dict(tab.cookies)
-        store = interrupt(reader.middleware.context)
-        seen: list[str] = []
-        store.before = lambda name, _: seen.append(name)
+        reader, seen = read_only(open_tab, tab, place, timeout=1000)
         clock.advance(500)
         assert reader.do(lambda s: s["a"]) == 1
         assert reader.do(lambda s: (s.save(), s["a"])[1]) == 1  # type: ignore[func-returns-value]
@@ -118,6 +113,51 @@ class TestReadOnly:
         assert set(seen) <= {"read", "get", "get_many"}
         clock.advance(501)
         assert tab.do(lambda s: s.get("a")) is None
+
+    def test_it_does_not_bury_what_was_revoked(self, open_tab: Open, clock: FakeClock, place: str) -> None:
+        """A revoked session is not shown; its record is for others to end."""
+        tab = open_tab(place)
+        tab.do(lambda s: s.login("ann"))
+        reader, seen = read_only(open_tab, tab, place)
+        clock.advance(1)
+        reader.middleware.revoke(user="ann")
+        seen.clear()
+        assert reader.do(lambda s: s.user) is None
+        assert set(seen) <= {"read", "get", "get_many"}
+
+
+def read_only(open_tab: Open, tab: Tab, place: str, **more: Any) -> tuple[Tab, list[str]]:
+    """The browser of ``tab`` at a read-only deployment, and the operations its stores will see."""
+    reader = open_tab(place, readonly=True, **more)
+    reader.middleware.context._records = None
+    reader.cookies = dict(tab.cookies)
+    seen: list[str] = []
+    interrupt(reader.middleware.context).before = lambda name, _: seen.append(name)
+    return reader, seen
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_reader_of_a_session_that_came_back_writes_nothing(late: bool, open_tab: Open, clock: FakeClock) -> None:
+    """What was left of it in the store stays, and what was written there late is shown without a save."""
+    options = {"cookie_max": 600, "timeout": 10_000}
+    tab = open_tab("hybrid in cookie", **options)
+    tab.do(put(a=1, big="x" * 2000))
+    pointer = tab.copy()
+    tab.do(lambda s: (s.pop("big"), s.save()))  # type: ignore[func-returns-value]
+    tab.do(put(b=2))
+    if late:
+        pointer.do(put(c=3))
+    else:
+        clock.advance(400)
+    reader, seen = read_only(open_tab, tab, "hybrid in cookie", **options)
+    for _ in range(2):
+        assert reader.do(lambda s: (s["a"], s["b"], s.get("c"), s.came_back > 0)) == (
+            1,
+            2,
+            3 if late else None,
+            not late,
+        )
+    assert set(seen) <= {"read", "get", "get_many"}
 
 
 @pytest.mark.parametrize("place", [place for place in MERGING if "hybrid" not in place])
