@@ -222,7 +222,8 @@ class LegacyReader:
             raise failure
         if readonly or session.is_new:
             return
-        session.cookie_due = True
+        # The cookie goes out only if the session still lives at the end of the request.
+        session.must_reseal = True
         self._mark(found.id)
         if not self.policy.keep:
             self._remove(found)

@@ -61,6 +61,25 @@ def test_a_logout_beside_a_takeover_wins(moment: int, place: str, vector: Any, a
 
 
 @BOTH
+@STORED
+@pytest.mark.parametrize("end", ["login", "logout", "regenerate_id"])
+def test_a_reader_that_comes_late_sends_no_cookie(end: str, place: str, vector: Any, arrive: Arrive) -> None:
+    """Its session was given another id, or ended, while it ran: the browser has got the cookie that counts."""
+    first = arrive(vector, place)
+    second = first.copy()
+    arguments = ["ann"] if end == "login" else []
+
+    def slow(session: SessionObject) -> Any:
+        found = number(session)
+        second.do(lambda other: getattr(other, end)(*arguments))
+        return found
+
+    assert first.do(slow) == vector["number"]
+    assert first.last.set_cookies == []
+    assert second.do(lambda session: session.user) == ("ann" if end == "login" else None)
+
+
+@BOTH
 def test_revoking_everybody_reaches_readers(vector: Any, arrive: Arrive) -> None:
     """A read-only deployment does not show an old session that was revoked."""
     tab = arrive(vector, "file", readonly=True)
