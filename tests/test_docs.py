@@ -257,6 +257,14 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(file), target
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name.startswith("start-")], ids=lambda page: page.name)
+def test_a_page_that_deploys_keeps_the_laptops_secret_back(page: Path) -> None:
+    """Where the folder that served on a laptop is uploaded, the page tells to leave data/ out."""
+    text = page.read_text("utf-8")
+    uploads = re.search(r"gcloud (app deploy|(run|functions) deploy [^`]*--source)", text)
+    assert not uploads or (".gcloudignore" in text and "data/" in text)
+
+
 def test_every_page_is_in_the_index() -> None:
     """Each page of docs/ is in a table of contents of index.md, and nothing else is."""
     listed = [line.strip() for block in toctrees() for line in block.splitlines() if line and line[0] != ":"]
