@@ -79,12 +79,16 @@ def with_session(
     ``options`` are session options without prefix (``type="ext:google", secret=...``) and are all there is
     then; else ``settings``; else the environment (:mod:`gae.settings`), which configures the cache regions
     of ``BEAKER_CACHE_`` variables too. Configured at the first request, so that a cold start pays only for
-    what it uses; ConfigError is raised there. ``clock`` and ``runtime`` may be among the options.
+    what it uses; ConfigError is raised there, and at once for options beside ``settings``. ``clock`` and
+    ``runtime`` may be among the options.
 
     The session is saved when the function has returned, or, of a streamed response, when its first chunk
     is there; what the stream changes later is saved at its end. A function that raises saves nothing, except
     HTTP errors and redirects of Werkzeug (``abort``), which are responses.
     """
+
+    if settings is not None and options:
+        raise ConfigError("settings are complete: give session options to Settings.from_environ")
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         sessions = _Sessions(settings, options)

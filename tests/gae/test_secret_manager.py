@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -58,6 +59,41 @@ def test_each_secret_is_read_once_at_start() -> None:
     assert sorted(client.asked) == [NAME, "projects/p/secrets/tasks/versions/2"]
     assert composed.settings.origins["session.secret"] == "secret manager"
     assert composed.settings.tasks.secret == SECRET
+
+
+def test_the_client_of_the_library_is_called_as_it_wants() -> None:
+    """SecretManagerServiceClient itself, over gRPC to a server here: name, payload and a refusal arrive."""
+    import grpc
+    from google.cloud import secretmanager
+    from google.cloud.secretmanager_v1.services.secret_manager_service.transports import (
+        SecretManagerServiceGrpcTransport,
+    )
+
+    def access(request: Any, context: Any) -> Any:
+        if request.name != NAME:
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, "not yours")
+        return secretmanager.AccessSecretVersionResponse(name=NAME, payload={"data": SECRET.encode()})
+
+    handler = grpc.unary_unary_rpc_method_handler(
+        access,
+        secretmanager.AccessSecretVersionRequest.deserialize,
+        secretmanager.AccessSecretVersionResponse.serialize,
+    )
+    service = "google.cloud.secretmanager.v1.SecretManagerService"
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"AccessSecretVersion": handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            client = secretmanager.SecretManagerServiceClient(
+                transport=SecretManagerServiceGrpcTransport(channel=channel)
+            )
+            assert read_secret(f"secret:{NAME}", option="session.secret", client=client) == SECRET
+            with pytest.raises(ConfigError, match="PermissionDenied"):
+                read_secret("secret:projects/p/secrets/other/versions/1", option="session.secret", client=client)
+    finally:
+        server.stop(None).wait()
 
 
 def test_an_argument_may_name_a_secret_too() -> None:

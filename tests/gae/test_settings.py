@@ -18,7 +18,7 @@ from beaker.exceptions import ConfigError
 from beaker.runtime import Platform, Runtime
 from beaker.testing import Browser
 from gae.app import compose
-from gae.functions import configure_cache
+from gae.functions import configure_cache, with_session
 from gae.settings import KEPT_SECRET, Settings, Tasks
 
 APPENGINE = Runtime(platform=Platform.APPENGINE, project="demo")
@@ -151,8 +151,6 @@ def test_an_error_of_a_function_names_the_variable(monkeypatch: pytest.MonkeyPat
     """with_session and configure_cache say it as compose does."""
     import flask
 
-    from gae.functions import with_session
-
     settings = Settings.from_environ(
         {"BEAKER_SESSION_SECRET": "too-short", "BEAKER_SESSION_TYPE": "cookie"}, runtime=APPENGINE
     )
@@ -169,6 +167,8 @@ def test_settings_are_complete() -> None:
             compose(app, settings=settings, **options)
     with pytest.raises(ConfigError, match="settings are complete"):
         configure_cache(settings=settings, regions={"a": {}})
+    with pytest.raises(ConfigError, match="settings are complete"):
+        with_session(settings=settings, type="cookie")
     assert "a" not in cache_regions
 
 
