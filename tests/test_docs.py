@@ -92,6 +92,8 @@ def written(block: Block) -> str:
 def write(block: Block) -> bool:
     name = written(block)
     if name:
+        # A test of functions-framework leaves a module of this name behind.
+        sys.modules.pop(name, None)
         Path(f"{name}.py").write_text(block.text)
     return bool(name)
 

@@ -34,7 +34,7 @@ __all__ = ["Draft", "Heads"]
 _ROUNDS = 5
 
 
-@dataclass
+@dataclass(repr=False)
 class Draft:
     """A write whose chunks, if any, are stored and whose head is not."""
 
@@ -43,6 +43,9 @@ class Draft:
     generation: str
     parts: int
     wid: bytes
+
+    def __repr__(self) -> str:
+        return f"<Draft with {self.parts} chunks>"
 
 
 class Heads:
