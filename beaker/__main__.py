@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from beaker import __version__, explain
+from beaker import __version__
 from beaker.config import environment
 from beaker.config.coerce import as_seconds
 from beaker.crypto.keyring import KeyRing, new_key
 from beaker.exceptions import BeakerException, ConfigError
-from beaker.purging import Outcome, purge, purgeable, stores_of
+from beaker.operations import explain
+from beaker.operations.purging import Outcome, purge, purgeable, stores_of
 from beaker.runtime import current
 from beaker.runtime import environ as process_environ
 from beaker.session.context import SessionContext

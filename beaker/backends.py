@@ -12,8 +12,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+from beaker.caching.namespace import NamespaceManager
 from beaker.exceptions import InvalidCacheBackendError
-from beaker.namespace import NamespaceManager
 
 __all__ = ["ENTRY_POINTS", "known", "load", "register_backend"]
 

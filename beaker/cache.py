@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from beaker import backends
-from beaker.bridge import freeze
-from beaker.cacheobject import Cache
+from beaker.caching.cache import Cache
+from beaker.caching.decorated import BoundCached, CachedFunction, Settings
+from beaker.caching.factory import freeze
+from beaker.caching.namespace import EntryNamespaceManager
 from beaker.config.parse import parse_cache
-from beaker.decorators import BoundCached, CachedFunction, Settings
 from beaker.exceptions import ConfigError
 from beaker.keys import func_namespace
-from beaker.namespace import EntryNamespaceManager
 
 __all__ = ["Cache", "CacheManager", "cache_region", "cache_regions", "region_invalidate"]
 
@@ -162,7 +162,7 @@ def cache_region(
 
     The region is looked up at each call, so it may be configured, or changed, after decorating.
     ``deco_args`` are part of the key: they tell functions of one name in one module apart. ``ignore``,
-    ``key``: see :class:`beaker.calls.CallKey`. A changed ``version`` leaves the old results behind.
+    ``key``: see :class:`beaker.caching.call_key.CallKey`. A changed ``version`` leaves the old results behind.
     """
     return _decorator(Settings(cache_regions, region, {}, _open), deco_args, ignore, key, version)
 

@@ -9,18 +9,18 @@ from collections.abc import Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from beaker import clock as _clock
-from beaker.bridge import given, runtime_of, store_for
-from beaker.entry import Entry
+from beaker.caching.entry import Entry
+from beaker.caching.factory import given, runtime_of, store_for
+from beaker.caching.namespace import EntryNamespaceManager, NamespaceManager, StoreNamespaceManager
+from beaker.caching.object_pool import LivePool
+from beaker.caching.open_resource import OpenResourceNamespaceManager
+from beaker.caching.value import obtain
 from beaker.exceptions import ConfigError, ConfigWarning
-from beaker.live import LivePool
-from beaker.locks import NullLocks, ThreadLocks
-from beaker.namespace import EntryNamespaceManager, NamespaceManager, StoreNamespaceManager
-from beaker.obtain import obtain
-from beaker.openresource import OpenResourceNamespaceManager
+from beaker.locking.factories import NullLocks, ThreadLocks
 from beaker.paths import private_directory
 
 if TYPE_CHECKING:
-    from beaker.locks import Lock
+    from beaker.locking.factories import Lock
     from beaker.storage.memory import MemoryStore
 
 __all__ = [
@@ -260,7 +260,7 @@ class DBMNamespaceManager(StoreNamespaceManager):
         digest_filenames: bool = True,
         **kwargs: Any,
     ) -> None:
-        from beaker.storage.dbmfile import DbmStore
+        from beaker.storage.dbm import DbmStore
 
         arguments = {
             "directory": _directory("dbm", dbm_dir, data_dir, kwargs),

@@ -15,10 +15,10 @@ import threading
 from typing import Any
 
 from beaker import runtime
-from beaker._flock import ForkAware, stripe_of
-from beaker._rwlock import ReadWriteFile, ReadWriteQueue, SynchronizerImpl
 from beaker.exceptions import LockError
-from beaker.registries import WeakValuedRegistry
+from beaker.locking.files import ForkAware, stripe_of
+from beaker.locking.readwrite import ReadWriteFile, ReadWriteQueue, SynchronizerImpl
+from beaker.locking.registries import WeakValuedRegistry
 
 __all__ = [
     "ConditionSynchronizer",

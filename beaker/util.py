@@ -7,8 +7,8 @@ from typing import Any
 
 from beaker.config.parse import parse_cache
 from beaker.keys import func_namespace
+from beaker.locking.registries import SyncDict, ThreadLocal, WeakValuedRegistry
 from beaker.paths import encoded_path, verify_directory
-from beaker.registries import SyncDict, ThreadLocal, WeakValuedRegistry
 
 __all__ = [
     "SyncDict",

@@ -10,10 +10,10 @@ from beaker._typing import Environ, StartResponse, WSGIApp
 from beaker.config.environment import region_name
 from beaker.exceptions import ConfigError
 from beaker.middleware import CacheMiddleware, SessionMiddleware
-from beaker.purging import stores_of
-from gae.context import NDBContextMiddleware, NDBSource
+from beaker.operations.purging import stores_of
 from gae.handlers import Handlers, Verify
 from gae.logs import RequestTrace, configure_unless_configured
+from gae.ndb_context import NDBContextMiddleware, NDBSource
 from gae.settings import Settings
 
 __all__ = ["Application", "compose"]
@@ -56,7 +56,7 @@ def compose(
     up logging, on Google's platforms, :func:`gae.logs.configure` does, or the line would not be seen.
 
     ``ndb``: ``True``, or the application's ``ndb.Client``, opens an NDB context for each request; see
-    :mod:`gae.context` for why that is not the default. ``handlers=False`` leaves the addresses of
+    :mod:`gae.ndb_context` for why that is not the default. ``handlers=False`` leaves the addresses of
     :mod:`gae.handlers` to ``app``. ``settings`` take the place of the environment and of the options.
     ``prefetch`` are functions a warmup calls. ``verify`` and ``secrets_client`` replace the check of OIDC
     tokens and the client of Secret Manager. Raises ConfigError when the deployment lacks something.

@@ -14,10 +14,10 @@ from typing import Any, TextIO
 
 from beaker.crypto.keyring import new_key
 from beaker.exceptions import ConfigError
-from beaker.explain import add_arguments, quietly, show
-from beaker.explain import examine as examine_options
-from beaker.findings import of_error
-from beaker.report import OptionRow, Report
+from beaker.operations.checks import of_error
+from beaker.operations.explain import add_arguments, quietly, show
+from beaker.operations.explain import examine as examine_options
+from beaker.operations.report import OptionRow, Report
 from beaker.runtime import Platform, Runtime
 from beaker.runtime import environ as process_environ
 from gae.settings import HOW_TO_MAKE_A_SECRET, KEPT_SECRET, Tasks, collect

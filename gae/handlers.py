@@ -25,7 +25,7 @@ from urllib.parse import parse_qs
 
 from beaker._typing import Environ, StartResponse, WSGIApp
 from beaker.exceptions import BeakerException, ConfigError, InvalidCacheBackendError, StoreError
-from beaker.purging import keep_cursor, kept_cursor, purge, purgeable
+from beaker.operations.purging import keep_cursor, kept_cursor, purge, purgeable
 from beaker.runtime import Platform, Runtime
 from gae.settings import Tasks
 

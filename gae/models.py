@@ -12,7 +12,7 @@ from typing import Any
 
 from beaker.clock import now as default_clock
 from beaker.ext.google import record_model
-from gae.context import NDBSource
+from gae.ndb_context import NDBSource
 
 __all__ = ["Counts", "count_records", "oldest_expired", "record_model"]
 

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from beaker.dogpile import get_or_create
-from beaker.entry import Entry
-from beaker.locks import LayeredLocks, Lock, LockFactory, ThreadLocks
+from beaker.caching.dogpile import get_or_create
+from beaker.caching.entry import Entry
+from beaker.locking.factories import LayeredLocks, Lock, LockFactory, ThreadLocks
 from beaker.storage.lease import LeaseLocks
 from beaker.storage.memory import MemoryStore
 from beaker.testing import FakeClock

@@ -44,9 +44,9 @@ def _watch(owner: Any, name: str, tell: Callable[..., None]) -> None:
 def _watch_secrets() -> None:
     from beaker.crypto.keyring import Key
     from beaker.crypto.tokens import DataTokens, IdTokens
-    from beaker.legacy.policy import LegacyPolicy
+    from beaker.session.legacy.policy import LegacyPolicy
     from beaker.session.proxy import SessionObject
-    from beaker.session.record import Snapshot
+    from beaker.session.snapshot import Snapshot
     from gae.settings import Tasks
 
     def issued(token: str, tokens: IdTokens, raw_id: bytes) -> None:

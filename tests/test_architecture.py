@@ -28,7 +28,7 @@ from tests.floors import (
 ROOT = Path(__file__).resolve().parents[1]
 
 FORBIDDEN = ("getpid", "pkg_resources")
-LINE_LIMIT = 320
+LINE_LIMIT = 400
 LINE_REASON = re.compile(r"^# over 320 lines because \S.{9,}", re.MULTILINE)
 
 
@@ -280,7 +280,7 @@ def test_the_environment_is_read_in_one_place() -> None:
 
 
 def test_files_are_short() -> None:
-    """A file has at most 320 lines, or says ``# over 320 lines because ...`` within its first 20."""
+    """A file has at most 400 lines (320 are a reason to look), or says why within its first 20."""
     findings = []
     for folder in ("beaker", "gae", "samples", "tests", "benchmarks"):
         for path in sorted((ROOT / folder).rglob("*.py")):

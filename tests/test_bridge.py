@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from beaker.bridge import freeze, locks_for
+from beaker.caching.factory import freeze, locks_for
+from beaker.caching.namespace import NamespaceManager
 from beaker.config.options import CacheOptions, describe
 from beaker.exceptions import ConfigError, MissingCacheParameter
-from beaker.locks import FileLocks, LayeredLocks, NullLocks, ThreadLocks
-from beaker.namespace import NamespaceManager
+from beaker.locking.factories import FileLocks, LayeredLocks, NullLocks, ThreadLocks
 from beaker.runtime import Platform, Runtime
 from beaker.storage.lease import LeaseLocks
 from beaker.storage.memory import MemoryStore

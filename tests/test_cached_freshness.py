@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from beaker.cache import CacheManager, cache_region, cache_regions
+from beaker.caching.entry import Entry
 from beaker.container import MemoryNamespaceManager
-from beaker.entry import Entry
 from beaker.testing.clock import FakeClock
 
 

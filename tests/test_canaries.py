@@ -25,7 +25,7 @@ from beaker.exceptions import (
 )
 from beaker.middleware import SessionMiddleware
 from beaker.session.proxy import SessionObject
-from beaker.session.storage import NAMESPACE
+from beaker.session.records import NAMESPACE
 from beaker.testing.session_harness import COOKIE, SessionHarness, Tab
 from tests.leaks import Scan, canary
 from tests.session.faults import interrupt

@@ -11,6 +11,8 @@ import pytest
 
 import beaker.container
 from beaker import clock as beaker_clock
+from beaker.caching.entry import Entry
+from beaker.caching.object_pool import LivePool, approximate_size
 from beaker.container import (
     Container,
     ContainerMeta,
@@ -23,9 +25,7 @@ from beaker.container import (
     NullNamespaceManager,
     Value,
 )
-from beaker.entry import Entry
 from beaker.exceptions import ConfigError, ConfigWarning, MissingCacheParameter
-from beaker.live import LivePool, approximate_size
 from beaker.runtime import Platform, Runtime
 from beaker.testing.clock import FakeClock
 

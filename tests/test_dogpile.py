@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from beaker import counters
-from beaker.dogpile import Freshness, get_or_create
+from beaker.caching.dogpile import Freshness, get_or_create
 from beaker.exceptions import LockError
-from beaker.locks import LayeredLocks, NullLocks, ThreadLocks
+from beaker.locking.factories import LayeredLocks, NullLocks, ThreadLocks
 from beaker.storage.lease import LeaseLocks
 from beaker.storage.memory import MemoryStore
 from beaker.testing.hooks import run_threads

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from beaker import counters
-from beaker.bridge import codec_for
-from beaker.entry import Entry, EntryCodec
-from beaker.envelope import Envelope
+from beaker.caching.entry import Entry, EntryCodec
+from beaker.caching.factory import codec_for
+from beaker.crypto.envelope import Envelope
 from beaker.exceptions import ConfigError, UnserializableValue
 from beaker.storage.memory import MemoryStore
 

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beaker.crypto import sealing
+from beaker.crypto.envelope import OVERHEAD, Envelope, Opened
 from beaker.crypto.keyring import Key, KeyRing, lp, new_key
-from beaker.envelope import OVERHEAD, Envelope, Opened
 from beaker.exceptions import ConfigError, CorruptRecord
 from tests.crypto import golden
 
@@ -229,13 +229,13 @@ def test_compression() -> None:
 @modes
 def test_bombs_are_bounded(mode: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """A small record that inflates to a lot is corrupt, after 1 MiB without a key and 64 MiB with one."""
-    monkeypatch.setattr("beaker.envelope._INFLATE_SEALED", 2 << 20)
+    monkeypatch.setattr("beaker.crypto.envelope._INFLATE_SEALED", 2 << 20)
     limit = 2 << 20 if mode else 1 << 20
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = packer.compress(bytes(40_000_000)) + packer.flush()
     of = envelope(**mode, compress=1)
     with monkeypatch.context() as patch:
-        patch.setattr("beaker.envelope.deflated", lambda payload, level: packed)
+        patch.setattr("beaker.crypto.envelope.deflated", lambda payload, level: packed)
         bomb = record(of, bytes(10))
     tracemalloc.start()
     assert "inflate" in corrupt(of, bomb)

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from beaker import findings
 from beaker.__main__ import main
-from beaker.explain import clock_offset, of_variables
-from beaker.report import Finding, Report
+from beaker.operations import checks
+from beaker.operations.explain import clock_offset, of_variables
+from beaker.operations.report import Finding, Report
 
 ROOT = Path(__file__).resolve().parents[1]
 KEY = "u7Jm2pVqX0cYw9LrTz4KbN8sEoHdGfAi3MkQ1xWvPyU"
@@ -150,7 +150,7 @@ def test_another_distribution_in_our_package_is_found() -> None:
         SimpleNamespace(metadata={"Name": "empty"}, version="2", files=None),
     ]
     report = Report()
-    findings.of_distributions(report, others)
+    checks.of_distributions(report, others)
     [finding] = report.findings
     assert (finding.severity, finding.code) == ("error", "foreign-distribution")
     assert "beaker 1.14.1" in finding.message
@@ -211,7 +211,7 @@ def test_small_offsets_are_no_finding() -> None:
     weights = []
     for offset in (4.0, -30.0, 90.0):
         report = Report()
-        findings.of_clock(report, offset, "somewhere")
+        checks.of_clock(report, offset, "somewhere")
         weights.append([finding.severity for finding in report.findings])
     assert weights == [[], ["warning"], ["error"]]
 

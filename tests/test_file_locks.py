@@ -14,7 +14,7 @@ import pytest
 
 from beaker import runtime
 from beaker.exceptions import ConfigError
-from beaker.locks import FileLocks, PollingLock
+from beaker.locking.factories import FileLocks, PollingLock
 from beaker.testing.lock import PATIENCE, LockContract, elsewhere
 
 ROOT = Path(__file__).parents[1]
@@ -184,7 +184,7 @@ def test_killed_process(tmp_path: Path) -> None:
 
 FORK = """
 import os, sys
-from beaker.locks import FileLocks, LayeredLocks, ThreadLocks
+from beaker.locking.factories import FileLocks, LayeredLocks, ThreadLocks
 mine = FileLocks(sys.argv[1], stripes=1, file_locks=True)
 threads = ThreadLocks().creation("n", "k")
 files = mine.creation("n", "k")
@@ -222,7 +222,7 @@ assert codes == [0, 7], codes
 """
 PROBE = """
 import sys
-from beaker.locks import FileLocks
+from beaker.locking.factories import FileLocks
 lock = FileLocks(sys.argv[1], stripes=1, file_locks=True).creation("n", "k")
 assert str(lock.acquire(False)) == sys.argv[2]
 """
@@ -237,7 +237,7 @@ def test_fork(tmp_path: Path) -> None:
 
 FORK_BESIDE_A_HOLDER = """
 import os, sys, threading
-from beaker.locks import FileLocks
+from beaker.locking.factories import FileLocks
 locks = FileLocks(sys.argv[1], stripes=1, file_locks=True)
 held, end = threading.Event(), threading.Event()
 def work():
@@ -268,7 +268,7 @@ def test_fork_beside_a_holder(tmp_path: Path) -> None:
 
 ORPHAN = """
 import os, signal, sys
-from beaker.locks import FileLocks
+from beaker.locking.factories import FileLocks
 lock = FileLocks(sys.argv[1], stripes=1, file_locks=True).creation("n", "k")
 read_end, write_end = os.pipe()
 parent = os.fork()

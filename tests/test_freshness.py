@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from beaker import counters
-from beaker.dogpile import Freshness
+from beaker.caching.dogpile import Freshness
 from beaker.exceptions import ConfigError, CreationAbortedError
 from beaker.testing.lock import PATIENCE, wait_until
 from tests.dogpiles import LOCKS, Cache, Call, Gate

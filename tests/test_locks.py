@@ -9,7 +9,7 @@ import weakref
 import pytest
 
 from beaker.exceptions import LockError
-from beaker.locks import CreationLock, LayeredLock, LayeredLocks, Lock, NullLocks, ThreadLocks
+from beaker.locking.factories import CreationLock, LayeredLock, LayeredLocks, Lock, NullLocks, ThreadLocks
 from beaker.testing.lock import PATIENCE, LockContract, elsewhere, wait_until
 
 

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import pytest
 
 from beaker.cache import Cache
+from beaker.caching.entry import Entry
+from beaker.caching.namespace import StoreNamespaceManager
 from beaker.container import NamespaceManager, OpenResourceNamespaceManager, Value
-from beaker.entry import Entry
 from beaker.exceptions import UnserializableValue
-from beaker.namespace import StoreNamespaceManager
 from beaker.storage.memory import MemoryStore
 from beaker.synchronization import file_synchronizer
 from beaker.testing.clock import FakeClock

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from beaker.crypto.envelope import Envelope
 from beaker.crypto.keyring import KeyRing, new_key
 from beaker.crypto.tokens import BadToken, DataTokens, IdTokens, new_id
-from beaker.envelope import Envelope
 from beaker.exceptions import CorruptRecord
 
 ROOT = Path(__file__).parent.parent
@@ -95,11 +95,11 @@ def names_used(tree: ast.AST) -> set[str]:
 HASHES = {"md5", "sha1", "sha224", "sha384", "sha512", "sha3_256", "blake2b", "blake2s", "shake_256", "pbkdf2_hmac"}
 CIPHERS = {"AESGCM", "AES", "CTR", "CBC", "ECB", "CFB", "OFB", "ChaCha20Poly1305", "ARC4", "TripleDES", "Fernet"}
 ALLOWED = {
-    "beaker/_flock.py": {"blake2b"},  # names lock stripes
+    "beaker/locking/files.py": {"blake2b"},  # names lock stripes
     "beaker/crypto/pbkdf2.py": {"sha1", "pbkdf2_hmac"},  # the manual's interface, used by nothing here
     "beaker/crypto/sealing.py": {"AESGCM"},
-    "beaker/legacy/payload.py": {"sha1", "pbkdf2_hmac", "AESGCM", "AES", "CTR"},  # reads what old Beaker wrote
-    "beaker/storage/_redis_scripts.py": {"sha1"},  # Redis' own name for a script
+    "beaker/session/legacy/payload.py": {"sha1", "pbkdf2_hmac", "AESGCM", "AES", "CTR"},  # reads what old Beaker wrote
+    "beaker/storage/redis/scripts.py": {"sha1"},  # Redis' own name for a script
 }
 
 
@@ -118,10 +118,10 @@ def test_only_the_named_ciphers_and_hashes_are_used() -> None:
 def test_random_numbers_that_must_not_be_guessed_come_from_the_system() -> None:
     """No UUID is made, and the random module serves waits and jitter only, never the code that makes ids and keys."""
     waits = {
-        "beaker/_flock.py",
-        "beaker/dogpile.py",
+        "beaker/locking/files.py",
+        "beaker/caching/dogpile.py",
         "beaker/session/context.py",  # SystemRandom
-        "beaker/storage/_dsgateway.py",
+        "beaker/storage/datastore/gateway.py",
         "beaker/storage/lease.py",
     }
     found = set()

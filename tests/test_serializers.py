@@ -14,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from beaker.exceptions import ConfigError, CorruptRecord, UnserializableValue
-from beaker.serializers import Auto, Custom, Pickle, Serializer, by_name, is_pickle
+from beaker.serialization.serializers import Auto, Custom, Pickle, Serializer, by_name, is_pickle
 from tests.values import BERLIN, JSON, Point, spelled
 
 zones = st.none() | st.just(timezone.utc) | st.sampled_from([BERLIN, zoneinfo.ZoneInfo("UTC")])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from beaker.dogpile import get_or_create
+from beaker.caching.dogpile import get_or_create
 from beaker.exceptions import LockError
 from beaker.synchronization import (
     ConditionSynchronizer,

@@ -7,7 +7,7 @@ import zoneinfo
 from datetime import datetime, time, timezone
 from typing import Any, NamedTuple
 
-from beaker.serializers import TaggedJson
+from beaker.serialization.serializers import TaggedJson
 
 # How many mutated inputs; a nightly run sets more.
 FUZZ = int(os.environ.get("BEAKER_FUZZ", "20000"))

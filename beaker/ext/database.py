@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from beaker.bridge import given, store_for
+from beaker.caching.factory import given, store_for
+from beaker.caching.namespace import StoreNamespaceManager
 from beaker.container import Container
 from beaker.exceptions import MissingCacheParameter
-from beaker.namespace import StoreNamespaceManager
 
 __all__ = ["DatabaseContainer", "DatabaseNamespaceManager"]
 

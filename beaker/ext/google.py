@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from beaker.bridge import given, runtime_of, store_for
+from beaker.caching.factory import given, runtime_of, store_for
+from beaker.caching.namespace import StoreNamespaceManager
 from beaker.container import Container
 from beaker.exceptions import InvalidCacheBackendError
-from beaker.namespace import StoreNamespaceManager
 
 __all__ = ["GoogleContainer", "GoogleNamespaceManager", "record_model"]
 
@@ -45,10 +45,10 @@ class GoogleContainer(Container):
 def record_model(kind: str = "beaker_cache") -> Any:
     """The records of kind ``kind`` (the option ``table_name``) as an ``ndb.Model`` class, for reading.
 
-    Its fields are in :mod:`beaker.storage._ndb`. InvalidCacheBackendError without google-cloud-ndb.
+    Its fields are in :mod:`beaker.storage.datastore.ndb_model`. InvalidCacheBackendError without google-cloud-ndb.
     """
     try:
-        from beaker.storage._ndb import record_model as model
+        from beaker.storage.datastore.ndb_model import record_model as model
     except ImportError as err:
         raise InvalidCacheBackendError(
             "the record model needs google-cloud-ndb", option="type", hint="pip install 'beaker-gae[google]'"

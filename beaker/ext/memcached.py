@@ -5,10 +5,10 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from beaker.bridge import given, store_for
+from beaker.caching.factory import given, store_for
+from beaker.caching.namespace import StoreNamespaceManager
 from beaker.container import Container
 from beaker.exceptions import ConfigWarning, MissingCacheParameter
-from beaker.namespace import StoreNamespaceManager
 
 __all__ = ["MemcachedContainer", "MemcachedNamespaceManager"]
 

@@ -1,6 +1,6 @@
 """What a session is to an application: values with intentions and an identity.
 
-Where the data lives is the carrier's business (:mod:`beaker.session.server`, ``client``, ``hybrid``); the
+Where the data lives is the carrier's business (:mod:`beaker.session.backends.server`, ``client``, ``hybrid``); the
 cookie's attributes are the transport's.
 """
 
@@ -13,14 +13,14 @@ from typing import Any
 from beaker.counters import count
 from beaker.crypto.tokens import new_id
 from beaker.exceptions import BeakerException
-from beaker.session.carrier import Carrier
+from beaker.session.backends import Carrier
 from beaker.session.context import SessionContext
+from beaker.session.cookies import part_name
 from beaker.session.merge import diff
-from beaker.session.record import Snapshot, id_text
+from beaker.session.records import CLOCKS
 from beaker.session.revocation import user_key
+from beaker.session.snapshot import Snapshot, id_text
 from beaker.session.state import USER, SessionState
-from beaker.session.storage import CLOCKS
-from beaker.session.transport import part_name
 from beaker.session.values import Packed
 
 __all__ = ["BaseSession"]
@@ -148,7 +148,7 @@ class BaseSession(SessionState):
 
     sent_domain: str | None = None
     sent_path: str | None = None
-    # Cookies of an older Beaker that the browser is to drop (beaker.session.legacy).
+    # Cookies of an older Beaker that the browser is to drop (beaker.session.legacy.takeover).
     old_cookies: tuple[str, ...] = ()
 
     def saved(self, snapshot: Snapshot, packed: Packed) -> None:

@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 from beaker import backends
 from beaker._typing import Clock
+from beaker.caching.namespace import StoreNamespaceManager
 from beaker.clock import now as default_clock
 from beaker.config.coerce import wrong
 from beaker.config.options import SessionOptions
+from beaker.crypto.envelope import Envelope
 from beaker.crypto.keyring import KeyRing
 from beaker.crypto.tokens import DataTokens, IdTokens
-from beaker.envelope import Envelope
 from beaker.exceptions import ConfigError, ConfigWarning, MissingCacheParameter
-from beaker.namespace import StoreNamespaceManager
 from beaker.runtime import Runtime
 from beaker.runtime import current as current_runtime
-from beaker.session.foreign import ManagerStore
+from beaker.session.cookies import SessionCookie
+from beaker.session.manager_store import ManagerStore
+from beaker.session.records import NAMESPACE, SessionRecords
 from beaker.session.revocation import Revocations
-from beaker.session.storage import NAMESPACE, SessionRecords
-from beaker.session.transport import SessionCookie
 from beaker.session.values import ValueCodec
 from beaker.storage.api import Versioned
 
 if TYPE_CHECKING:
-    from beaker.session.legacy import LegacyReader
+    from beaker.session.legacy.takeover import LegacyReader
 
 __all__ = ["COOKIE_LIFETIME", "SessionContext", "resolve_type"]
 
@@ -117,7 +117,7 @@ class SessionContext:
     def _legacy_reader(self) -> LegacyReader | None:
         if self.options.legacy is None:
             return None
-        from beaker.session.legacy import LegacyReader
+        from beaker.session.legacy.takeover import LegacyReader
 
         return LegacyReader(self.options.legacy, self)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from beaker.crypto.tokens import store_key
 from beaker.exceptions import LockError, LockTimeout, StoreUnavailable
-from beaker.session.storage import NAMESPACE
+from beaker.session.records import NAMESPACE
 from beaker.storage.lease import Lease, LeaseLocks
 
 if TYPE_CHECKING:

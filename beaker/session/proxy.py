@@ -8,13 +8,13 @@ from typing import Any, Protocol, cast
 
 from beaker.config.parse import parse_session
 from beaker.exceptions import BeakerWarning
+from beaker.session.backends import Carrier
+from beaker.session.backends.cookie import CookieCarrier, CookieSession
+from beaker.session.backends.hybrid import HybridCarrier
+from beaker.session.backends.server import ServerCarrier, Session
 from beaker.session.base import BaseSession
-from beaker.session.carrier import Carrier
-from beaker.session.client import CookieCarrier, CookieSession
 from beaker.session.context import SessionContext
-from beaker.session.hybrid import HybridCarrier
-from beaker.session.record import id_text, raw_id
-from beaker.session.server import ServerCarrier, Session
+from beaker.session.snapshot import id_text, raw_id
 
 __all__ = ["SessionObject", "opener"]
 

@@ -8,7 +8,7 @@ from typing import Any
 from beaker.crypto.tokens import new_id
 from beaker.session.context import SessionContext
 from beaker.session.merge import Operation, apply_operations
-from beaker.session.record import Snapshot
+from beaker.session.snapshot import Snapshot
 from beaker.session.values import Known, Packed
 
 __all__ = ["SessionState"]

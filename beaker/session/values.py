@@ -8,7 +8,7 @@ from itertools import accumulate, chain, pairwise
 from typing import Any, Final
 
 from beaker.exceptions import ConfigError, CorruptRecord, UnserializableValue
-from beaker.serializers import Pickle, Serializer, TaggedJson, by_name
+from beaker.serialization.serializers import Pickle, Serializer, TaggedJson, by_name
 
 __all__ = ["Known", "Packed", "ValueCodec", "pack_items", "unpack_items"]
 

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-from beaker._flock import lock_file, unlock_file
+from beaker.locking.files import lock_file, unlock_file
 
 __all__ = ["file_lock"]
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from beaker.registries import SyncDict
+from beaker.locking.registries import SyncDict
 
 __all__ = ["Bulk", "Listing", "Purging", "Store", "Versioned", "shared_store"]
 

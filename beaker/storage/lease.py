@@ -20,10 +20,10 @@ from collections.abc import Callable
 
 from beaker import clock as _clock
 from beaker import counters, runtime
-from beaker._flock import ForkAware
 from beaker._typing import Clock
 from beaker.exceptions import ConfigError, StoreUnavailable
-from beaker.locks import poll
+from beaker.locking.factories import poll
+from beaker.locking.files import ForkAware
 from beaker.storage.api import Versioned
 
 __all__ = ["Lease", "LeaseLocks"]
@@ -45,7 +45,7 @@ class LeaseLocks:
     warning until it answers again: a cache must not be down because its locks are.
 
     ``clock`` is what the hosts agree on, ``timer`` what waiting is measured by; both are seconds. Put
-    :class:`~beaker.locks.ThreadLocks` in front by :class:`~beaker.locks.LayeredLocks`.
+    :class:`~beaker.locking.factories.ThreadLocks` in front by :class:`~beaker.locking.factories.LayeredLocks`.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Lease(ForkAware):
         return self._acquire(None, timeout if wait else 0)
 
     def acquire_unless(self, done: Callable[[], bool], timeout: float = -1) -> bool:
-        """See :class:`beaker.locks.PollingLock`."""
+        """See :class:`beaker.locking.factories.PollingLock`."""
         return self._acquire(done, timeout)
 
     def _acquire(self, done: Callable[[], bool] | None, timeout: float) -> bool:

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import pytest
 
 from beaker.exceptions import StoreUnavailable
-from beaker.locks import LayeredLocks, LockFactory, ThreadLocks
+from beaker.locking.factories import LayeredLocks, LockFactory, ThreadLocks
 from beaker.storage.lease import LeaseLocks
 from beaker.testing.clock import FakeClock
 from beaker.testing.hooks import STRESS, run_threads
@@ -52,7 +52,7 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 
 class LockContract:
-    """Every promise of :class:`beaker.locks.Lock`; override the fixture ``locks``."""
+    """Every promise of :class:`beaker.locking.factories.Lock`; override the fixture ``locks``."""
 
     threads = 4
     rounds = 25

@@ -1,4 +1,4 @@
-"""Contract suite for :class:`beaker.namespace.NamespaceManager`, of a store or of a third party.
+"""Contract suite for :class:`beaker.caching.namespace.NamespaceManager`, of a store or of a third party.
 
 ::
 
@@ -17,9 +17,9 @@ from typing import Any, Protocol
 
 import pytest
 
+from beaker.caching.entry import Entry
+from beaker.caching.namespace import NamespaceManager, StoreNamespaceManager
 from beaker.container import Value
-from beaker.entry import Entry
-from beaker.namespace import NamespaceManager, StoreNamespaceManager
 from beaker.testing.clock import FakeClock
 
 __all__ = ["ManagerContract", "OpenManager"]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from beaker.session.proxy import SessionObject
-from beaker.testing.session_course import SessionCourse
 from beaker.testing.session_harness import COOKIE, OTHER_SECRET, SECRET, Tab
+from beaker.testing.session_lifecycle import SessionCourse
 
 __all__ = ["OTHER_SECRET", "SECRET", "SessionContract", "Tab"]
 

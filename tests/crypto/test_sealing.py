@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from beaker.crypto import sealing
+from beaker.crypto.envelope import Envelope
 from beaker.crypto.keyring import Key, KeyRing, lp
 from beaker.crypto.tokens import DataTokens, IdTokens, new_id
-from beaker.envelope import Envelope
 from beaker.exceptions import CorruptRecord, InvalidCryptoBackendError
 from tests.crypto import golden
 

@@ -22,7 +22,7 @@ from beaker.exceptions import InvalidCacheBackendError
 from beaker.runtime import Runtime
 from beaker.testing import Browser
 from gae.app import compose
-from gae.context import NDBContextMiddleware, NDBSource
+from gae.ndb_context import NDBContextMiddleware, NDBSource
 from gae.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -236,7 +236,7 @@ FORKING = """
     import os, sys
     from google.cloud import ndb
     from beaker.runtime import Runtime
-    from gae.context import NDBSource
+    from gae.ndb_context import NDBSource
 
     class Note(ndb.Model):
         text = ndb.StringProperty()

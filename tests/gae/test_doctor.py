@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from beaker import __main__, backends, findings
-from beaker.report import Finding
+from beaker import __main__, backends
+from beaker.operations import checks
+from beaker.operations.report import Finding
 from gae import doctor
 from gae.settings import KEPT_SECRET
 from tests.test_explain import dated as dated
@@ -41,12 +42,12 @@ Run = Callable[..., tuple[int, dict[str, Finding]]]
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading what every distribution owns is half a second; one test is about it, and the commands do it."""
-    monkeypatch.setattr(findings, "distributions", list)
+    monkeypatch.setattr(checks, "distributions", list)
 
 
 @pytest.fixture(params=["explain", "doctor"])
 def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """One of the commands as a shell runs it: exit status and findings by their code."""
+    """One of the commands as a shell runs it: exit status and checks by their code."""
     monkeypatch.chdir(tmp_path)
 
     def call(environ: Mapping[str, str], *arguments: str) -> tuple[int, dict[str, Finding]]:
@@ -128,7 +129,7 @@ def test_a_missing_extra_is_found(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_missing_cryptography_is_found(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """An encryption key without the package that uses it."""
-    monkeypatch.setattr(findings, "find_spec", lambda name: None)
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
     status, found = run({**GOOD, "BEAKER_CACHE_ENCRYPT_KEY": KEY})
     assert (status, found["missing-extra"].fix) == (1, "pip install 'beaker-gae[crypto]'")
 
@@ -136,7 +137,7 @@ def test_missing_cryptography_is_found(run: Run, monkeypatch: pytest.MonkeyPatch
 def test_another_owner_of_our_package_is_found(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Upstream's distribution is installed beside ours."""
     other = SimpleNamespace(metadata={"Name": "Beaker"}, version="1.14.1", files=["beaker/cache.py"])
-    monkeypatch.setattr(findings, "distributions", lambda: [other])
+    monkeypatch.setattr(checks, "distributions", lambda: [other])
     status, found = run(GOOD)
     assert status == 1
     assert found["foreign-distribution"].fix.startswith("pip uninstall beaker && ")

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from beaker.exceptions import InvalidCacheBackendError, StoreUnavailable
-from beaker.purging import stores_of
+from beaker.operations.purging import stores_of
 from beaker.runtime import Platform, Runtime
 from beaker.storage.datastore import DatastoreStore
 from beaker.storage.files import FileStore

@@ -12,8 +12,8 @@ import pytest
 from beaker.runtime import Runtime
 from beaker.storage.datastore import DatastoreStore
 from beaker.testing import FakeClock
-from gae.context import NDBSource
 from gae.models import Counts, count_records, oldest_expired, record_model
+from gae.ndb_context import NDBSource
 
 KIND = "counted"
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from beaker.exceptions import StoreUnavailable
-from beaker.legacy.records import open_records
+from beaker.session.legacy.records import open_records
 from beaker.session.proxy import SessionObject
 from beaker.testing.clock import FakeClock
 from beaker.testing.session_harness import SessionHarness, Tab

@@ -10,7 +10,7 @@ import pytest
 
 from beaker.config.options import ACCEPTED, BackendOptions, SessionOptions, describe
 from beaker.exceptions import ConfigError
-from beaker.legacy.policy import LegacyPolicy
+from beaker.session.legacy.policy import LegacyPolicy
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "migrating.md").read_text()
@@ -42,7 +42,7 @@ def test_every_name_of_the_policy_exists() -> None:
         with pytest.raises(ConfigError) as refused:
             LegacyPolicy.from_option({"until": "2026-12-01", name: object()}, clock=lambda: NOW)
         assert "is no option" not in str(refused.value)
-    source = (ROOT / "beaker" / "legacy" / "policy.py").read_text()
+    source = (ROOT / "beaker" / "session" / "legacy" / "policy.py").read_text()
     assert set(re.findall(r'given\.(?:get|pop)\("([a-z_]+)"', source)) <= set(listed)
 
 

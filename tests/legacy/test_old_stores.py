@@ -100,7 +100,7 @@ def test_a_record_that_cannot_be_removed_is_counted(
         raise PermissionError(13, "no")
 
     tab = arrive(FILE)
-    monkeypatch.setattr("beaker.legacy.records.os.unlink", refuse)
+    monkeypatch.setattr("beaker.session.legacy.records.os.unlink", refuse)
     before = counters.snapshot().get("legacy_left", 0)
     assert tab.do(number) == FILE["number"]
     assert counters.snapshot()["legacy_left"] == before + 1

@@ -14,8 +14,8 @@ import pytest
 
 from beaker.config.parse import parse_session
 from beaker.exceptions import ConfigError, ConfigWarning, InvalidCacheBackendError, InvalidCryptoBackendError
-from beaker.legacy.policy import LegacyPolicy
 from beaker.session.context import SessionContext
+from beaker.session.legacy.policy import LegacyPolicy
 from beaker.testing.clock import FakeClock
 from beaker.testing.session_harness import SECRET
 from tests.legacy.corpus import COOKIE
@@ -207,7 +207,7 @@ def test_without_the_option_nothing_is_loaded() -> None:
     program = (
         "import sys; from beaker.middleware import SessionMiddleware;"
         f"SessionMiddleware(None, type='memory', secret={SECRET!r}, legacy=LEGACY);"
-        "print(any(name.startswith('beaker.legacy') for name in sys.modules))"
+        "print(any(name.startswith('beaker.session.legacy') for name in sys.modules))"
     )
     for option, loaded in (
         ("None", "False"),

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from beaker.legacy import unpickle
-from beaker.legacy.payload import inflated
-from beaker.legacy.plain import LegacyDataError
+from beaker.session.legacy import unpickle
+from beaker.session.legacy.payload import inflated
+from beaker.session.legacy.plain import LegacyDataError
 
 ZONES = st.builds(
     dt.timezone,

@@ -11,8 +11,8 @@ import pytest
 
 from beaker.exceptions import ConfigError
 from beaker.runtime import Runtime
+from beaker.session.cookies import MAX_AGE
 from beaker.session.proxy import SessionObject
-from beaker.session.transport import MAX_AGE
 from beaker.testing.clock import FakeClock
 from beaker.testing.session_harness import COOKIE, SECRET, SessionHarness, Tab
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from beaker.exceptions import SessionTooLarge
-from beaker.session.client import HEADER_LIMIT
+from beaker.session.backends.cookie import HEADER_LIMIT
 from beaker.testing.session_harness import COOKIE, OTHER_SECRET, SessionHarness, Tab
 from tests.session.places import opened
 

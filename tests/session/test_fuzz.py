@@ -17,9 +17,9 @@ from beaker.config.parse import parse_session
 from beaker.crypto.tokens import store_key
 from beaker.session.base import BaseSession
 from beaker.session.context import SessionContext
+from beaker.session.cookies import CANDIDATES, HEADER_MAX, read_cookie
 from beaker.session.proxy import SessionObject, opener
-from beaker.session.storage import NAMESPACE
-from beaker.session.transport import CANDIDATES, HEADER_MAX, read_cookie
+from beaker.session.records import NAMESPACE
 from beaker.testing.session_harness import COOKIE, OTHER_SECRET, SECRET, SessionHarness
 from tests.crypto.test_token_forgeries import mutate
 from tests.session.places import tab_of

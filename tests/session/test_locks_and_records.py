@@ -13,8 +13,8 @@ import pytest
 from beaker import runtime
 from beaker.exceptions import CorruptRecord, LockTimeout, StoreUnavailable
 from beaker.session.proxy import SessionObject
-from beaker.session.record import Snapshot
 from beaker.session.revocation import Revocations
+from beaker.session.snapshot import Snapshot
 from beaker.session.values import ValueCodec
 from beaker.storage.memory import MemoryStore
 from beaker.testing.clock import FakeClock

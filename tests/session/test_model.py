@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from beaker.crypto.keyring import new_key
 from beaker.middleware import SessionMiddleware
 from beaker.session.proxy import SessionObject
-from beaker.session.storage import CLOCKS
+from beaker.session.records import CLOCKS
 from beaker.testing.clock import FakeClock
 from beaker.testing.session_harness import COOKIE, Handler, Tab
 from tests.session.places import LOCAL, SERVERS, Options, options_by

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from beaker.session.client import CookieSession
+from beaker.session.backends.cookie import CookieSession
+from beaker.session.backends.server import Session
 from beaker.session.proxy import SessionObject
-from beaker.session.server import Session
 from beaker.testing.clock import FakeClock
 from beaker.testing.session_harness import COOKIE, SessionHarness, Tab
 

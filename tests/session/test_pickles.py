@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from beaker.cache import CacheManager
+from beaker.caching.entry import CACHE_RECORD
 from beaker.config.parse import parse_session
+from beaker.crypto.envelope import Envelope
 from beaker.crypto.keyring import KeyRing
 from beaker.crypto.tokens import store_key
-from beaker.entry import CACHE_RECORD
-from beaker.envelope import Envelope
 from beaker.exceptions import BeakerException, ConfigError
-from beaker.serializers import TaggedJson
+from beaker.serialization.serializers import TaggedJson
 from beaker.session.context import SessionContext
-from beaker.session.record import LIVE, Snapshot
-from beaker.session.storage import NAMESPACE
+from beaker.session.records import NAMESPACE
+from beaker.session.snapshot import LIVE, Snapshot
 from beaker.testing.session_harness import OTHER_SECRET, SECRET, SessionHarness, Tab
 from tests.session.places import options_of
 from tests.storage.shared import SHARED, session_options

@@ -10,7 +10,7 @@ import pytest
 
 from beaker import counters
 from beaker.session.proxy import SessionObject
-from beaker.session.storage import Buried
+from beaker.session.records import Buried
 from beaker.testing.clock import FakeClock
 from beaker.testing.session_harness import COOKIE, NEW_SECRET, SECRET, Handler, Tab
 from tests.session.places import LOCAL, MERGING, options_of

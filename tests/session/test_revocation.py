@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from beaker.session.proxy import SessionObject
-from beaker.session.storage import CLOCKS
+from beaker.session.records import CLOCKS
 from beaker.testing.clock import FakeClock
 from beaker.testing.session_harness import COOKIE, Handler, Tab
 from tests.session.places import LOCAL

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import pytest
 
+from beaker.caching.namespace import StoreNamespaceManager
 from beaker.container import NamespaceManager
 from beaker.exceptions import ConfigError
 from beaker.middleware import SessionMiddleware
-from beaker.namespace import StoreNamespaceManager
 from beaker.testing.session import SECRET, SessionContract
 from tests.storage.shared import session_options
 

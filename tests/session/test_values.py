@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beaker.exceptions import CorruptRecord, UnserializableValue
-from beaker.serializers import TaggedJson
+from beaker.serialization.serializers import TaggedJson
 from beaker.session.values import ValueCodec, pack_items, unpack_items
 from tests.values import spelled
 

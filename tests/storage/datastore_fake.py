@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 from google.cloud.datastore_v1 import types
 
-from beaker.storage._dsclient import Connection
-from beaker.storage._dsgateway import Gateway
+from beaker.storage.datastore.connection import Connection
+from beaker.storage.datastore.gateway import Gateway
 
 _FAIL = 3
 _KEY_ONLY = "__key__"

@@ -32,7 +32,7 @@ def open_store(name: str, request: pytest.FixtureRequest, clock: Clock, director
         url = f"sqlite:///{directory}/shared.db" if name == "sqlite" else request.getfixturevalue("postgres_server").url
         return SqlStore(url, table_name=_fresh(), clock=clock)
     if name == "dbm":
-        from beaker.storage.dbmfile import DbmStore
+        from beaker.storage.dbm import DbmStore
 
         return DbmStore(str(directory), clock=clock)
     if name == "file":

@@ -13,8 +13,8 @@ pytest.importorskip("google.cloud.datastore")
 
 from beaker import runtime
 from beaker.runtime import Runtime
-from beaker.storage import _dsclient
 from beaker.storage.datastore import DatastoreStore
+from beaker.storage.datastore import connection as _dsclient
 from beaker.testing import (
     BulkContract,
     FakeClock,
@@ -149,7 +149,7 @@ class TestNeighbours(OnEmulators):
         """What the store writes an NDB model reads, and what the model puts the store reads."""
         from google.cloud import ndb
 
-        from beaker.storage._ndb import record_model
+        from beaker.storage.datastore.ndb_model import record_model
 
         model = record_model(store.table_name)
         assert record_model(store.table_name) is model

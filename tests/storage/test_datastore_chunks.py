@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("google.cloud.datastore")
 
 from beaker.exceptions import ValueTooLarge
-from beaker.storage._dsrecord import CHUNK_BYTES
 from beaker.storage.datastore import DatastoreStore
+from beaker.storage.datastore.record import CHUNK_BYTES
 from beaker.testing import FakeClock
 from tests.storage.datastore_helpers import OnEmulators, build, entities
 

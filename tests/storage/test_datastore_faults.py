@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("google.cloud.datastore")
 
 from beaker.exceptions import StoreUnavailable
-from beaker.storage._dsgateway import Gateway
 from beaker.storage.datastore import DatastoreStore
+from beaker.storage.datastore.gateway import Gateway
 from beaker.testing import (
     FakeClock,
 )

@@ -11,9 +11,9 @@ import pytest
 pytest.importorskip("google.cloud.datastore")
 
 from beaker.exceptions import ConfigError, InvalidCacheBackendError, StoreUnavailable
-from beaker.storage._dsclient import Connection, connector
-from beaker.storage._dsgateway import Gateway
 from beaker.storage.datastore import DatastoreStore
+from beaker.storage.datastore.connection import Connection, connector
+from beaker.storage.datastore.gateway import Gateway
 from beaker.testing import (
     BulkContract,
     FakeClock,

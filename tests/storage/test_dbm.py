@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import pytest
 
 from beaker.exceptions import ConfigError, InvalidCacheBackendError, StoreUnavailable, ValueTooLarge
-from beaker.storage.dbmfile import DbmStore
+from beaker.storage.dbm import DbmStore
 from beaker.testing import (
     BulkContract,
     FakeClock,
@@ -334,7 +334,7 @@ def test_open_files_are_bounded(tmp_path: Path) -> None:
 
 WRITER = """
 import sys
-from beaker.storage.dbmfile import DbmStore
+from beaker.storage.dbm import DbmStore
 store = DbmStore(sys.argv[1])
 for number in range(1_000_000):
     store.set("ns", str(number), b"%d" % number * 50, ttl=None)

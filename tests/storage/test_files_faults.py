@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from beaker import paths
-from beaker._flock import lock_file, unlock_file
 from beaker.exceptions import StoreUnavailable, ValueTooLarge
-from beaker.storage import _stripes
+from beaker.locking import stripes
+from beaker.locking.files import lock_file, unlock_file
 from beaker.storage.files import FileStore
 
 
@@ -176,7 +176,7 @@ def test_replace_after_a_clear_writes_nothing(store: FileStore, monkeypatch: pyt
         os.makedirs(place)
         real(path, data, **options)
 
-    monkeypatch.setattr("beaker.storage.files.atomic_write", write)
+    monkeypatch.setattr("beaker.storage.files.store.atomic_write", write)
     assert store.replace("n", "k", b"2", found[1], ttl=None) is False
     assert store.get("n", "k") is None
 
@@ -191,7 +191,7 @@ def test_writers_hold_an_exclusive_file_lock(store: FileStore, monkeypatch: pyte
         answers.extend(lock_file(lock, exclusive=exclusive, wait=False) for exclusive in (True, False))
         real(*arguments, **options)
 
-    monkeypatch.setattr("beaker.storage.files.atomic_write", write)
+    monkeypatch.setattr("beaker.storage.files.store.atomic_write", write)
     store.set("n", "k", b"1", ttl=None)
     assert answers == [None, None]
     held = lock_file(lock, exclusive=True, wait=False)
@@ -219,7 +219,7 @@ def test_fork_with_a_lock_held(store: FileStore) -> None:
         signal.alarm(20)  # a child that hangs must not outlive the test
         code = 1
         try:
-            with _stripes.Stripes(None)(stripe):
+            with stripes.Stripes(None)(stripe):
                 code = 0 if store.get("n", "k") == b"1" else 2
             done.wait(0)
             store.set("n", "other", b"child", ttl=None)

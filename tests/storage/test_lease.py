@@ -13,7 +13,7 @@ import pytest
 
 from beaker import counters, runtime
 from beaker.exceptions import ConfigError, StoreError, StoreUnavailable
-from beaker.locks import LayeredLocks, ThreadLocks
+from beaker.locking.factories import LayeredLocks, ThreadLocks
 from beaker.storage.lease import LeaseLocks
 from beaker.storage.memory import MemoryStore
 from beaker.testing import FakeClock

@@ -12,8 +12,8 @@ import pytest
 from pymemcache.client.base import Client
 
 from beaker.exceptions import ConfigError, InvalidCacheBackendError
-from beaker.storage._memcached_client import parse_servers
 from beaker.storage.memcached import MemcachedStore
+from beaker.storage.memcached.addresses import parse_servers
 from beaker.testing import (
     BulkContract,
     FakeClock,

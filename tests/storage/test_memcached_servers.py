@@ -13,8 +13,8 @@ import pytest
 
 from beaker.exceptions import StoreUnavailable, ValueTooLarge
 from beaker.keys import digest
-from beaker.storage._memcached_client import Ring
 from beaker.storage.memcached import MemcachedStore
+from beaker.storage.memcached.addresses import Ring
 from beaker.testing import (
     FakeClock,
 )

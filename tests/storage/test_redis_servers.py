@@ -13,8 +13,8 @@ import pytest
 import redis
 
 from beaker.exceptions import ConfigError, InvalidCacheBackendError, StoreUnavailable
-from beaker.storage._redis_client import parse_url
 from beaker.storage.redis import RedisStore
+from beaker.storage.redis.client import parse_url
 from beaker.testing.hooks import run_threads
 from tests.servers import RedisServer
 from tests.storage.servers_apart import (

@@ -26,9 +26,9 @@ from beaker.exceptions import (
     StoreUnavailable,
     ValueTooLarge,
 )
-from beaker.storage import _sqlbind, _sqlstatements
-from beaker.storage._sqlstatements import Statements
-from beaker.storage.sql import SqlStore, make_cache_table
+from beaker.storage.sql import SqlStore, binding, make_cache_table
+from beaker.storage.sql import statements as _sqlstatements
+from beaker.storage.sql.statements import Statements
 from beaker.testing import (
     BulkContract,
     FakeClock,
@@ -116,7 +116,7 @@ class Portable(SharedSqlHooks):
     @pytest.fixture(autouse=True)
     def _unknown_dialect(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(_sqlstatements, "NATIVE_UPSERT", frozenset())
-        monkeypatch.setattr(_sqlbind, "AUTOCOMMIT", frozenset())
+        monkeypatch.setattr(binding, "AUTOCOMMIT", frozenset())
 
 
 class TestPortableSqlite(Portable):

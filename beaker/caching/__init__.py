@@ -1,0 +1,1 @@
+"""One value per key, created once: entries, dogpile, namespaces, cached functions."""

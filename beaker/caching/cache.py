@@ -1,0 +1,181 @@
+"""The cache object: values by key in one namespace."""
+
+from __future__ import annotations
+
+import datetime as dt
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from beaker import backends
+from beaker.caching.entry import Entry
+from beaker.caching.namespace import EntryNamespaceManager, NamespaceManager
+from beaker.config.parse import coerce_cache
+from beaker.container import Value
+from beaker.keys import cache_key
+
+__all__ = ["Cache"]
+
+Seconds = float | str | dt.timedelta | None
+"""A number of seconds, its text (``'90'``, ``'1h30m'``), or a timedelta."""
+
+_OWN = frozenset(
+    {
+        "type", "expire", "expiretime", "starttime", "enabled", "regions", "cache_regions", "key_length", "legacy_keys",
+        "namespace_class",
+    }
+)  # fmt: skip
+"""Options that end here; the manager gets the others."""
+_ENGINE = frozenset(
+    {
+        "lock", "lock_timeout", "lease_ttl", "on_expired", "stale_if_error", "jitter", "early_refresh", "clock",
+        "locks", "strict", "runtime", "secret", "encrypt_key", "serializer",
+    }
+)  # fmt: skip
+"""Options a third party's manager is not built with: the engine sees to them, or they mean nothing there."""
+
+
+class Cache:
+    """Values by key in one namespace.
+
+    ``type`` names the backend, ``expire`` (older name ``expiretime``) is the seconds a value stored here is
+    good for, ``None`` for ever. Values stored before ``starttime`` (seconds since the epoch) count as
+    absent. The other keyword arguments are options of caches and of the backend; strings are coerced.
+    A key is any ``str``; anything :func:`beaker.keys.cache_key` can name works too and is never
+    mistaken for a ``str``. Raises ConfigError and its subclasses for options that cannot be used.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        type: str | type[NamespaceManager] = "memory",
+        expiretime: Seconds = None,
+        starttime: Seconds = None,
+        expire: Seconds = None,
+        **nsargs: Any,
+    ) -> None:
+        times = {"expire": expiretime if expire is None else expire, "starttime": starttime}
+        named = {"type": type} if isinstance(type, str) else {"namespace_class": type}
+        options = coerce_cache({**nsargs, **named, **times})
+        self.namespace_name = namespace
+        self.expiretime: float | None = options.get("expire")
+        self.starttime: float | None = options.get("starttime")
+        self.key_length: int = options.get("key_length") or 250
+        self.legacy_keys: bool = bool(options.get("legacy_keys"))
+        self.strict: bool = bool(options.get("strict"))
+        self.nsargs = {name: value for name, value in options.items() if name not in _OWN}
+        self.type = type
+        self.namespace = _manager(namespace, options.get("namespace_class") or type, self.nsargs)
+
+    def put(self, key: Any, value: Any, **kw: Any) -> None:
+        """Store ``value``. ``expire``/``expiretime`` say otherwise than the cache for this value.
+
+        UnserializableValue, with the path to it, when the value cannot be stored; nothing is then.
+        """
+        self._value(key, kw).set_value(value)
+
+    set_value = put
+
+    def get(self, key: Any, **kw: Any) -> Any:
+        """The value of ``key``. With ``createfunc`` (no arguments) it is made when there is no current one.
+
+        KeyError when there is none. ``expire``, ``expiretime`` and ``starttime`` as for the cache.
+        """
+        if kw:
+            return self._value(key, kw).get_value()
+        manager = self.namespace
+        entry = manager.read(_name(key))
+        if entry is None or not entry.is_fresh(manager.clock(), self.starttime):
+            raise KeyError(key)
+        return entry.value
+
+    get_value = get
+
+    def remove_value(self, key: Any, **kw: Any) -> None:
+        """Remove ``key`` if it is there."""
+        self._value(key, kw).clear_value()
+
+    remove = remove_value
+
+    def has_key(self, key: Any) -> bool:
+        """Whether ``key`` has a value that has not expired."""
+        return self._value(key, {}).has_current_value()
+
+    def clear(self) -> None:
+        """Remove every value of this namespace, and of no other."""
+        self.namespace.remove()
+
+    def keys(self) -> list[Any]:
+        """The keys that are there. NotImplementedError where the backend cannot list them."""
+        return list(self.namespace.keys())
+
+    def get_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
+        """The current values of those ``keys`` that have one, in one round trip where the store can."""
+        names = {_name(key): key for key in keys}
+        found = self.namespace.read_many(names)
+        now = self.namespace.clock()
+        return {names[name]: entry.value for name, entry in found.items() if entry.is_fresh(now, self.starttime)}
+
+    def put_many(self, values: Mapping[Any, Any], *, expire: float | None = None) -> None:
+        """Store all ``values``. A value that cannot be stored raises before any is written, where the store
+        takes many at once; elsewhere those before it are stored."""
+        good = self.expiretime if expire is None else expire
+        now = self.namespace.clock()
+        self.namespace.write_many({_name(key): Entry(value, now, good) for key, value in values.items()})
+
+    def remove_many(self, keys: Iterable[Any]) -> None:
+        """Remove those ``keys`` that are there."""
+        self.namespace.discard_many([_name(key) for key in keys])
+
+    def call_key(self, flat: tuple[Any, ...]) -> str:
+        """The key under which a decorated function keeps the call with this flat argument list."""
+        return cache_key(flat, key_length=self.key_length, legacy=self.legacy_keys)
+
+    def _value(self, key: Any, kw: dict[str, Any]) -> Value:
+        createfunc = kw.pop("createfunc", None)
+        times: dict[str, Any] = {name: kw.pop(name) for name in ("expire", "expiretime", "starttime") if name in kw}
+        times = coerce_cache(times) if times else times
+        cache = self._other(kw) if kw else self
+        return Value(
+            _name(key),
+            cache.namespace,
+            createfunc,
+            times.get("expire", self.expiretime),
+            times.get("starttime", self.starttime),
+        )
+
+    def _other(self, kw: dict[str, Any]) -> Cache:
+        warnings.warn(
+            f"{', '.join(sorted(kw))} given with a single key is deprecated (manual 4.16): "
+            "the cache's dict interface cannot know it; give it to get_cache() or Cache()",
+            DeprecationWarning,
+            stacklevel=4,
+        )
+        return Cache(self.namespace_name, **{**self.nsargs, "type": self.type, **kw})
+
+    __getitem__ = get
+    __contains__ = has_key
+    __delitem__ = remove_value
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.put(key, value)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.keys())
+
+    def __repr__(self) -> str:
+        return f"<Cache {self.namespace_name!r} in {type(self.namespace).__name__}>"
+
+
+def _name(key: Any) -> str:
+    # The NUL keeps names of other keys apart from every `str` that merely looks like one.
+    return key if isinstance(key, str) else "\0" + cache_key((key,))
+
+
+def _manager(namespace: str, kind: str | type[NamespaceManager], options: dict[str, Any]) -> NamespaceManager:
+    chosen = backends.load(kind)
+    if issubclass(chosen, EntryNamespaceManager):
+        return chosen(namespace, **options)
+    manager = chosen(namespace, **{name: value for name, value in options.items() if name not in _ENGINE})
+    manager.configure(options)
+    return manager

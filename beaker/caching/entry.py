@@ -1,0 +1,136 @@
+"""What a cache keeps for one key, and how that becomes bytes.
+
+:class:`Entry` is the value with its stamps. :class:`EntryCodec` puts it into the one versioned envelope
+of every stored record and takes it out again. The policy of design.md 10.3 is held here: a pickle is
+loaded only from a record whose MAC verified under a configured key, or from a store that only this
+process or this user can write. Anything else is a miss, never an execution.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import struct
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from beaker import counters
+from beaker.exceptions import ConfigError, CorruptRecord, UnserializableValue
+from beaker.keys import digest
+from beaker.serialization.serializers import Auto, Custom, Pickle, TaggedJson, by_name, is_pickle
+
+if TYPE_CHECKING:
+    from beaker.crypto.envelope import Envelope
+    from beaker.storage.api import Store
+
+__all__ = ["CACHE_RECORD", "Entry", "EntryCodec"]
+
+CACHE_RECORD = 2
+"""The kind of a cache's records in the envelope's header (0 and 1 are sessions')."""
+
+log = logging.getLogger("beaker.cache")
+
+_COST = struct.Struct("<f")
+
+
+class Entry(NamedTuple):
+    """A cached value with its stamps."""
+
+    value: Any
+    stored: float
+    """Seconds since the epoch when it was made."""
+    expiretime: float | None = None
+    """Seconds it is good for, ``None`` for ever; kept with the value (manual 4.16)."""
+    cost: float = 0.0
+    """Seconds its creation took; early refresh starts sooner for dearer values."""
+
+    def __repr__(self) -> str:
+        return f"<Entry with a {type(self.value).__name__} stored={self.stored} expiretime={self.expiretime}>"
+
+    @property
+    def expires(self) -> float | None:
+        """Seconds since the epoch when it becomes old, ``None`` for never."""
+        return None if self.expiretime is None else self.stored + self.expiretime
+
+    def is_fresh(self, now: float, starttime: float | None = None) -> bool:
+        """Not expired at ``now`` and not stored before ``starttime`` (both seconds since the epoch)."""
+        if starttime is not None and self.stored < starttime:
+            return False
+        return self.expiretime is None or now < self.stored + self.expiretime
+
+
+class EntryCodec:
+    """Entries to bytes and back for one store.
+
+    ``serializer`` is ``auto`` (pickle where a record can be trusted, tagged JSON elsewhere), ``json``,
+    ``pickle``, or an object with ``dumps`` and ``loads``, whose safety is then its owner's. ConfigError
+    when ``pickle`` is asked for on a shared store without a key: nothing written could be read again.
+    ``signed`` says that ``envelope`` has a key.
+    """
+
+    def __init__(
+        self, envelope: Envelope, serializer: Any = "auto", store: Store | None = None, *, signed: bool = False
+    ) -> None:
+        # The pickle module itself has dumps and loads: taken as an object it would escape the trust check.
+        chosen = by_name("pickle" if serializer is pickle else serializer)
+        self._json = TaggedJson()
+        self._pickle = Pickle()
+        self._custom = chosen if isinstance(chosen, Custom) else None
+        self._may_pickle = isinstance(chosen, (Auto, Pickle))
+        self._must_pickle = isinstance(chosen, Pickle)
+        self._envelope = envelope
+        self._store = store
+        self._signed = signed
+        # Only a class that says so for all its instances is hopeless; a directory's mode may change.
+        if self._must_pickle and not self._signed and getattr(type(store), "trusted", None) is False:
+            raise ConfigError(
+                "serializer 'pickle' needs a key on a store that others can write",
+                option="serializer",
+                hint="set the option 'secret', or use serializer 'json'",
+            )
+
+    def encode(self, namespace: str, key: str, entry: Entry) -> bytes:
+        """The record for ``entry``. Raises UnserializableValue, naming the path, when it cannot be one."""
+        payload = _COST.pack(entry.cost) + self._dumps(entry.value)
+        return self._envelope.seal(
+            namespace, key, payload, stored=entry.stored, expires=entry.expires, kind=CACHE_RECORD
+        )
+
+    def decode(self, namespace: str, key: str, data: bytes) -> Entry | None:
+        """The entry in a record, or ``None`` when it is corrupt, foreign or not to be trusted.
+
+        Such a record is counted (``cache_rejected``) and logged with the key's digest and its size.
+        """
+        try:
+            opened = self._envelope.open(namespace, key, data)
+            if opened.kind != CACHE_RECORD or len(opened.payload) < _COST.size:
+                raise CorruptRecord("not a record of a cache")
+            value = self._loads(opened.payload[_COST.size :], opened.authentic)
+        except CorruptRecord as err:
+            counters.count("cache_rejected", self._store.backend if self._store is not None else "")
+            log.warning("cache record %s of %d bytes is a miss: %s", digest(namespace, key)[:16], len(data), err)
+            return None
+        expiretime = None if opened.expires is None else opened.expires - opened.stored
+        return Entry(value, opened.stored, expiretime, _COST.unpack_from(opened.payload)[0])
+
+    def _dumps(self, value: Any) -> bytes:
+        if self._custom is not None:
+            return self._custom.dumps(value)
+        if self._may_pickle and (self._signed or self._trusts_store()):
+            return self._pickle.dumps(value)
+        if self._must_pickle:
+            raise UnserializableValue(
+                "value", type(value).__name__, "a pickle here could not be trusted; set the option 'secret'"
+            )
+        return self._json.dumps(value)
+
+    def _loads(self, data: bytes, authentic: bool) -> Any:
+        if self._custom is not None:
+            return self._custom.loads(data)
+        if not is_pickle(data):
+            return self._json.loads(data)
+        if self._may_pickle and (authentic or self._trusts_store()):
+            return self._pickle.loads(data)
+        raise CorruptRecord("a pickle that nothing vouches for")
+
+    def _trusts_store(self) -> bool:
+        return self._store is not None and self._store.trusted

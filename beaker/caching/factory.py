@@ -1,0 +1,146 @@
+"""From a cache's options to the parts between a manager and its store: codec, locks, freshness.
+
+What options ask for is built once per process and shared, like the stores themselves: deriving keys for
+every manager would cost more than reading a value.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, TypeVar
+
+from beaker.caching.dogpile import Freshness
+from beaker.caching.entry import EntryCodec
+from beaker.config.options import CacheOptions
+from beaker.crypto.envelope import Envelope
+from beaker.crypto.keyring import KeyRing
+from beaker.exceptions import ConfigError, MissingCacheParameter
+from beaker.locking.factories import FileLocks, LayeredLocks, LockFactory, NullLocks, ThreadLocks
+from beaker.runtime import Runtime, current
+from beaker.storage.api import Store, Versioned, shared_store
+from beaker.storage.lease import LeaseLocks
+
+__all__ = ["codec_for", "freeze", "freshness_of", "given", "locks_for", "runtime_of", "store_for"]
+
+S = TypeVar("S")
+
+_LOCAL = {"memory": "thread", "file": "file", "dbm": "file"}
+"""What ``lock = auto`` means for stores that only this host sees; every other store takes leases."""
+
+
+def runtime_of(options: Mapping[str, Any]) -> Runtime:
+    """The runtime given as an option, else this process's."""
+    return options.get("runtime") or current()
+
+
+def freeze(value: object) -> Hashable:
+    """A hashable stand-in for an option's value, equal when the value means the same."""
+    if isinstance(value, Mapping):
+        return ("dict", tuple(sorted((str(name), freeze(item)) for name, item in value.items())))
+    if isinstance(value, (list, tuple)):
+        return ("list", tuple(freeze(item) for item in value))
+    if isinstance(value, os.PathLike):
+        return str(os.fspath(value))
+    if not _hashable(value):
+        return ("object", id(value))
+    frozen: Hashable = value
+    return frozen
+
+
+def _hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def given(options: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Those of the named options that are set."""
+    return {name: options[name] for name in names if options.get(name) is not None}
+
+
+def store_for(kind: str, build: Callable[..., S], arguments: Mapping[str, Any]) -> S:
+    """``build(**arguments)``, one object per process for equal ``kind`` and ``arguments``.
+
+    The arguments are kept with it, so that an ``id`` in its identity stays that object's.
+    """
+    identity = (kind, freeze(arguments))
+    store, _ = shared_store(identity, lambda: (build(**arguments), arguments))
+    return store
+
+
+def codec_for(store: Store, options: Mapping[str, Any]) -> EntryCodec:
+    """The codec for ``serializer``, ``secret`` and ``encrypt_key``.
+
+    ``secret`` signs. ``encrypt_key`` encrypts; with ``secret`` each key is made of a pair of both. Raises
+    ConfigError for a key that is too short and InvalidCryptoBackendError without ``cryptography``.
+    """
+    serializer = options.get("serializer") or "auto"
+    secret, encrypt_key = options.get("secret"), options.get("encrypt_key")
+    strict = bool(options.get("strict"))
+
+    def build() -> tuple[EntryCodec, Any]:
+        ring = _ring(secret, encrypt_key, strict)
+        envelope = Envelope(backend=store.backend, ring=ring, encrypt=encrypt_key is not None)
+        return EntryCodec(envelope, serializer, store, signed=ring is not None), serializer
+
+    identity = ("codec", store, freeze(serializer), freeze(secret), freeze(encrypt_key), strict)
+    codec, _ = shared_store(identity, build)
+    return codec
+
+
+def _ring(secret: object, encrypt_key: object, strict: bool) -> KeyRing | None:
+    if secret is not None and encrypt_key is not None:
+        return KeyRing.combine(validate=secret, encrypt=encrypt_key, strict=strict)
+    if encrypt_key is not None:
+        return KeyRing.from_option(encrypt_key, option="encrypt_key", strict=strict)
+    return None if secret is None else KeyRing.from_option(secret, option="secret", strict=strict)
+
+
+def freshness_of(options: Mapping[str, Any]) -> Freshness:
+    """The expiry policy in ``on_expired``, ``stale_if_error``, ``jitter`` and ``early_refresh``."""
+    stale = options.get("stale_if_error")
+    return Freshness(
+        on_expired=options.get("on_expired") or "serve_stale",
+        stale_if_error=None if stale is None else float(stale),
+        jitter=float(options.get("jitter") or 0.0),
+        early=float(options.get("early_refresh") or 0.0),
+    )
+
+
+def locks_for(store: Store, options: Mapping[str, Any]) -> LockFactory:
+    """The creation locks for ``lock`` (``auto``, ``lease``, ``file``, ``thread``, ``none``).
+
+    ``auto`` takes a lease where several hosts share the store, file locks for ``file`` and ``dbm`` where a
+    local disk lasts and ``lock_dir`` is known, threads elsewhere. ConfigError when a lease is asked of a
+    store that cannot hold one, MissingCacheParameter when ``file`` has no ``lock_dir``.
+    """
+    asked = options.get("lock") or "auto"
+    lock_dir = options.get("lock_dir")
+    runtime = runtime_of(options)
+    kind = asked
+    if asked == "auto":
+        kind = _LOCAL.get(store.backend) or ("lease" if isinstance(store, Versioned) else "thread")
+        if kind == "file" and not (lock_dir and runtime.file_locks):
+            kind = "thread"
+    if kind == "none":
+        return NullLocks()
+    if kind == "thread":
+        return shared_store(("threads", store), ThreadLocks)
+    if kind == "file":
+        if not lock_dir:
+            raise MissingCacheParameter(
+                "option 'lock_dir' is missing: lock = file needs a directory", option="lock_dir", expected="a path"
+            )
+        locks_at = str(lock_dir)
+        return shared_store(("files", locks_at), lambda: FileLocks(locks_at, file_locks=runtime.file_locks))
+    if kind == "lease" and isinstance(store, Versioned):
+        ttl = float(options.get("lease_ttl") or CacheOptions.lease_ttl)
+        return shared_store(("lease", store, ttl), lambda: LayeredLocks(ThreadLocks(), LeaseLocks(store, ttl=ttl)))
+    raise ConfigError(
+        f"lock = {kind} cannot be used with the {store.backend} store",
+        option="lock",
+        expected="auto, file, thread or none" if kind == "lease" else "auto, lease, file, thread or none",
+    )

@@ -1,0 +1,294 @@
+"""Managers: what the values of one namespace are read and written through.
+
+Third parties subclass :class:`NamespaceManager` with nothing but dict operations; the engine above speaks
+to :meth:`~NamespaceManager.read` and :meth:`~NamespaceManager.write`, which stand on those.
+:class:`StoreNamespaceManager` is the bridge to a :class:`~beaker.storage.api.Store`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from beaker import clock as _clock
+from beaker._typing import Clock
+from beaker.caching.dogpile import Freshness
+from beaker.caching.entry import Entry, EntryCodec
+from beaker.caching.factory import codec_for, freshness_of, locks_for
+from beaker.locking.factories import ThreadLocks
+from beaker.storage.api import Bulk, Listing, Store
+
+if TYPE_CHECKING:
+    from beaker.locking.factories import Lock
+
+__all__ = ["EntryNamespaceManager", "NamespaceManager", "StoreNamespaceManager"]
+
+_threads = ThreadLocks()
+
+
+class NamespaceManager:
+    """The values of one namespace, by key (manual 5.1.2).
+
+    A subclass gives ``__getitem__`` (KeyError when absent), ``__setitem__``, ``__contains__``,
+    ``__delitem__``, ``keys`` and ``do_remove``. All managers made with one name and the same options
+    share the data. Override :meth:`set_value` to learn how long a value is good for,
+    :meth:`get_access_lock` when reading beside a writer is not safe, and :meth:`get_creation_lock` when
+    creators on several hosts must agree; the default is one creator per key in this process.
+    """
+
+    freshness: Freshness = Freshness()
+    """What happens at expiry; set by the cache's options."""
+    lock_timeout: float = 30.0
+    """Seconds a call waits for another's creation before it creates the value itself."""
+
+    clock: Clock = staticmethod(_clock.now)
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self.access_lock: Any = self.get_access_lock()
+
+    def configure(self, options: Mapping[str, Any]) -> None:
+        """Take what concerns the engine (``on_expired``, ``lock_timeout``, ...) from a cache's options."""
+        self.freshness = freshness_of(options)
+        self.lock_timeout = float(options.get("lock_timeout", type(self).lock_timeout))
+        clock = options.get("clock")
+        if clock is not None:
+            self.clock = clock
+
+    # What a subclass brings
+
+    def __getitem__(self, key: str) -> Any:
+        raise NotImplementedError
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        raise NotImplementedError
+
+    def __contains__(self, key: object) -> bool:
+        raise NotImplementedError
+
+    def __delitem__(self, key: str) -> None:
+        raise NotImplementedError
+
+    def keys(self) -> Iterable[str]:
+        """The keys that are there, in no order. A store that cannot list raises NotImplementedError."""
+        raise NotImplementedError(f"{type(self).__name__} cannot list its keys")
+
+    def do_remove(self) -> None:
+        """Remove every value of the namespace; called by :meth:`remove` under the write lock."""
+        raise NotImplementedError
+
+    def set_value(self, key: str, value: Any, expiretime: float | None = None) -> None:
+        """Store ``value``; ``expiretime`` (seconds it is good for) is a hint for pruning."""
+        self[key] = value
+
+    # The dict face
+
+    def has_key(self, key: str) -> bool:
+        """``key in self``."""
+        return key in self
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of ``key``, or ``default``."""
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def remove(self) -> None:
+        """Remove every value of this namespace, and of no other."""
+        with self.writing():
+            self.do_remove()
+
+    # Locks
+
+    def get_access_lock(self) -> Any:
+        """A many-readers-one-writer synchronizer, or ``None`` where single operations are atomic."""
+        return None
+
+    def get_creation_lock(self, key: str) -> Lock:
+        """The lock the creator of ``key`` holds: ``acquire(wait) -> bool`` and ``release()``."""
+        return _threads.creation(f"{type(self).__module__}.{type(self).__qualname__}\0{self.namespace}", key)
+
+    def acquire_read_lock(self) -> bool:
+        """Begin reading; many may."""
+        if self.access_lock is not None:
+            self.access_lock.acquire_read_lock()
+        return True
+
+    def release_read_lock(self) -> None:
+        if self.access_lock is not None:
+            self.access_lock.release_read_lock()
+
+    def acquire_write_lock(self, wait: bool = True) -> bool:
+        """Begin writing, alone. ``False`` when ``wait`` is false and somebody else is there."""
+        return self.access_lock is None or self.access_lock.acquire_write_lock(wait) is not False
+
+    def release_write_lock(self) -> None:
+        if self.access_lock is not None:
+            self.access_lock.release_write_lock()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """The read lock for the length of a ``with`` block."""
+        self.acquire_read_lock()
+        try:
+            yield
+        finally:
+            self.release_read_lock()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """The write lock for the length of a ``with`` block."""
+        self.acquire_write_lock()
+        try:
+            yield
+        finally:
+            self.release_write_lock()
+
+    # What the engine uses
+
+    def read(self, key: str) -> Entry | None:
+        """The entry of ``key``, expired or not; ``None`` when there is none that can be understood."""
+        with self.reading():
+            try:
+                stored = self[key]
+            except KeyError:
+                return None
+        return _entry(stored)
+
+    def write(self, key: str, entry: Entry) -> None:
+        """Store ``entry``; it replaces what was there."""
+        with self.writing():
+            self.set_value(key, (entry.stored, entry.expiretime, entry.value), entry.expiretime)
+
+    def discard(self, key: str) -> None:
+        """Remove ``key`` if it is there."""
+        with self.writing(), contextlib.suppress(KeyError):
+            del self[key]
+
+    def read_many(self, keys: Iterable[str]) -> dict[str, Entry]:
+        """The entries of those ``keys`` that are there."""
+        found = ((key, self.read(key)) for key in keys)
+        return {key: entry for key, entry in found if entry is not None}
+
+    def write_many(self, entries: Mapping[str, Entry]) -> None:
+        """Store all ``entries``. Not atomic: after an error some may be stored."""
+        for key, entry in entries.items():
+            self.write(key, entry)
+
+    def discard_many(self, keys: Iterable[str]) -> None:
+        """Remove all ``keys``."""
+        for key in keys:
+            self.discard(key)
+
+
+def _entry(stored: object) -> Entry | None:
+    # A plain tuple and not an Entry is kept in foreign managers: what they pickle stays readable
+    # whatever becomes of our classes. Anything else there is not ours.
+    if not (isinstance(stored, tuple) and len(stored) == 3):
+        return None
+    when, expiretime, value = stored
+    if not isinstance(when, (int, float)) or not (expiretime is None or isinstance(expiretime, (int, float))):
+        return None
+    return Entry(value, float(when), expiretime)
+
+
+class EntryNamespaceManager(NamespaceManager):
+    """A manager that stands on ``read``, ``write`` and ``discard``, and gets its dict operations from them."""
+
+    def __getitem__(self, key: str) -> Any:
+        entry = self.read(key)
+        if entry is None:
+            raise KeyError(key)
+        return entry.value
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.set_value(key, value)
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self.read(key) is not None
+
+    def __delitem__(self, key: str) -> None:
+        if self.read(key) is None:
+            raise KeyError(key)
+        self.discard(key)
+
+    def set_value(self, key: str, value: Any, expiretime: float | None = None) -> None:
+        """Store ``value``, good for ``expiretime`` seconds from now."""
+        self.write(key, Entry(value, self.clock(), expiretime))
+
+    def keep(self, entry: Entry) -> float | None:
+        """Seconds from now for which the data behind ``entry`` is kept, ``None`` for ever.
+
+        It outlives its expiry: whoever comes next gets the old value while a new one is made, and
+        ``stale_if_error`` needs it too. A minute at least, else as long again as it was good, up to a day.
+        """
+        if entry.expiretime is None:
+            return None
+        grace = max(60.0, min(entry.expiretime, 86_400.0), self.freshness.stale_if_error or 0.0)
+        return max(0.0, entry.stored + entry.expiretime + grace - self.clock())
+
+
+class StoreNamespaceManager(EntryNamespaceManager):
+    """The values of one namespace of a ``store``.
+
+    A read is one store call. ``options`` are a cache's: ``serializer``, ``secret``, ``encrypt_key``,
+    ``lock``, ``lock_dir``, ``lease_ttl``, ``locks``, ``clock`` and those of :meth:`configure`; others are
+    left alone, since one mapping configures backends of several types.
+    """
+
+    def __init__(self, namespace: str, store: Store, **options: Any) -> None:
+        self.store = store
+        self.configure(options)
+        self.codec: EntryCodec = codec_for(store, options)
+        self._locks = options.get("locks") or locks_for(store, options)
+        super().__init__(namespace)
+
+    def get_creation_lock(self, key: str) -> Lock:
+        lock: Lock = self._locks.creation(self.namespace, key)
+        return lock
+
+    def read(self, key: str) -> Entry | None:
+        data = self.store.get(self.namespace, key)
+        return None if data is None else self.codec.decode(self.namespace, key, data)
+
+    def write(self, key: str, entry: Entry) -> None:
+        self.store.set(self.namespace, key, self.codec.encode(self.namespace, key, entry), ttl=self.keep(entry))
+
+    def discard(self, key: str) -> None:
+        self.store.delete(self.namespace, key)
+
+    def do_remove(self) -> None:
+        self.store.clear(self.namespace)
+
+    def keys(self) -> Iterable[str]:
+        """The keys that are there, in no order. NotImplementedError where the store cannot list."""
+        if isinstance(self.store, Listing):
+            return self.store.keys(self.namespace)
+        return super().keys()
+
+    def read_many(self, keys: Iterable[str]) -> dict[str, Entry]:
+        if not isinstance(self.store, Bulk):
+            return super().read_many(keys)
+        found = self.store.get_many(self.namespace, keys)
+        entries = {key: self.codec.decode(self.namespace, key, data) for key, data in found.items()}
+        return {key: entry for key, entry in entries.items() if entry is not None}
+
+    def write_many(self, entries: Mapping[str, Entry]) -> None:
+        if not isinstance(self.store, Bulk):
+            return super().write_many(entries)
+        # A store's batch has one ttl; everything is encoded first, so a bad value stores nothing.
+        batches: dict[float | None, dict[str, bytes]] = {}
+        for key, entry in entries.items():
+            batches.setdefault(self.keep(entry), {})[key] = self.codec.encode(self.namespace, key, entry)
+        for ttl, items in batches.items():
+            self.store.set_many(self.namespace, items, ttl=ttl)
+
+    def discard_many(self, keys: Iterable[str]) -> None:
+        if not isinstance(self.store, Bulk):
+            return super().discard_many(keys)
+        self.store.delete_many(self.namespace, keys)

@@ -1,0 +1,1 @@
+"""Locks between threads, processes and, through leases, hosts."""

@@ -1,0 +1,186 @@
+"""Creation locks: who may make the value of a key, among threads, processes or nobody in particular.
+
+A :class:`LockFactory` gives the lock of a (namespace, key). :class:`ThreadLocks` knows the threads of
+this process, :class:`FileLocks` the processes of this machine; :class:`LayeredLocks` puts one in front of
+another, so that of each process only one thread contends outside. Leases over a shared store are in
+:mod:`beaker.storage.lease`. After :func:`os.fork` the child holds none of them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from beaker import runtime
+from beaker.exceptions import ConfigError
+from beaker.locking.creation import CreationLock, LayeredLock, Lock, LockFactory, PollingLock
+from beaker.locking.files import ForkAware, lock_file, poll, stripe_of, unlock_file
+from beaker.locking.registries import SyncDict, WeakValuedRegistry
+
+__all__ = [
+    "CreationLock",
+    "FileLocks",
+    "LayeredLock",
+    "LayeredLocks",
+    "Lock",
+    "LockFactory",
+    "NullLocks",
+    "PollingLock",
+    "ThreadLocks",
+    "poll",
+]
+
+
+class _NullLock:
+    def acquire(self, wait: bool = True, timeout: float = -1) -> bool:
+        return True
+
+    def release(self) -> None:
+        """Nothing was taken."""
+
+
+class NullLocks:
+    """Excludes nobody: every caller may create."""
+
+    def creation(self, namespace: str, key: str) -> Lock:
+        return _NullLock()
+
+
+class ThreadLocks:
+    """One :class:`CreationLock` per (namespace, key) while anybody holds a reference to it."""
+
+    def __init__(self) -> None:
+        self._locks: WeakValuedRegistry[tuple[str, str], CreationLock] = WeakValuedRegistry()
+
+    def creation(self, namespace: str, key: str) -> CreationLock:
+        return self._locks.get((namespace, key), CreationLock)
+
+
+class LayeredLocks:
+    """Locks of ``first`` in front of those of ``second``; ``first`` should be :class:`ThreadLocks`."""
+
+    def __init__(self, first: LockFactory, second: LockFactory) -> None:
+        self.first = first
+        self.second = second
+
+    def creation(self, namespace: str, key: str) -> LayeredLock:
+        return LayeredLock(self.first.creation(namespace, key), self.second.creation(namespace, key))
+
+
+class _Stripe(ForkAware):
+    """This process's share in one lock file: taken with the first of its keys, given up with the last."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._after_fork()
+        super().__init__()
+
+    def _after_fork(self) -> None:
+        self._mutex = threading.Lock()
+        self._users = 0
+        self._descriptor = -1
+
+    def join(self) -> bool:
+        with self._mutex:
+            if not self._users:
+                descriptor = lock_file(self._path, exclusive=True, wait=False)
+                if descriptor is None:
+                    return False
+                self._descriptor = descriptor
+            self._users += 1
+            return True
+
+    def leave(self) -> None:
+        with self._mutex:
+            self._users -= 1
+            if not self._users:
+                unlock_file(self._descriptor)
+
+
+class _FileLock(ForkAware):
+    poll_interval = 0.05
+
+    def __init__(self, stripe: _Stripe, sleep: Callable[[float], None], timer: Callable[[], float]) -> None:
+        self._stripe = stripe
+        self._sleep = sleep
+        self._timer = timer
+        self._held = False
+        super().__init__()
+
+    def _after_fork(self) -> None:
+        self._held = False
+
+    def acquire(self, wait: bool = True, timeout: float = -1) -> bool:
+        return self._poll(None, timeout if wait else 0)
+
+    def acquire_unless(self, done: Callable[[], bool], timeout: float = -1) -> bool:
+        return self._poll(done, timeout)
+
+    def _poll(self, done: Callable[[], bool] | None, timeout: float) -> bool:
+        self._held = poll(
+            self._stripe.join,
+            timeout=timeout,
+            done=done,
+            ceiling=self.poll_interval,
+            timer=self._timer,
+            sleep=self._sleep,
+        )
+        return self._held
+
+    def release(self) -> None:
+        # Not held: the parent took it before a fork, and it stays the parent's.
+        if self._held:
+            self._held = False
+            self._stripe.leave()
+
+
+class _Directory:
+    """The locks of one lock directory, shared by all factories of this process that name it."""
+
+    def __init__(self) -> None:
+        self.threads = ThreadLocks()
+        self.stripes: SyncDict[str, _Stripe] = SyncDict()
+
+
+_directories: WeakValuedRegistry[tuple[str, int], _Directory] = WeakValuedRegistry()
+
+
+class FileLocks:
+    """Locks among the processes that share ``lock_dir``: threads first, then ``flock``.
+
+    Keys are spread over ``stripes`` files (1 to 256), made when first taken, never unlinked. In one process
+    different keys never wait for each other; two processes may, when their keys share a file. The kernel
+    frees the locks of a process that dies. Waiting is by polling, at most 50 ms apart.
+    ``file_locks=False``, the default where the runtime has no shared disk, locks threads only and touches no
+    file. Raises OSError at the first acquisition when the directory or a file cannot be made.
+    """
+
+    def __init__(
+        self,
+        lock_dir: str | os.PathLike[str],
+        stripes: int = 256,
+        *,
+        file_locks: bool | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not 1 <= stripes <= 256:
+            raise ConfigError("too few or too many lock files", option="stripes", expected="1 to 256")
+        self._path = os.path.abspath(lock_dir)
+        self._stripes = stripes
+        self._use_files = runtime.current().file_locks if file_locks is None else file_locks
+        self._directory = _directories.get((self._path, stripes), _Directory)
+        self._sleep = sleep
+        self._timer = timer
+
+    def creation(self, namespace: str, key: str) -> Lock:
+        first = self._directory.threads.creation(namespace, key)
+        if not self._use_files:
+            return first
+        # The namespace's length marks the seam: ("a", "bc") is not ("ab", "c").
+        number = stripe_of(f"{len(namespace)}:{namespace}{key}", self._stripes)
+        path = os.path.join(self._path, f"creation-{number:02x}.lock")
+        stripe = self._directory.stripes.get(path, _Stripe, path)
+        return LayeredLock(first, _FileLock(stripe, self._sleep, self._timer), self._timer)

@@ -1,0 +1,76 @@
+"""256 locks for any number of keys: a thread lock and, where asked, an advisory file lock behind it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from types import TracebackType
+
+from beaker.exceptions import ConfigError
+from beaker.locking.files import lock_file, unlock_file
+
+__all__ = ["COUNT", "Stripes"]
+
+COUNT = 256
+
+_mutexes = [threading.Lock() for _ in range(COUNT)]
+
+
+class Stripes:
+    """The locks of one directory; ``with stripes(7):`` is exclusive among threads and processes.
+
+    ``directory`` is where the lock files live; the first holder makes it. ``None``: the threads of this
+    process only. Entering raises :class:`OSError` when the lock file cannot be opened or locked.
+    """
+
+    def __init__(self, directory: str | None) -> None:
+        if directory is not None:
+            try:
+                import fcntl  # noqa: F401
+            except ImportError as err:
+                raise ConfigError(
+                    "this platform has no file locks", option="file_locks", hint="set file_locks=False"
+                ) from err
+        self._directory = directory
+
+    def __call__(self, index: int) -> _Held:
+        """A context manager that holds stripe ``index`` (0 to 255)."""
+        return _Held(_mutexes[index], None if self._directory is None else f"{self._directory}/{index:02x}.lock")
+
+
+class _Held:
+    # The thread lock is the process's, not the store's: two stores on one directory, neither with file
+    # locks, exclude each other all the same.
+    __slots__ = ("_descriptor", "_mutex", "_path")
+
+    def __init__(self, mutex: threading.Lock, path: str | None) -> None:
+        self._mutex = mutex
+        self._path = path
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> None:
+        self._mutex.acquire()
+        if self._path is not None:
+            try:
+                self._descriptor = lock_file(self._path, exclusive=True, wait=True)
+            except BaseException:
+                self._mutex.release()
+                raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._descriptor is not None:
+                unlock_file(self._descriptor)
+        finally:
+            self._mutex.release()
+
+
+def _in_child() -> None:
+    # The threads that held them did not come along.
+    _mutexes[:] = [threading.Lock() for _ in range(COUNT)]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)

@@ -1,0 +1,251 @@
+"""The checks behind ``explain``: each notes what is wrong and how to put it right."""
+
+from __future__ import annotations
+
+import os
+import stat
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import distributions
+from importlib.util import find_spec
+from typing import Any
+
+from beaker import backends
+from beaker.caching.cache import Cache
+from beaker.caching.namespace import EntryNamespaceManager
+from beaker.config.environment import Given
+from beaker.config.options import SessionOptions
+from beaker.crypto.keyring import KeyRing
+from beaker.exceptions import ConfigError, ConfigWarning, InvalidCacheBackendError, InvalidCryptoBackendError
+from beaker.operations.report import Report
+from beaker.runtime import Runtime
+from beaker.session.context import SessionContext, resolve_type
+from beaker.session.records import SKEW
+
+__all__ = [
+    "of_caches", "of_clock", "of_datastore", "of_distributions", "of_error", "of_sessions", "of_variables",
+    "session_store", "warned",
+]  # fmt: skip
+
+LOCAL = ("memory", "file", "dbm")
+"""Types that one instance has for itself on serverless."""
+GOOGLE = ("ext:google", "google")
+DISTRIBUTION = "beaker-gae"
+NEW_KEY = "python -m beaker keys new"
+
+
+@contextmanager
+def warned(report: Report) -> Iterator[None]:
+    """Beaker's warnings in the block become findings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        if issubclass(warning.category, ConfigWarning):
+            text = str(warning.message)
+            if "key" in text and "keys new" in text:
+                report.add("warning", "weak-key", text.partition("; make one")[0], f"make another one: {NEW_KEY}")
+            else:
+                report.add("warning", "option", text, "correct the option or leave it out")
+
+
+def of_error(report: Report, error: ConfigError, code: str = "") -> None:
+    """An option that cannot be used: nothing starts with it. ``code`` where the error does not tell."""
+    fix = error.hint or (f"expected: {error.expected}" if error.expected else f"correct {error.option or 'it'}")
+    if code:
+        pass
+    elif isinstance(error, InvalidCacheBackendError) and error.hint.startswith("pip install"):
+        code = "missing-extra"
+    elif isinstance(error, InvalidCryptoBackendError):
+        code, fix = "missing-extra", error.hint or "pip install 'beaker-gae[crypto]'"
+    elif "key" in str(error) and ("short" in str(error) or "need" in str(error)):
+        code = "weak-key" if "short" in str(error) else "missing-key"
+    else:
+        code = "option"
+    # The hint is the fix: it is not said twice.
+    report.add("error", code, str(error).removesuffix(f"; {error.hint}"), fix)
+
+
+def of_variables(report: Report, given: Given) -> None:
+    """Variables that cannot be used, mean nothing, or are empty."""
+    for error in given.errors:
+        of_error(report, error)
+    for unknown in given.unknown:
+        fix = f"rename it to {unknown.nearest}" if unknown.nearest else f"unset {unknown.variable}"
+        report.add("warning", "unknown-variable", f"{unknown.variable} names no option of Beaker", fix)
+    for variable in given.empty:
+        report.add("note", "empty-variable", f"{variable} is empty and counts as absent", f"unset {variable}")
+
+
+def session_store(options: SessionOptions, runtime: Runtime) -> str | None:
+    """The type of store that sessions need, ``None`` for cookies or when nothing is known."""
+    try:
+        kind = resolve_type(options, runtime)
+    except ConfigError:
+        return None
+    if kind == "cookie" or options.namespace_class is not None:
+        return None
+    if kind != "hybrid":
+        return kind
+    if options.store:
+        return options.store
+    if options.backend.get("project") or runtime.project or runtime.emulator_host:
+        return "ext:google"
+    return "file" if options.backend.get("data_dir") else "memory"
+
+
+def of_sessions(report: Report, options: SessionOptions, runtime: Runtime) -> str:
+    """What is wrong with sessions; answers their type, ``""`` when none can be found."""
+    keyed = options.validate_key is not None or options.secret is not None
+    try:
+        kind = resolve_type(options, runtime)
+    except ConfigError as error:
+        of_error(report, error, "no-place")
+        kind = ""
+    if not keyed:
+        needs = runtime.serverless or kind in ("cookie", "hybrid")
+        report.add(
+            "error" if needs else "warning",
+            "missing-key",
+            "no key protects the sessions" + ("" if needs else ": whoever can write to their store can make some"),
+            f"{NEW_KEY} > secret.key, then session.secret = file:secret.key (BEAKER_SESSION_SECRET_FILE=secret.key)",
+        )
+    if runtime.serverless and session_store(options, runtime) in LOCAL:
+        report.add(
+            "error",
+            "local-sessions",
+            f"sessions of type {kind} on {runtime.platform.value}: each instance has its own, and they vanish with it",
+            "session.type = ext:google (BEAKER_SESSION_TYPE=ext:google), or hybrid, or cookie",
+        )
+    if options.secure is False and runtime.https:
+        report.add(
+            "warning", "insecure-cookie", "the cookie may travel over plain http", "leave session.secure out, or true"
+        )
+    _pickles(report, "session", options.serializer, keyed, session_store(options, runtime), cookie=kind == "cookie")
+    key_files(report, (options.secret, options.validate_key, options.encrypt_key, options.secret_fallbacks), runtime)
+    if kind and (keyed or kind not in ("cookie", "hybrid")):
+        with warned(report):
+            try:
+                SessionContext(options, runtime=runtime)
+            except ConfigError as error:
+                of_error(report, error)
+    return kind
+
+
+def of_caches(report: Report, options: Mapping[str, Any], runtime: Runtime) -> None:
+    """What is wrong with caches and regions."""
+    for name, own in (("cache", options), *((f"cache.{key}", own) for key, own in options["cache_regions"].items())):
+        kind = own.get("namespace_class") or own.get("type", "memory")
+        with warned(report):
+            try:
+                manager = backends.load(kind)
+                if kind not in LOCAL and issubclass(manager, EntryNamespaceManager):
+                    # Third parties' managers may connect when they are built; ours do at first use.
+                    Cache(
+                        "beaker.operations.explain",
+                        **{option: value for option, value in own.items() if option != "cache_regions"},
+                    )
+                for option in ("secret", "encrypt_key"):
+                    if own.get(option) is not None:
+                        KeyRing.from_option(own[option], option=f"cache.{option}")
+            except ConfigError as error:
+                of_error(report, error)
+        if own.get("encrypt_key") is not None and find_spec("cryptography") is None:
+            report.add(
+                "error", "missing-extra", f"{name}.encrypt_key needs cryptography", "pip install 'beaker-gae[crypto]'"
+            )
+        if runtime.serverless and kind in ("file", "dbm"):
+            report.add(
+                "warning",
+                "local-cache",
+                f"{name}.type = {kind} on {runtime.platform.value} is memory of one instance, by way of its disk",
+                f"{name}.type = memory, or ext:google to share values",
+            )
+        _pickles(report, name, own.get("serializer"), own.get("secret") or own.get("encrypt_key"), kind, cookie=False)
+        key_files(report, (own.get("secret"), own.get("encrypt_key")), runtime)
+
+
+def _pickles(report: Report, where: str, serializer: object, keyed: object, kind: object, *, cookie: bool) -> None:
+    if serializer == "pickle" and not keyed and kind not in LOCAL and not cookie:
+        report.add(
+            "error",
+            "pickle-without-key",
+            f"{where}.serializer = pickle without a key: a pickle nobody signed is never loaded, so nothing is found",
+            f"set {where}.secret, or {where}.serializer = json",
+        )
+
+
+def key_files(report: Report, values: Iterable[object], runtime: Runtime) -> None:
+    """Key files on a laptop that others can read. Mounted secrets are the platform's to protect."""
+    if os.name != "posix" or runtime.serverless:
+        return
+    listed = [item for value in values for item in (value if isinstance(value, (list, tuple)) else [value])]
+    for path in [item[5:].strip() for item in listed if isinstance(item, str) and item.startswith("file:")]:
+        try:
+            mode = os.stat(path).st_mode
+        except OSError:
+            continue
+        if mode & (stat.S_IRGRP | stat.S_IROTH | stat.S_IWGRP | stat.S_IWOTH):
+            report.add("warning", "readable-key", f"the key file {path} is open to other users", f"chmod 600 {path}")
+
+
+def of_datastore(
+    report: Report,
+    types: Iterable[str],
+    sessions: SessionOptions | None,
+    caches: Mapping[str, Any] | None,
+    runtime: Runtime,
+    environ: Mapping[str, str],
+) -> None:
+    """Datastore keeps what has expired until a TTL policy or a purge removes it: is there one?"""
+    if not set(types) & set(GOOGLE) or runtime.emulator_host:
+        return
+    if environ.get("BEAKER_TTL_POLICY", "").strip().lower() in ("1", "true", "yes", "on"):
+        return
+    backend: Mapping[str, Any] = sessions.backend if sessions is not None else {}
+    tables = {(backend.get("table_name"), backend.get("database"))} if sessions is not None else set()
+    for own in [] if caches is None else (caches, *caches["cache_regions"].values()):
+        if own.get("type") in GOOGLE:
+            tables.add((own.get("table_name"), own.get("database")))
+    commands = sorted(
+        f"gcloud firestore fields ttls update expires --collection-group={table or 'beaker_cache'} --enable-ttl"
+        + (f" --database={database}" if database else "")
+        + (f" --project={runtime.project}" if runtime.project else "")
+        for table, database in tables
+    )
+    done = "then set BEAKER_TTL_POLICY=true; or purge by schedule (/tasks/beaker/purge, python -m beaker purge)"
+    report.add(
+        "warning",
+        "no-ttl-policy",
+        "expired records stay in Datastore until something removes them, and no TTL policy is known",
+        "\n".join([*commands, done]),
+    )
+
+
+def of_distributions(report: Report, installed: Iterable[Any] | None = None) -> None:
+    """Another distribution that owns files in ``beaker/``: which of the two is imported is an accident."""
+    for found in distributions() if installed is None else installed:
+        name = (found.metadata["Name"] or "").lower().replace("_", "-")
+        if name == DISTRIBUTION or not any(str(path).startswith("beaker/") for path in found.files or ()):
+            continue
+        report.add(
+            "error",
+            "foreign-distribution",
+            f"the distribution {name} {found.version} owns files in beaker/ too",
+            f"pip uninstall {name} && pip install --force-reinstall --no-deps {DISTRIBUTION}",
+        )
+
+
+def of_clock(report: Report, offset: float, source: str) -> None:
+    """``offset``: seconds this machine's clock is ahead of the one at ``source``."""
+    if abs(offset) <= 5:
+        return
+    where = "ahead of" if offset > 0 else "behind"
+    report.add(
+        "error" if abs(offset) > SKEW else "warning",
+        "clock-skew",
+        f"this machine's clock is {abs(offset):.0f} s {where} that of {source}; sessions from over {SKEW:.0f} s in the"
+        " future are refused",
+        "synchronise the clock (chrony, systemd-timesyncd)",
+    )

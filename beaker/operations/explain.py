@@ -1,0 +1,309 @@
+"""What Beaker will do here and why: the surroundings, every option in force with its origin, what is wrong.
+
+Looks only: nothing is connected, written or created. The deployment kit adds its own to the same report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Mapping
+from email.utils import parsedate_to_datetime
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TextIO
+
+import beaker
+from beaker.clock import now as default_clock
+from beaker.config.environment import Given, read
+from beaker.config.options import BackendOptions, CacheOptions, OptionInfo, SessionOptions, describe
+from beaker.crypto.keyring import new_key
+from beaker.exceptions import ConfigError
+from beaker.operations import checks
+from beaker.operations.report import Detected, OptionRow, Report
+from beaker.runtime import Runtime
+
+__all__ = ["add_arguments", "clock_offset", "examine", "of_variables", "quietly", "show"]
+
+_CLOCK_SECONDS = 5.0
+
+EXTRAS = {
+    "google": ("google.cloud.datastore", "google-cloud-datastore"),
+    "crypto": ("cryptography", "cryptography"),
+    "memcached": ("pymemcache", "pymemcache"),
+    "database": ("sqlalchemy", "SQLAlchemy"),
+    "redis": ("redis", "redis"),
+    "functions": ("functions_framework", "functions-framework"),
+    "secrets": ("google.cloud.secretmanager", "google-cloud-secret-manager"),
+}
+"""By extra of the distribution: a module it brings, and the distribution that module is of."""
+
+_SIGNS = {
+    "appengine": ("GAE_ENV",),
+    "appengine-dev": ("GAE_ENV",),
+    "appengine-flex": ("GAE_ENV", "GAE_INSTANCE"),
+    "functions": ("K_SERVICE", "FUNCTION_TARGET"),
+    "cloudrun": ("K_SERVICE",),
+    "job": ("CLOUD_RUN_JOB",),
+    "functions-dev": ("FUNCTION_TARGET",),
+}
+_PROJECT = (
+    "DATASTORE_DATASET", "DATASTORE_PROJECT_ID", "GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT", "GCP_PROJECT",
+    "GAE_APPLICATION",
+)  # fmt: skip
+
+
+def examine(given: Given, runtime: Runtime, environ: Mapping[str, str]) -> Report:
+    """The report on the options ``given``, in the surroundings ``runtime`` (found in ``environ``).
+
+    Never raises for options that are wrong: each is a finding. Values of secret options are not in it.
+    """
+    report = Report(detected=[*_surroundings(runtime, environ), *_installed()])
+    checks.of_variables(report, given)
+    sessions = _parsed(report, given.session_options)
+    caches = _parsed(report, given.cache_options)
+    if sessions is not None:
+        kind = checks.of_sessions(report, sessions, runtime)
+        report.options += _session_rows(sessions, kind, given, runtime)
+    if caches is not None:
+        checks.of_caches(report, caches, runtime)
+        report.options += _cache_rows(caches, given)
+    types = [] if sessions is None else [checks.session_store(sessions, runtime)]
+    types += [] if caches is None else [options.get("type") for options in (caches, *caches["cache_regions"].values())]
+    checks.of_datastore(report, [kind for kind in types if kind], sessions, caches, runtime, environ)
+    checks.of_distributions(report)
+    return report
+
+
+def _parsed(report: Report, parse: Any) -> Any:
+    with checks.warned(report):
+        try:
+            return parse()
+        except ConfigError as error:
+            checks.of_error(report, error)
+            return None
+
+
+def _surroundings(runtime: Runtime, environ: Mapping[str, str]) -> list[Detected]:
+    def first(names: Iterable[str]) -> str:
+        return ", ".join(name for name in names if environ.get(name))
+
+    sign = "BEAKER_PLATFORM" if environ.get("BEAKER_PLATFORM") else first(_SIGNS.get(runtime.platform.value, ()))
+    named = next((name for name in _PROJECT if environ.get(name)), "no variable names one")
+    gone = "instances come and go, and share nothing"
+    return [
+        Detected("platform", runtime.platform.value, sign or "no variable of a platform is set"),
+        Detected("project", runtime.project or "none", named),
+        Detected(
+            "Datastore emulator",
+            runtime.emulator_host or "none",
+            "DATASTORE_EMULATOR_HOST" if runtime.emulator_host else "",
+        ),
+        Detected("disk lasts", _yes(runtime.durable_disk), gone if runtime.serverless else ""),
+        Detected("file locks", _yes(runtime.file_locks), gone if runtime.serverless else ""),
+        Detected("memory", f"{runtime.memory_limit:,} bytes", "GAE_MEMORY_MB")
+        if runtime.memory_limit
+        else Detected("memory", "unknown"),
+        Detected("python", ".".join(map(str, sys.version_info[:3])), sys.executable),
+        Detected("beaker", beaker.__version__, str(Path(beaker.__file__ or "").parent)),
+    ]
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _installed() -> list[Detected]:
+    rows = []
+    for extra, (module, distribution) in EXTRAS.items():
+        try:
+            found = find_spec(module) is not None
+        except ModuleNotFoundError:
+            found = False
+        try:
+            value = version(distribution) if found else "not installed"
+        except PackageNotFoundError:
+            value = "installed"
+        rows.append(Detected(f"extra {extra}", value, "" if found else f"pip install 'beaker-gae[{extra}]'"))
+    return rows
+
+
+def _session_rows(options: SessionOptions, kind: str, given: Given, runtime: Runtime) -> list[OptionRow]:
+    effective: dict[str, tuple[Any, str]] = {}
+    if options.type is None and kind:
+        effective["type"] = (kind, _why_type(options, runtime))
+    if options.secure is None:
+        effective["secure"] = (
+            (True, "the platform serves https")
+            if runtime.https
+            else ("on over https", "decided by each request's scheme")
+        )
+    if options.touch_interval is None:
+        interval = 300.0 if options.timeout is None else min(options.timeout / 10, 300.0)
+        effective["touch_interval"] = (interval, "a tenth of timeout, at most 300 s")
+    if options.absolute_timeout is None and kind in ("cookie", "hybrid"):
+        effective["absolute_timeout"] = (14 * 86400.0, "sessions that live in cookies end")
+    known = {name: info for name, info in describe(SessionOptions).items() if name != "backend"}
+    values = {name: getattr(options, name) for name in known}
+    store = checks.session_store(options, runtime)
+    return [
+        *_rows("session", known, values, given, effective),
+        *_rows("session", _of_backend(store, options.backend), dict(options.backend), given, {}),
+    ]
+
+
+def _why_type(options: SessionOptions, runtime: Runtime) -> str:
+    if not runtime.serverless:
+        return "data_dir is set" if options.backend.get("data_dir") else "no data_dir is set"
+    keyed = "a key" if options.secret or options.validate_key else ""
+    project = "a project" if options.backend.get("project") or runtime.project else ""
+    return " and ".join(filter(None, (keyed, project))) + " known on serverless"
+
+
+def _cache_rows(options: Mapping[str, Any], given: Given) -> list[OptionRow]:
+    general = {name: value for name, value in options.items() if name != "cache_regions"}
+    known = {name: info for name, info in describe(CacheOptions).items() if name not in ("regions", "expiretime")}
+    rows = _rows("cache", {**known, **_of_backend(general["type"], general)}, general, given, {})
+    for region, own in options["cache_regions"].items():
+        told = {**describe(CacheOptions), **describe(BackendOptions)}
+        # What a region does not say for itself stands under "cache".
+        mine = {name: own.get(name) for name in given.regions.get(region, {})}
+        infos = {name: told[name] for name in mine if name in told}
+        rows += _rows(f"cache.{region}", infos, mine, given, {}) or [
+            OptionRow(f"cache.{region}", "(all)", "as cache", "default")
+        ]
+    return rows
+
+
+def _of_backend(kind: str | None, given: Mapping[str, Any]) -> dict[str, OptionInfo]:
+    """The options of stores that mean something for ``kind``, and others that were given all the same."""
+    name = kind if kind is None or kind in ("memory", "file", "dbm") or kind.startswith("ext:") else f"ext:{kind}"
+    return {
+        option: info
+        for option, info in describe(BackendOptions).items()
+        if option in given or not info.backends or name in info.backends
+    }
+
+
+def _rows(
+    scope: str,
+    known: Mapping[str, OptionInfo],
+    values: Mapping[str, Any],
+    given: Given,
+    effective: Mapping[str, tuple[Any, str]],
+) -> list[OptionRow]:
+    rows = []
+    for name, info in known.items():
+        path = f"{scope}.{name}"
+        origin = given.origins.get(path)
+        value, reason = effective.get(name, (values.get(name, info.default), given.variables.get(path, "")))
+        if origin is None:
+            origin = "platform" if name in effective else "default"
+        rows.append(OptionRow(scope, name, _shown(info, value), origin, reason))
+    # Options of a backend that is not ours, and of SQLAlchemy: their values may be anything.
+    others = [name for name in values if name not in known and f"{scope}.{name}" in given.origins]
+    for name in others:
+        path = f"{scope}.{name}"
+        rows.append(OptionRow(scope, name, "<set>", given.origins[path], given.variables.get(path, "")))
+    return rows
+
+
+def _shown(info: OptionInfo, value: Any) -> str:
+    if value is None or value == "":
+        return "-"
+    if info.secret:
+        return "<set>"
+    if isinstance(value, (bool, int, float, str)):
+        text = f"{value:.10g}" if isinstance(value, float) else str(value)
+        return f"{text} {info.unit}" if info.unit and not isinstance(value, (bool, str)) else text
+    if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+        return ", ".join(value) or "-"
+    return f"<{type(value).__name__}>"
+
+
+def of_variables(environ: Mapping[str, str]) -> Report:
+    """The report on what the ``BEAKER_`` variables of ``environ`` say, without the deployment kit's defaults."""
+    runtime = Runtime.detect(environ)
+    # Nothing is sealed with it, so any good key stands for a secret that only the deployment kit can read.
+    given = read(environ, resolve=lambda reference, variable: new_key())
+    report = examine(given, runtime, environ)
+    for path in [path for path, origin in given.origins.items() if origin == "secret manager"]:
+        report.add(
+            "note", "secret-not-read", f"{path} is in Secret Manager and was not read", "python -m gae.doctor reads it"
+        )
+    return report
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``python -m beaker explain`` and ``python -m gae.doctor``."""
+    parser.add_argument("--json", action="store_true", help="answer a JSON object")
+    parser.add_argument("--all", action="store_true", help="show options nobody set, too (JSON always does)")
+    parser.add_argument(
+        "--check-clock", metavar="URL", help="compare this machine's clock with the Date header of a server's answer"
+    )
+
+
+def show(
+    asked: argparse.Namespace, environ: Mapping[str, str], build: Callable[[Mapping[str, str]], Report], out: TextIO
+) -> int:
+    """Print the report that ``build`` makes of ``environ``; the exit status is 1 when there is an error in it."""
+    try:
+        report = build(environ)
+    except ConfigError as error:
+        report = Report()
+        checks.of_error(report, error)
+    if asked.check_clock:
+        try:
+            checks.of_clock(report, clock_offset(asked.check_clock), asked.check_clock)
+        except (OSError, ValueError) as error:
+            report.add(
+                "warning",
+                "clock-unknown",
+                f"{asked.check_clock} told no time ({type(error).__name__})",
+                "name an http or https address that answers",
+            )
+    width = max(60, shutil.get_terminal_size((100, 24)).columns)
+    print(report.to_json() if asked.json else report.to_text(width, defaults=asked.all), file=out)
+    hidden = sum(row.origin == "default" for row in report.options)
+    if hidden and not (asked.json or asked.all):
+        print(f"\n{hidden} options have their default; --all shows them", file=out)
+    return 0 if report.ok else 1
+
+
+def quietly(main: Callable[[], int]) -> int:
+    """The exit status of ``main``; 141, as after SIGPIPE, when the reader of stdout has gone away (``| head``)."""
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still in the buffer goes nowhere, or the interpreter complains about it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return status
+
+
+def clock_offset(url: str, *, clock: Callable[[], float] = default_clock) -> float:
+    """Seconds this clock is ahead of the server at ``url`` (http or https), to about a second.
+
+    Raises OSError when it does not answer within 5 seconds, ValueError when its answer has no date.
+    """
+    if not url.lower().startswith(("http://", "https://")):
+        raise ValueError("an http or https address is expected")
+    started, before = time.monotonic(), clock()
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_CLOCK_SECONDS) as answer:
+            date = answer.headers.get("Date")
+    except urllib.error.HTTPError as error:
+        # A refusal is dated too.
+        date = error.headers.get("Date")
+        error.close()
+    if not date:
+        raise ValueError("the answer has no Date header")
+    # The header has whole seconds: the middle of one is the best guess.
+    return before + (time.monotonic() - started) / 2 - (parsedate_to_datetime(date).timestamp() + 0.5)

@@ -1,0 +1,3 @@
+"""The datastore storage backend."""
+
+from beaker.storage.datastore.store import DatastoreStore as DatastoreStore

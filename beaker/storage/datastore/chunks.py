@@ -1,0 +1,95 @@
+"""Values larger than an entity: their chunks, written before the head that names them and read after it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from beaker._typing import Clock
+from beaker.exceptions import StoreUnavailable
+from beaker.storage.datastore.connection import forget_after_fork
+from beaker.storage.datastore.gateway import Gateway
+from beaker.storage.datastore.record import CHUNK_BYTES, Layout, Version, new_generation
+
+__all__ = ["CHUNKS_A_MESSAGE", "Chunks"]
+
+CHUNKS_A_MESSAGE = 3
+"""Emulators take messages of at most 4 MiB (the service 10): three chunks fit into one."""
+
+_REMEMBERED = 1024
+
+logger = logging.getLogger("beaker.storage.datastore")
+
+
+class Chunks:
+    """Reads, writes and drops sets of chunks; ``layout`` is asked for at each use, since a fork changes it."""
+
+    def __init__(self, gateway: Gateway, layout: Callable[[], Layout], clock: Clock) -> None:
+        self._gateway = gateway
+        self._layout = layout
+        self._clock = clock
+        self.forked()
+        forget_after_fork(self)
+
+    def forked(self) -> None:
+        """The lock is the parent's; the memory goes with it."""
+        self._lock = threading.Lock()
+        self._known: OrderedDict[str, tuple[str, int]] = OrderedDict()
+
+    def write(self, head_key: Any, payload: bytes, expires: float | None, operation: str) -> tuple[str, int]:
+        """Store ``payload`` as a new set of chunks; answers its generation and their number."""
+        layout = self._layout()
+        now = self._clock()
+        generation = new_generation(now)
+        pieces = [payload[start : start + CHUNK_BYTES] for start in range(0, len(payload), CHUNK_BYTES)]
+        keys = layout.chunk_keys(head_key, generation, len(pieces))
+        for start in range(0, len(pieces), CHUNKS_A_MESSAGE):
+            some = slice(start, start + CHUNKS_A_MESSAGE)
+            mutations = [
+                layout.upsert(layout.entity(key, piece, now, expires))
+                for key, piece in zip(keys[some], pieces[some], strict=True)
+            ]
+            self._gateway.commit(mutations, operation)
+        return generation, len(pieces)
+
+    def read(self, head_key: Any, version: Version, operation: str) -> bytes | None:
+        """The joined chunks a head points to, ``None`` when one is missing."""
+        keys = self._layout().chunk_keys(head_key, version.generation, version.parts)
+        pieces: dict[str, bytes] = {}
+        for start in range(0, len(keys), CHUNKS_A_MESSAGE):
+            for result in self._gateway.lookup(keys[start : start + CHUNKS_A_MESSAGE], operation):
+                pieces[result.entity.key.path[-1].name] = result.entity.properties["data"].blob_value
+        if len(pieces) < len(keys):
+            return None
+        self.remember(head_key, version.generation, version.parts)
+        return b"".join(pieces[name] for name in sorted(pieces))
+
+    def drop(self, head_key: Any, generation: str, parts: int, operation: str) -> None:
+        """Delete chunks that no head points to any more."""
+        if not parts:
+            return
+        layout = self._layout()
+        try:
+            self._gateway.commit(
+                [layout.delete(key) for key in layout.chunk_keys(head_key, generation, parts)], operation
+            )
+        except StoreUnavailable as err:
+            # The caller's write is done; purge finds what stays behind.
+            logger.debug("%d chunks of a former value were not deleted: %s", parts, err)
+
+    def remember(self, head_key: Any, generation: str, parts: int) -> None:
+        """Keep in mind which chunks a head has, so that a blind write over it can drop them without a read first."""
+        with self._lock:
+            if parts:
+                self._known[head_key.path[0].name] = (generation, parts)
+                while len(self._known) > _REMEMBERED:
+                    self._known.popitem(last=False)
+            else:
+                self._known.pop(head_key.path[0].name, None)
+
+    def known(self, head_key: Any) -> tuple[str, int]:
+        """Generation and number of the chunks a head was last seen with; ``("", 0)`` when with none or never."""
+        return self._known.get(head_key.path[0].name, ("", 0))

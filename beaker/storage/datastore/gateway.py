@@ -1,0 +1,283 @@
+"""The Datastore gateway: lookup, commit, conditional commit, query - with our own deadline and retries."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from beaker import clock
+from beaker.exceptions import StoreUnavailable
+from beaker.storage.datastore.connection import BACKEND, Connection, forget_after_fork
+
+__all__ = ["Gateway", "Refused"]
+
+_RETRIED = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "ABORTED", "RESOURCE_EXHAUSTED", "CANCELLED"})
+# After these the server may have done the work and only the answer was lost.
+_DOUBTFUL = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "CANCELLED", "UNKNOWN"})
+_REFUSED = frozenset({"ALREADY_EXISTS", "FAILED_PRECONDITION", "NOT_FOUND"})
+_FIRST_BACKOFF = 0.05
+_MAX_BACKOFF = 1.0
+# A try that hangs must leave time for another within the deadline.
+_SHARE_OF_A_TRY = 0.6
+_LOOKUP_KEYS = 1000
+_PROBE_SECONDS = 300
+
+# Numbers of the enums in google/datastore/v1/datastore.proto.
+_TRANSACTIONAL = 1
+_NON_TRANSACTIONAL = 2
+_FAIL = 3
+
+
+class Refused(Exception):
+    """The server refused a conditional write: its condition does not hold.
+
+    ``doubtful``: an earlier try of the same write got no answer, so it may itself be what changed the record.
+    """
+
+    def __init__(self, doubtful: bool) -> None:
+        super().__init__("condition not met")
+        self.doubtful = doubtful
+
+
+class _AnswerTooLarge(Exception):
+    """The answer is larger than the channel accepts."""
+
+
+class Gateway:
+    """Remote calls whose every failure is a StoreUnavailable, within ``deadline`` seconds each.
+
+    The deadline includes up to ``retries`` further tries, each after a random, doubling wait. ``calls``
+    counts calls by method (their tries not counted); the self-test of conditional writes, which the first
+    of them in a process does, counts as one ``SelfTest``.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Connection],
+        *,
+        deadline: float = 5.0,
+        retries: int = 3,
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.deadline = deadline
+        self.retries = retries
+        self.calls: Counter[str] = Counter()
+        self._connect = connect
+        self._sleep = sleep
+        self._monotonic = monotonic
+        self.forked()
+        forget_after_fork(self)
+
+    def forked(self) -> None:
+        """Forget the connection and the lock: they are the parent's."""
+        self._connection: Connection | None = None
+        self._lock = threading.Lock()
+
+    def connection(self) -> Connection:
+        """The connection, built by the first call; raises what :func:`connector` says."""
+        connection = self._connection
+        if connection is None:
+            with self._lock:
+                connection = self._connection
+                if connection is None:
+                    connection = self._connection = self._connect()
+        return connection
+
+    def lookup(self, keys: Sequence[Any], operation: str, *, mask: Sequence[str] = ()) -> list[Any]:
+        """EntityResults of those ``keys`` that exist, in no order. ``mask``: these properties suffice."""
+        self._count("Lookup")
+        found: list[Any] = []
+        batches = [list(keys[start : start + _LOOKUP_KEYS]) for start in range(0, len(keys), _LOOKUP_KEYS)]
+        while batches:
+            batch = batches.pop()
+            try:
+                answer = self._call("Lookup", self._lookup_request(batch, mask), operation)
+            except _AnswerTooLarge as err:
+                if len(batch) == 1:
+                    raise StoreUnavailable(
+                        "a record is over the message limit", backend=BACKEND, operation=operation
+                    ) from err
+                half = len(batch) // 2
+                batches += [batch[:half], batch[half:]]
+                continue
+            found.extend(answer.found)
+            if answer.deferred:
+                if len(answer.deferred) == len(batch):
+                    raise StoreUnavailable("the server deferred every key", backend=BACKEND, operation=operation)
+                batches.append(list(answer.deferred))
+        return found
+
+    def commit(self, mutations: Iterable[Any], operation: str) -> None:
+        """Apply unconditional ``mutations``, each on its own; safe to repeat, so it is repeated when in doubt."""
+        self._count("Commit")
+        self._call("Commit", self._commit_request(mutations), operation)
+
+    def insert(self, mutation: Any, operation: str) -> None:
+        """Apply one ``insert``. Raises :class:`Refused` when the entity exists."""
+        self._count("Commit")
+        self._call("Commit", self._commit_request([mutation]), operation, conditional=True)
+
+    def commit_if(self, mutations: Sequence[Any], keys: Sequence[Any], versions: Sequence[int], operation: str) -> None:
+        """Apply ``mutations`` (one for each of ``keys``) where the entity still has its version.
+
+        Raises :class:`Refused` when any has another one; which of several were applied is then not known.
+        """
+        if not self._compares_versions(keys[0], operation):
+            for mutation, key, version in zip(mutations, keys, versions, strict=True):
+                self._transact(mutation, key, version, operation)
+            return
+        self._count("Commit")
+        for mutation, version in zip(mutations, versions, strict=True):
+            mutation.base_version = version
+            # Without it one of the emulators ignores base_version without a word.
+            mutation.conflict_resolution_strategy = _FAIL
+        self._call("Commit", self._commit_request(mutations), operation, conditional=True)
+
+    def query(self, request: Any, operation: str) -> Any:
+        """The QueryResultBatch of a RunQueryRequest. Raises StoreUnavailable when it does not fit a message."""
+        self._count("RunQuery")
+        try:
+            return self._call("RunQuery", request, operation).batch
+        except _AnswerTooLarge as err:
+            raise StoreUnavailable("a page is over the message limit", backend=BACKEND, operation=operation) from err
+
+    def _count(self, method: str) -> None:
+        with self._lock:
+            self.calls[method] += 1
+
+    def _lookup_request(self, keys: Sequence[Any], mask: Sequence[str] = ()) -> Any:
+        request = self.connection().request("Lookup")
+        request.keys.extend(keys)
+        if mask:
+            # An empty mask that is present means: no properties at all.
+            request.property_mask.paths.extend(mask)
+        return request
+
+    def _commit_request(self, mutations: Iterable[Any]) -> Any:
+        request = self.connection().request("Commit")
+        request.mode = _NON_TRANSACTIONAL
+        request.mutations.extend(mutations)
+        return request
+
+    def _call(
+        self, method: str, request: Any, operation: str, *, conditional: bool = False, retries: int | None = None
+    ) -> Any:
+        connection = self.connection()
+        stub = connection.stubs[method]
+        retries = self.retries if retries is None else retries
+        end = self._monotonic() + self.deadline
+        doubtful = False
+        attempt = 0
+        while True:
+            left = max(end - self._monotonic(), 0.001)
+            try:
+                return stub(
+                    request,
+                    timeout=left if attempt >= retries else left * _SHARE_OF_A_TRY,
+                    metadata=connection.metadata,
+                )
+            except connection.rpc_error as err:
+                code, details = _status(err)
+                if conditional and (code in _REFUSED or (code == "INVALID_ARGUMENT" and "base version" in details)):
+                    raise Refused(doubtful) from err
+                if code == "RESOURCE_EXHAUSTED" and "larger than max" in details:
+                    raise _AnswerTooLarge from err
+                doubtful = doubtful or code in _DOUBTFUL
+                wait = random.uniform(0, min(_MAX_BACKOFF, _FIRST_BACKOFF * 2**attempt))
+                if code not in _RETRIED or attempt >= retries or end - self._monotonic() <= wait:
+                    raise StoreUnavailable(f"the server answered {code}", backend=BACKEND, operation=operation) from err
+            except ValueError as err:
+                # What a stub raises when the caller's client closed the channel.
+                raise StoreUnavailable("the channel is closed", backend=BACKEND, operation=operation) from err
+            self._sleep(wait)
+            attempt += 1
+
+    def _compares_versions(self, key: Any, operation: str) -> bool:
+        connection = self.connection()
+        if connection.cas is None:
+            with connection.cas_lock:
+                if connection.cas is None:
+                    connection.cas = self._self_test(connection, key, operation)
+        return connection.cas
+
+    def _self_test(self, connection: Connection, key: Any, operation: str) -> bool:
+        """Whether a write with a stale version is refused: a server that ignores it would lose updates silently."""
+        self._count("SelfTest")
+        probe = connection.mutation()
+        entity = probe.upsert
+        entity.key.partition_id.CopyFrom(key.partition_id)
+        entity.key.path.add(kind=key.path[0].kind, name=f"probe:{secrets.token_hex(8)}")
+        expires = entity.properties["expires"]
+        expires.timestamp_value.seconds = int(clock.now()) + _PROBE_SECONDS
+        expires.exclude_from_indexes = True
+        answer = self._call("Commit", self._commit_request([probe]), operation)
+        stale = connection.mutation(
+            update=entity,
+            base_version=answer.mutation_results[0].version - 1,
+            conflict_resolution_strategy=_FAIL,
+        )
+        try:
+            self._call("Commit", self._commit_request([stale]), operation, conditional=True)
+        except Refused:
+            return True
+        finally:
+            self._call("Commit", self._commit_request([connection.mutation(delete=entity.key)]), operation)
+        return False
+
+    def _transact(self, mutation: Any, key: Any, version: int, operation: str) -> None:
+        """The conditional write for a server without versioned commits: read, compare and write in a transaction."""
+        self._count("Transaction")
+        doubtful = False
+        attempt = 0
+        end = self._monotonic() + self.deadline
+        while True:
+            begun = self._call("BeginTransaction", self.connection().request("BeginTransaction"), operation)
+            try:
+                return self._compare_and_commit(begun.transaction, mutation, key, version, operation, doubtful)
+            except (Refused, StoreUnavailable) as err:
+                self._rollback(begun.transaction, operation)
+                code = _status(err.__cause__)[0]
+                if isinstance(err, Refused) or code not in _RETRIED or attempt >= self.retries:
+                    raise
+                doubtful = doubtful or code in _DOUBTFUL
+                wait = random.uniform(0, min(_MAX_BACKOFF, _FIRST_BACKOFF * 2**attempt))
+                if end - self._monotonic() <= wait:
+                    raise
+            self._sleep(wait)
+            attempt += 1
+
+    def _compare_and_commit(
+        self, transaction: bytes, mutation: Any, key: Any, version: int, operation: str, doubtful: bool
+    ) -> None:
+        look = self._lookup_request([key])
+        look.read_options.transaction = transaction
+        found = self._call("Lookup", look, operation, retries=0).found
+        if not found or found[0].version != version:
+            raise Refused(doubtful)
+        request = self._commit_request([mutation])
+        request.mode = _TRANSACTIONAL
+        request.transaction = transaction
+        self._call("Commit", request, operation, retries=0)
+
+    def _rollback(self, transaction: bytes, operation: str) -> None:
+        # An abandoned transaction keeps its locks on a pessimistic server until it times out.
+        request = self.connection().request("Rollback")
+        request.transaction = transaction
+        try:
+            self._call("Rollback", request, operation, retries=0)
+        except StoreUnavailable:
+            return
+
+
+def _status(err: BaseException | None) -> tuple[str, str]:
+    code = getattr(err, "code", None)
+    if code is None:
+        return "UNKNOWN", ""
+    details: Callable[[], str | None] = getattr(err, "details", lambda: "")
+    return code().name, details() or ""

@@ -1,0 +1,3 @@
+"""The dbm storage backend."""
+
+from beaker.storage.dbm.store import DbmStore as DbmStore

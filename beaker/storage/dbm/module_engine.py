@@ -1,0 +1,261 @@
+"""Records in files of a ``dbm`` module: opened for each operation, under a file lock."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import sqlite3
+import struct
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from beaker.exceptions import ConfigError, InvalidCacheBackendError, StoreUnavailable
+from beaker.locking.files import stripe_of
+from beaker.storage._flock import file_lock
+from beaker.storage.records import new_version
+
+__all__ = ["ModuleEngine", "load_module"]
+
+log = logging.getLogger(__name__)
+
+_HEAD = struct.Struct(">Qd")  # version, expires
+_NEVER = float("inf")
+_STRIPES = 256
+_TAILS = ("", ".db", ".dat", ".dir", ".bak", ".pag", "-wal", "-shm")
+_SYSTEM_FAULTS = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EAGAIN, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EROFS}
+)
+_OLD_NAMES = {"anydbm": "dbm", "dumbdbm": "dbm.dumb", "gdbm": "dbm.gnu"}
+
+
+def load_module(given: str | ModuleType) -> Any:
+    """The dbm module named, or given as an object; Python 2's ``anydbm``, ``dumbdbm``, ``gdbm`` too.
+
+    :class:`~beaker.exceptions.InvalidCacheBackendError` when it cannot be imported,
+    :class:`~beaker.exceptions.ConfigError` when it is not a dbm module (no ``open``, no ``error``).
+    """
+    module: Any = given
+    if isinstance(given, str):
+        try:
+            module = import_module(_OLD_NAMES.get(given, given))
+        except ImportError as err:
+            raise InvalidCacheBackendError(
+                f"the dbm module {given!r} is not installed",
+                option="dbmmodule",
+                hint="leave dbmmodule out for the journalled default, or name dbm.dumb, which is always there",
+            ) from err
+    if not callable(getattr(module, "open", None)) or not hasattr(module, "error"):
+        raise ConfigError(
+            "dbmmodule is not a dbm module",
+            option="dbmmodule",
+            expected="a module with open() and error",
+            got=type(given).__name__,
+        )
+    return module
+
+
+class ModuleEngine:
+    """What the named module offers and no more: whether a killed process loses data is up to it.
+
+    Readers share a lock, a writer has it alone: ``flock`` on one of at most 256 files in ``lock_dir``.
+    """
+
+    suffix = ".dbm"
+    max_value: int | None = None
+
+    def __init__(self, module: Any, directory: str, lock_dir: str, *, timeout: float) -> None:
+        self._module = module
+        self._directory = directory
+        self._lock_dir = lock_dir
+        self._timeout = timeout
+        self.writable_by_others = False
+        errors = module.error if isinstance(module.error, tuple) else (module.error,)
+        self._errors: tuple[type[Exception], ...] = (
+            *errors,
+            OSError,
+            ValueError,
+            SyntaxError,  # dbm.dumb evaluates the lines of its index
+            sqlite3.Error,  # dbm.sqlite3 lets it through when it opens
+        )
+
+    def close(self) -> None:
+        """Nothing stays open between operations."""
+
+    abandon = close
+
+    def exists(self, path: str) -> bool:
+        return bool(self._parts(path))
+
+    def get(self, path: str, key: bytes, now: float) -> bytes | None:
+        record = self.read(path, key, now)
+        return None if record is None else record[0]
+
+    def read(self, path: str, key: bytes, now: float) -> tuple[bytes, int] | None:
+        with self._reading(path, "read") as db:
+            return None if db is None else _live(db, key, now)
+
+    def get_many(self, path: str, keys: Sequence[bytes], now: float) -> dict[bytes, bytes]:
+        with self._reading(path, "get_many") as db:
+            records = {} if db is None else {key: _live(db, key, now) for key in keys}
+        return {key: record[0] for key, record in records.items() if record is not None}
+
+    def put(self, path: str, key: bytes, data: bytes, expires: float | None) -> None:
+        self.put_many(path, ((key, data),), expires)
+
+    def put_many(self, path: str, items: Sequence[tuple[bytes, bytes]], expires: float | None) -> None:
+        with self._writing(path, "set") as db:
+            for key, data in items:
+                db[_name(key)] = _pack(data, expires)
+
+    def insert(self, path: str, key: bytes, data: bytes, expires: float | None, now: float) -> bool:
+        with self._writing(path, "insert") as db:
+            if _live(db, key, now) is not None:
+                return False
+            db[_name(key)] = _pack(data, expires)
+            return True
+
+    def replace(self, path: str, key: bytes, data: bytes, version: object, expires: float | None, now: float) -> bool:
+        if not self.exists(path):
+            return False
+        with self._writing(path, "replace") as db:
+            record = _live(db, key, now)
+            if record is None or record[1] != version:
+                return False
+            db[_name(key)] = _pack(data, expires)
+            return True
+
+    def remove(self, path: str, key: bytes, version: object, now: float) -> bool:
+        if not self.exists(path):
+            return False
+        with self._writing(path, "remove") as db:
+            record = _live(db, key, now)
+            if record is None or record[1] != version:
+                return False
+            del db[_name(key)]
+            return True
+
+    def delete(self, path: str, keys: Sequence[bytes]) -> None:
+        if self.exists(path):
+            with self._writing(path, "delete") as db:
+                for key in keys:
+                    if _name(key) in db:
+                        del db[_name(key)]
+
+    def clear(self, path: str) -> None:
+        if self.exists(path):
+            with self._writing(path, "clear") as db:
+                for name in list(db.keys()):
+                    del db[name]
+
+    def keys(self, path: str, now: float) -> Iterator[bytes]:
+        with self._reading(path, "keys") as db:
+            # Not every module's object can be iterated over, all have keys().
+            names = [] if db is None else [name[1:] for name in list(db.keys())]
+            live = [key for key in names if _live(db, key, now) is not None]
+        yield from live
+
+    def purge(self, path: str, now: float, limit: int, after: int) -> tuple[int, int | None]:
+        """Remove at most ``limit`` expired records; always looks at all of them."""
+        if not self.exists(path):
+            return 0, None
+        gone = 0
+        with self._writing(path, "purge") as db:
+            for name in list(db.keys()):
+                if gone >= limit:
+                    return gone, 0
+                record = _unpack(db[name])
+                if record is None or record[2] < now:
+                    del db[name]
+                    gone += 1
+        return gone, None
+
+    def _parts(self, path: str) -> list[str]:
+        return [path + tail for tail in _TAILS if os.path.exists(path + tail)]
+
+    @contextlib.contextmanager
+    def _reading(self, path: str, operation: str) -> Iterator[Any]:
+        if not self.exists(path):
+            yield None
+            return
+        with self._failing(operation), self._lock(path, shared=True):
+            db = self._open(path, "r")
+            if db is None:
+                log.warning("dbm file %s cannot be read: its records count as absent", path)
+                yield None
+                return
+            with contextlib.closing(db):
+                yield db
+
+    @contextlib.contextmanager
+    def _writing(self, path: str, operation: str) -> Iterator[Any]:
+        with self._failing(operation):
+            os.makedirs(self._directory, 0o700, exist_ok=True)
+            with self._lock(path, shared=False):
+                db = self._open(path, "c")
+                if db is None:
+                    self._quarantine(path)
+                    db = self._module.open(path, "c", 0o600)
+                with contextlib.closing(db):
+                    yield db
+
+    @contextlib.contextmanager
+    def _failing(self, operation: str) -> Iterator[None]:
+        try:
+            yield
+        except self._errors as err:
+            reason = (isinstance(err, OSError) and err.strerror) or type(err).__name__
+            raise StoreUnavailable(f"{self._directory}: {reason}", backend="dbm", operation=operation) from err
+
+    def _open(self, path: str, flag: str) -> Any:
+        """The open database, or ``None`` when its files are not one this module can read."""
+        own = os.geteuid() if hasattr(os, "geteuid") else 0
+        for part in self._parts(path):
+            status = os.stat(part)
+            if status.st_mode & 0o022 or status.st_uid != own:
+                self.writable_by_others = True
+        try:
+            return self._module.open(path, flag, 0o600)
+        except self._errors as err:
+            # gdbm reports a bad file by numbers of its own, so only what is surely the system's counts as such.
+            if isinstance(err, sqlite3.OperationalError) or (isinstance(err, OSError) and err.errno in _SYSTEM_FAULTS):
+                raise
+            return None
+
+    def _quarantine(self, path: str) -> None:
+        aside = f"{path}.corrupt-{os.urandom(4).hex()}"
+        for part in self._parts(path):
+            os.rename(part, aside + part[len(path) :])
+        log.error("dbm file %s is corrupt or foreign: moved aside to %s", path, aside)
+
+    def _lock(self, path: str, *, shared: bool) -> contextlib.AbstractContextManager[None]:
+        stripe = stripe_of(os.path.basename(path), _STRIPES)
+        return file_lock(os.path.join(self._lock_dir, f".dbm-{stripe:02x}.lock"), timeout=self._timeout, shared=shared)
+
+
+def _name(key: bytes) -> bytes:
+    # Not every module takes an empty key.
+    return b"k" + key
+
+
+def _pack(data: bytes, expires: float | None) -> bytes:
+    return _HEAD.pack(new_version(), _NEVER if expires is None else expires) + data
+
+
+def _unpack(stored: bytes) -> tuple[bytes, int, float] | None:
+    if len(stored) < _HEAD.size:
+        return None
+    version, expires = _HEAD.unpack_from(stored)
+    return stored[_HEAD.size :], version, expires
+
+
+def _live(db: Any, key: bytes, now: float) -> tuple[bytes, int] | None:
+    try:
+        stored = db[_name(key)]
+    except KeyError:
+        return None
+    record = _unpack(stored)
+    return None if record is None or record[2] <= now else record[:2]

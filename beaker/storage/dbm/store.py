@@ -1,0 +1,278 @@
+"""The ``dbm`` store: one database file a namespace, in one directory."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import weakref
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from types import ModuleType
+from typing import Protocol
+
+from beaker import clock as _clock
+from beaker._typing import Clock
+from beaker.exceptions import ConfigError, ValueTooLarge
+from beaker.forks import ForkGate, ForkWatcher
+from beaker.keys import encode_text, namespace_digest
+from beaker.storage.dbm.module_engine import ModuleEngine, load_module
+from beaker.storage.dbm.sqlite_engine import SqliteEngine
+from beaker.storage.records import expires_at
+
+__all__ = ["DbmStore"]
+
+_BATCH = 500
+_LAST = 2**63 - 1
+_PLAIN = re.compile(rb"[a-z0-9_\-]")
+_LONGEST_NAME = 180
+
+
+class _Engine(Protocol):
+    suffix: str
+    max_value: int | None
+
+    @property
+    def writable_by_others(self) -> bool: ...
+    def close(self) -> None: ...
+    def abandon(self) -> None: ...
+    def get(self, path: str, key: bytes, now: float) -> bytes | None: ...
+    def read(self, path: str, key: bytes, now: float) -> tuple[bytes, int] | None: ...
+    def get_many(self, path: str, keys: Sequence[bytes], now: float) -> dict[bytes, bytes]: ...
+    def put(self, path: str, key: bytes, data: bytes, expires: float | None) -> None: ...
+    def put_many(self, path: str, items: Sequence[tuple[bytes, bytes]], expires: float | None) -> None: ...
+    def insert(self, path: str, key: bytes, data: bytes, expires: float | None, now: float) -> bool: ...
+    def replace(
+        self, path: str, key: bytes, data: bytes, version: object, expires: float | None, now: float
+    ) -> bool: ...
+    def remove(self, path: str, key: bytes, version: object, now: float) -> bool: ...
+    def delete(self, path: str, keys: Sequence[bytes]) -> None: ...
+    def clear(self, path: str) -> None: ...
+    def keys(self, path: str, now: float) -> Iterator[bytes]: ...
+    def purge(self, path: str, now: float, limit: int, after: int) -> tuple[int, int | None]: ...
+
+
+class DbmStore(ForkWatcher):
+    """Records in files below ``directory`` (made with mode 0700 at the first write); every capability.
+
+    By default each namespace is a SQLite file in WAL mode: O(log n) in the number of keys, safe between
+    threads and processes of one machine, and a process killed at any moment loses nothing that was
+    acknowledged. ``durable`` syncs every write, so that a power cut loses nothing either. Values are at
+    most 256 MiB. A file that is not a database of ours counts as absent, is logged, and is moved aside
+    (``*.corrupt-*``) by the next write. A network file system is not a place for it: SQLite's locks do
+    not hold there.
+
+    ``dbmmodule``, a name (``dbm.gnu``, ``dbm.ndbm``, ``dbm.dumb``) or a module object, uses that module
+    as it is: opened for each operation under a lock file of ``lock_dir`` (default: ``directory``).
+    Whether it survives a killed writer, and how large a value may be, is the module's affair.
+
+    File names are digests; ``digest_filenames=False`` makes short ones readable. ``timeout`` is the
+    seconds a write waits for other processes, then :class:`~beaker.exceptions.StoreUnavailable`, as for
+    a full disk or missing permission.
+    """
+
+    backend = "dbm"
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        dbmmodule: str | ModuleType | None = None,
+        lock_dir: str | os.PathLike[str] | None = None,
+        digest_filenames: bool = True,
+        durable: bool = False,
+        timeout: float = 10.0,
+        clock: Clock = _clock.now,
+    ) -> None:
+        self.directory = os.path.abspath(os.fspath(directory))
+        self._clock = clock
+        self._digest_filenames = digest_filenames
+        self._engine: _Engine
+        if dbmmodule is None:
+            self._engine = SqliteEngine(self.directory, timeout=timeout, durable=durable)
+        else:
+            locks = self.directory if lock_dir is None else os.path.abspath(os.fspath(lock_dir))
+            self._engine = ModuleEngine(load_module(dbmmodule), self.directory, locks, timeout=timeout)
+        self.max_value = self._engine.max_value
+        self._gate = ForkGate()
+        self._watch_forks()
+        self._finalizer = weakref.finalize(self, self._engine.close)
+
+    @property
+    def trusted(self) -> bool:
+        """True while the directory is this user's and nobody else may write it, nor any file met in it."""
+        try:
+            status = os.stat(self.directory)
+            own = os.geteuid()
+        except (OSError, AttributeError):
+            return False
+        return status.st_uid == own and not status.st_mode & 0o022 and not self._engine.writable_by_others
+
+    def close(self) -> None:
+        """Close the open files. The store stays usable: the next operation opens what it needs."""
+        with self._gate:
+            self._engine.close()
+
+    # Store
+
+    def get(self, namespace: str, key: str) -> bytes | None:
+        with self._gate:
+            return self._engine.get(self._path(namespace), encode_text(key), self._clock())
+
+    def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None:
+        self._check(data)
+        if ttl is not None and ttl <= 0:
+            self.delete(namespace, key)
+            return
+        expires = expires_at(self._clock(), ttl)
+        with self._gate:
+            self._engine.put(self._path(namespace), encode_text(key), data, expires)
+
+    def delete(self, namespace: str, key: str) -> None:
+        with self._gate:
+            self._engine.delete(self._path(namespace), (encode_text(key),))
+
+    def clear(self, namespace: str) -> None:
+        with self._gate:
+            self._engine.clear(self._path(namespace))
+
+    # Versioned
+
+    def read(self, namespace: str, key: str) -> tuple[bytes, Hashable] | None:
+        with self._gate:
+            return self._engine.read(self._path(namespace), encode_text(key), self._clock())
+
+    def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
+        self._check(data)
+        now = self._clock()
+        with self._gate:
+            return self._engine.insert(self._path(namespace), encode_text(key), data, expires_at(now, ttl), now)
+
+    def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
+        self._check(data)
+        now = self._clock()
+        expires = expires_at(now, ttl)
+        with self._gate:
+            return self._engine.replace(self._path(namespace), encode_text(key), data, version, expires, now)
+
+    def remove(self, namespace: str, key: str, version: Hashable) -> bool:
+        with self._gate:
+            return self._engine.remove(self._path(namespace), encode_text(key), version, self._clock())
+
+    # Listing, Purging
+
+    def keys(self, namespace: str) -> Iterator[str]:
+        """The live keys, read a page at a time: what is written meanwhile may or may not be among them."""
+        pages = self._engine.keys(self._path(namespace), self._clock())
+        while True:
+            with self._gate:
+                key = next(pages, None)
+            if key is None:
+                return
+            yield key.decode("utf-8", "surrogatepass")
+
+    def purge(
+        self, now: float, limit: int, *, cursor: str | None = None, deadline: float | None = None
+    ) -> tuple[int, str | None]:
+        """See :class:`~beaker.storage.api.Purging`; walks through all records, so give it a ``deadline``.
+
+        ``deadline`` is looked at every 2,000 records; a call gets at least that far. ``cursor`` as
+        answered, or :class:`~beaker.exceptions.ConfigError`.
+        """
+        end = None if deadline is None else time.monotonic() + deadline
+        start, position = _place(cursor)
+        gone = 0
+        for name in self._files(start):
+            after: int | None = position if name == start else 0
+            while after is not None:
+                if gone >= limit:
+                    return gone, f"{name}:{after}"
+                with self._gate:
+                    path = os.path.join(self.directory, name)
+                    removed, after = self._engine.purge(path, now, min(_BATCH, limit - gone), after)
+                gone += removed
+                if after is not None and end is not None and time.monotonic() >= end:
+                    return gone, f"{name}:{after}"
+            if end is not None and time.monotonic() >= end:
+                return gone, f"{name}:{_LAST}"
+        return gone, None
+
+    # Bulk
+
+    def get_many(self, namespace: str, keys: Iterable[str]) -> dict[str, bytes]:
+        names = {encode_text(key): key for key in keys}
+        with self._gate:
+            found = self._engine.get_many(self._path(namespace), tuple(names), self._clock())
+        return {names[name]: data for name, data in found.items()}
+
+    def set_many(self, namespace: str, items: Mapping[str, bytes], *, ttl: float | None) -> None:
+        """All of ``items`` in one transaction."""
+        for data in items.values():
+            self._check(data)
+        if ttl is not None and ttl <= 0:
+            self.delete_many(namespace, items)
+        elif items:
+            rows = [(encode_text(key), data) for key, data in items.items()]
+            expires = expires_at(self._clock(), ttl)
+            with self._gate:
+                self._engine.put_many(self._path(namespace), rows, expires)
+
+    def delete_many(self, namespace: str, keys: Iterable[str]) -> None:
+        names = [encode_text(key) for key in keys]
+        if names:
+            with self._gate:
+                self._engine.delete(self._path(namespace), names)
+
+    # files
+
+    def _path(self, namespace: str) -> str:
+        return os.path.join(self.directory, self._name(namespace) + self._engine.suffix)
+
+    def _name(self, namespace: str) -> str:
+        if not self._digest_filenames:
+            # Capitals are escaped as well: some file systems do not tell A from a.
+            readable = "n-" + _escape(encode_text(namespace))
+            if len(readable) <= _LONGEST_NAME:
+                return readable
+        return namespace_digest(namespace)
+
+    def _files(self, start: str) -> Iterator[str]:
+        """Names of the databases from ``start`` on, in order."""
+        suffix = self._engine.suffix
+        found = set()
+        try:
+            with os.scandir(self.directory) as entries:
+                for entry in entries:
+                    base, mark, tail = entry.name.partition(suffix)
+                    if mark and "corrupt" not in tail and base + mark >= start:
+                        found.add(base + mark)
+        except FileNotFoundError:
+            return
+        yield from sorted(found)
+
+    def _check(self, data: bytes) -> None:
+        if self.max_value is not None and len(data) > self.max_value:
+            raise ValueTooLarge(len(data), self.max_value, backend=self.backend)
+
+    # forks
+
+    def _before_fork(self) -> None:
+        self._gate.close()
+        self._engine.close()
+
+    def _after_fork_in_parent(self) -> None:
+        self._gate.open()
+
+    def _after_fork_in_child(self) -> None:
+        self._engine.abandon()
+        self._gate.reset()
+
+
+def _place(cursor: str | None) -> tuple[str, int]:
+    name, _, position = (cursor or ":0").rpartition(":")
+    if not position.isdigit():
+        raise ConfigError("the cursor was not made by this store", option="cursor", expected="what purge() answered")
+    return name, int(position)
+
+
+def _escape(name: bytes) -> str:
+    return "".join(chr(byte) if _PLAIN.match(bytes((byte,))) else f"%{byte:02x}" for byte in name)

@@ -1,0 +1,3 @@
+"""The files storage backend."""
+
+from beaker.storage.files.store import FileStore as FileStore

@@ -1,0 +1,268 @@
+"""One file per record under one directory per namespace; readers take no lock and create nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import suppress
+from math import inf
+from typing import NamedTuple
+
+from beaker import clock as _clock
+from beaker._typing import Clock
+from beaker.exceptions import StoreUnavailable, ValueTooLarge
+from beaker.keys import digest, encode_text, namespace_digest
+from beaker.locking.stripes import Stripes
+from beaker.paths import atomic_write, safe_name, verify_directory
+from beaker.storage.files import sweep
+from beaker.storage.files.record import Record, encode, load
+
+__all__ = ["FileStore"]
+
+_DIRECTORY = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_DIRECTORY", 0)
+_RETRIES = 100
+_MEMO = 1_000
+"""Namespaces whose directory name is remembered."""
+
+
+class _Place(NamedTuple):
+    directory: str
+    name: str
+    stripe: int
+    namespace: bytes
+    key: bytes
+
+
+class FileStore:
+    """Bytes in files below ``directory``; implements ``Versioned``, ``Listing`` and ``Purging``.
+
+    ``directory`` is made, mode 0700, by the first write. ``durable`` flushes every write to the disk
+    before it returns; without, an acknowledged write survives a killed process but not a power cut.
+    ``max_value`` is bytes. Writers exclude each other by 256 lock files in ``lock_dir`` (default:
+    inside ``directory``), with ``file_locks=False`` by thread locks only, which is right when one
+    process writes. ``digest_filenames=False`` gives readable file names where they fit.
+
+    A file that is truncated, foreign, or a copy of another record's file is an absent record. Any
+    other :class:`OSError` becomes :class:`~beaker.exceptions.StoreUnavailable`, the old record intact.
+    """
+
+    backend = "file"
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        clock: Clock = _clock.now,
+        durable: bool = False,
+        max_value: int | None = None,
+        lock_dir: str | os.PathLike[str] | None = None,
+        digest_filenames: bool = True,
+        file_locks: bool = True,
+    ) -> None:
+        self.directory = os.path.abspath(os.fspath(directory))
+        self.max_value = max_value
+        self._clock = clock
+        self._durable = durable
+        self._digest_filenames = digest_filenames
+        locks = os.path.join(self.directory, ".locks") if lock_dir is None else os.path.abspath(os.fspath(lock_dir))
+        self._stripes = Stripes(locks if file_locks else None)
+        self._memo: dict[str, tuple[str, bytes]] = {}
+
+    @property
+    def trusted(self) -> bool:
+        """True when ``directory`` belongs to this user and nobody else may write in it, or is not there
+        yet (it is made so). Looked up at every call."""
+        try:
+            found = os.stat(self.directory)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return found.st_uid == os.geteuid() and not found.st_mode & 0o022
+
+    # Store
+
+    def get(self, namespace: str, key: str) -> bytes | None:
+        record = self._get(namespace, key, "get")
+        return None if record is None else record.data
+
+    def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None:
+        self._write(namespace, key, data, ttl, "set", None)
+
+    def delete(self, namespace: str, key: str) -> None:
+        self._unlink(namespace, key, "delete", None)
+
+    def clear(self, namespace: str) -> None:
+        # Renamed first, so that the namespace is empty at one moment; a writer that is inside the old
+        # directory writes there, which is as if it had come before.
+        trash = f"{self.directory}/{sweep.TRASH}{os.urandom(8).hex()}"
+        try:
+            os.rename(self._namespace(namespace)[0], trash)
+        except FileNotFoundError:
+            return
+        except OSError as err:
+            raise self._unavailable("clear", err) from err
+        # What cannot be removed now is out of sight already, and left to purge().
+        with suppress(OSError):
+            sweep.remove_tree(trash)
+
+    # Versioned
+
+    def read(self, namespace: str, key: str) -> tuple[bytes, Hashable] | None:
+        record = self._get(namespace, key, "read")
+        return None if record is None else (record.data, record.version)
+
+    def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
+        return self._write(namespace, key, data, ttl, "insert", lambda current: current is None)
+
+    def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
+        return self._write(namespace, key, data, ttl, "replace", _has(version))
+
+    def remove(self, namespace: str, key: str, version: Hashable) -> bool:
+        return self._unlink(namespace, key, "remove", _has(version))
+
+    # Listing, Purging
+
+    def keys(self, namespace: str) -> Iterator[str]:
+        directory, name = self._namespace(namespace)
+        now = self._clock()
+        try:
+            for path in sweep.record_files(directory):
+                record = load(path, head_only=True)
+                if record is not None and record.namespace == name and record.expires > now:
+                    yield record.key.decode("utf-8", "surrogatepass")
+        except OSError as err:
+            raise self._unavailable("keys", err) from err
+
+    def purge(
+        self, now: float, limit: int, *, cursor: str | None = None, deadline: float | None = None
+    ) -> tuple[int, str | None]:
+        """See :class:`~beaker.storage.api.Purging`. A call looks at 10 times ``limit`` files, at least
+        1,000. It also removes what killed writers left: temporary files over 60 seconds old, unreadable
+        records as old, what a ``clear`` began to remove, and empty directories."""
+        try:
+            return sweep.Sweep(self.directory, now, limit, cursor, deadline, self._purge_file).run()
+        except OSError as err:
+            raise self._unavailable("purge", err) from err
+
+    def _purge_file(self, path: str, now: float) -> bool | None:
+        """Remove one expired record's file; ``None`` when it holds no record of ours."""
+        record = load(path, head_only=True)
+        if record is None:
+            return None
+        if record.expires >= now:
+            return False
+        text = [part.decode("utf-8", "surrogatepass") for part in (record.namespace, record.key)]
+        with self._stripes(int(digest(*text)[-2:], 16)):
+            record = load(path, head_only=True)
+            if record is None or record.expires >= now:
+                return False
+            os.unlink(path)
+            return True
+
+    # below
+
+    def _namespace(self, namespace: str) -> tuple[str, bytes]:
+        found = self._memo.get(namespace)
+        if found is None:
+            name = namespace_digest(namespace)[:32] if self._digest_filenames else safe_name(namespace)
+            if len(self._memo) >= _MEMO:
+                self._memo.clear()
+            found = self._memo[namespace] = (f"{self.directory}/{name}", encode_text(namespace))
+        return found
+
+    def _place(self, namespace: str, key: str) -> _Place:
+        directory, raw = self._namespace(namespace)
+        pair = digest(namespace, key)
+        name = pair if self._digest_filenames else safe_name(key)
+        return _Place(f"{directory}/{pair[:2]}", name + sweep.RECORD, int(pair[-2:], 16), raw, encode_text(key))
+
+    def _get(self, namespace: str, key: str, operation: str) -> Record | None:
+        place = self._place(namespace, key)
+        try:
+            return self._live(place, f"{place.directory}/{place.name}", None)
+        except OSError as err:
+            raise self._unavailable(operation, err) from err
+
+    def _live(self, place: _Place, path: str, dir_fd: int | None) -> Record | None:
+        record = load(path, dir_fd=dir_fd)
+        # The names are compared because a file can be copied over another, or be another user's idea.
+        if record is None or record.key != place.key or record.namespace != place.namespace:
+            return None
+        return None if record.expires != inf and record.expires <= self._clock() else record
+
+    def _write(
+        self,
+        namespace: str,
+        key: str,
+        data: bytes,
+        ttl: float | None,
+        operation: str,
+        allowed: Callable[[Record | None], bool] | None,
+    ) -> bool:
+        if self.max_value is not None and len(data) > self.max_value:
+            raise ValueTooLarge(len(data), self.max_value, backend=self.backend, operation=operation)
+        place = self._place(namespace, key)
+        if ttl is not None and ttl <= 0:
+            return self._change(place, None, operation, allowed)
+        expires = inf if ttl is None else self._clock() + ttl
+        return self._change(place, encode(place.namespace, place.key, expires, data), operation, allowed)
+
+    def _unlink(
+        self, namespace: str, key: str, operation: str, allowed: Callable[[Record | None], bool] | None
+    ) -> bool:
+        place = self._place(namespace, key)
+        try:
+            # Looked at before the lock is taken: removing what is not there must create no lock file.
+            os.lstat(f"{place.directory}/{place.name}")
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as err:
+            raise self._unavailable(operation, err) from err
+        return self._change(place, None, operation, allowed)
+
+    def _change(
+        self, place: _Place, record: bytes | None, operation: str, allowed: Callable[[Record | None], bool] | None
+    ) -> bool:
+        """Write the record's file, or remove it (``None``), if what is there now is ``allowed``."""
+        try:
+            with self._stripes(place.stripe):
+                for _ in range(_RETRIES):
+                    with suppress(FileNotFoundError):
+                        return self._change_once(place, record, allowed)
+                    # The directory is not there yet, or a clear() or somebody's rm took it away.
+                    if allowed is not None and not allowed(None):
+                        return False
+                    if record is None:
+                        return True
+                    verify_directory(self.directory)
+                    verify_directory(place.directory)
+        except OSError as err:
+            raise self._unavailable(operation, err) from err
+        raise StoreUnavailable("the directory keeps disappearing", backend=self.backend, operation=operation)
+
+    def _change_once(
+        self, place: _Place, record: bytes | None, allowed: Callable[[Record | None], bool] | None
+    ) -> bool:
+        # Check and write go through one open directory: a clear() between the two cannot slip in a
+        # fresh directory under the same path.
+        fd = os.open(place.directory, _DIRECTORY)
+        try:
+            if allowed is not None and not allowed(self._live(place, place.name, fd)):
+                return False
+            if record is not None:
+                atomic_write(place.name, record, durable=self._durable, dir_fd=fd)
+            else:
+                with suppress(FileNotFoundError):
+                    os.unlink(place.name, dir_fd=fd)
+            return True
+        finally:
+            os.close(fd)
+
+    def _unavailable(self, operation: str, err: OSError) -> StoreUnavailable:
+        reason = err.strerror or type(err).__name__
+        return StoreUnavailable(reason, backend=self.backend, operation=operation)
+
+
+def _has(version: Hashable) -> Callable[[Record | None], bool]:
+    return lambda current: current is not None and current.version == version

@@ -1,0 +1,3 @@
+"""The memcached storage backend."""
+
+from beaker.storage.memcached.store import MemcachedStore as MemcachedStore

@@ -1,0 +1,302 @@
+"""Records on one memcached server or several, by pymemcache.
+
+Each server keeps its own copy of a namespace's generation (:mod:`beaker.storage.generations`), beside the
+records that live there: one ``get`` of two keys is a hit, and one batch of ``set`` and ``get`` is an
+acknowledged write that knows whether the namespace was cleared meanwhile.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from beaker import clock as _clock
+from beaker._typing import Clock
+from beaker.exceptions import ConfigError, StoreUnavailable
+from beaker.keys import digest
+from beaker.storage.generations import EXPIRES, STAMP, after_fork, check_prefix, check_size, expiry, namespace_name
+from beaker.storage.memcached.addresses import Connect, Ring, expiration, parse_servers, pymemcache_connect
+from beaker.storage.memcached.server import BACKEND, Server
+
+__all__ = ["MemcachedStore"]
+
+_HEADER = STAMP + EXPIRES.size
+_BATCH = 500
+"""Keys in one message; with many more, client and server could each wait for the other to read."""
+_MESSAGE = 4_000_000
+_ROUNDS = 16
+"""How often an insertion starts anew because others write the same record at the same time."""
+
+
+class _Version(NamedTuple):
+    cas: bytes
+    generation: bytes
+    expires: float
+
+
+class MemcachedStore:
+    """Bytes in memcached, shared by every process and host that names the same servers.
+
+    ``url`` is ``host:port``, several separated by ``;`` (spread by consistent hashing), or ``unix:/path``.
+    ``timeout`` and ``connect_timeout`` are seconds for one answer and one connection; ``pool_size`` is how
+    many idle connections are kept for each server (more are opened when more threads ask at once). ``tls``
+    is true for the system's certificates, or a context of your own. ``max_value`` is bytes of data; the
+    server's own limit (``-I``, 1 MiB unless set) counts another 200 for key and headers, and a value that only
+    the server finds too large ends the old one. ``client`` replaces what opens connections: called with an
+    address, it answers a ``pymemcache.Client``.
+
+    Round trips: 1 for a hit, a miss, ``set``, ``delete``, ``read``, ``replace``, ``remove`` and a successful
+    ``insert``; 2 or 3 for a process's first write to a namespace, and for its first after a ``clear``. Bulk
+    calls and ``clear`` take one for each server. Nothing is listed: memcached cannot.
+
+    memcached forgets: when it is full, restarted or replaced, records are absent (never wrong). A lease
+    or a version kept here is only as lasting.
+
+    Raises ``ConfigError`` for a wrong option, ``InvalidCacheBackendError`` without pymemcache, and
+    ``StoreUnavailable`` naming the server for every failure. A write whose connection broke may have
+    happened. Each ``set`` and read is tried twice when a kept connection turns out to be broken.
+    """
+
+    backend = BACKEND
+    trusted = False
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = 2.0,
+        connect_timeout: float = 1.0,
+        tls: bool | ssl.SSLContext = False,
+        pool_size: int = 16,
+        max_value: int = 1_000_000,
+        prefix: str = "beaker",
+        clock: Clock = _clock.now,
+        client: Connect | None = None,
+    ) -> None:
+        addresses = parse_servers(url)
+        for option, number in (("timeout", timeout), ("connect_timeout", connect_timeout), ("max_value", max_value)):
+            if not number > 0:
+                raise ConfigError(f"{option} is not positive", option=option, expected="a number above 0")
+        if pool_size < 1:
+            raise ConfigError("pool_size is not positive", option="pool_size", expected="a whole number above 0")
+        if tls and any(isinstance(address, str) for address in addresses):
+            raise ConfigError("a Unix socket has no TLS", option="tls", hint="leave tls out or name a host")
+        context = ssl.create_default_context() if tls is True else (tls or None)
+        connect = pymemcache_connect(timeout, connect_timeout, context)
+        self.max_value: int | None = max_value
+        self._limit = max_value
+        self._clock = clock
+        self._servers = [Server(address, client or connect, pool_size) for address in addresses]
+        self._ring = Ring({server.name: server for server in self._servers})
+        self._generation_prefix = f"{check_prefix(prefix)}:g:"
+        self._record_prefix = f"{prefix}:r:"
+        # Closing a child's copies says nothing to the server; the parent goes on with its own.
+        after_fork(self.close)
+
+    def close(self) -> None:
+        """Close idle connections. The store stays usable."""
+        for server in self._servers:
+            server.close()
+
+    # Store
+
+    def get(self, namespace: str, key: str) -> bytes | None:
+        name, server = self._locate(namespace, key)
+        generation_key = self._generation_key(namespace)
+        found = server.fetch("get", (generation_key, name))
+        record = found.get(name)
+        if record is None or self._expires(record, found.get(generation_key)) is None:
+            return None
+        return record[_HEADER:]
+
+    def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None:
+        check_size(data, self._limit, BACKEND, "set")
+        if ttl is not None and ttl <= 0:
+            self.delete(namespace, key)
+            return
+        name, server = self._locate(namespace, key)
+        self._store(server, self._generation_key(namespace), [(name, data)], ttl)
+
+    def delete(self, namespace: str, key: str) -> None:
+        self.delete_many(namespace, (key,))
+
+    def clear(self, namespace: str) -> None:
+        generation_key = self._generation_key(namespace)
+        failure: StoreUnavailable | None = None
+        for server in self._servers:
+            try:
+                server.write("clear", (b"delete %b\r\n" % generation_key,), generation_key)
+            except StoreUnavailable as err:
+                failure = failure or err
+        if failure is not None:
+            raise failure
+
+    # Bulk
+
+    def get_many(self, namespace: str, keys: Iterable[str]) -> dict[str, bytes]:
+        generation_key = self._generation_key(namespace)
+        values: dict[str, bytes] = {}
+        for server, names in self._by_server(namespace, keys):
+            for start in range(0, len(names), _BATCH):
+                part = names[start : start + _BATCH]
+                found = server.fetch("get", (generation_key, *(name for _, name in part)))
+                generation = found.get(generation_key)
+                for key, name in part:
+                    record = found.get(name)
+                    if record is not None and self._expires(record, generation) is not None:
+                        values[key] = record[_HEADER:]
+        return values
+
+    def set_many(self, namespace: str, items: Mapping[str, bytes], *, ttl: float | None) -> None:
+        for data in items.values():
+            check_size(data, self._limit, BACKEND, "set")
+        if ttl is not None and ttl <= 0:
+            self.delete_many(namespace, items)
+            return
+        generation_key = self._generation_key(namespace)
+        for server, names in self._by_server(namespace, items):
+            for part in _parts([(name, items[key]) for key, name in names]):
+                self._store(server, generation_key, part, ttl)
+
+    def delete_many(self, namespace: str, keys: Iterable[str]) -> None:
+        generation_key = self._generation_key(namespace)
+        for server, names in self._by_server(namespace, keys):
+            for start in range(0, len(names), _BATCH):
+                part = names[start : start + _BATCH]
+                server.write("delete", [b"delete %b\r\n" % name for _, name in part], generation_key)
+
+    # Versioned
+
+    def read(self, namespace: str, key: str) -> tuple[bytes, Hashable] | None:
+        found = self._read(*self._locate(namespace, key), self._generation_key(namespace))[0]
+        return None if found is None else (found[0][_HEADER:], found[1])
+
+    def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
+        check_size(data, self._limit, BACKEND, "insert")
+        name, server = self._locate(namespace, key)
+        generation_key = self._generation_key(namespace)
+        if ttl is not None and ttl <= 0:
+            return self._read(name, server, generation_key)[0] is None
+        generation = server.known_generation(generation_key) or server.learn(generation_key, None)
+        cas: bytes | None = None
+        for _ in range(_ROUNDS):
+            command = self._command(b"add" if cas is None else b"cas", name, generation, data, ttl, cas)
+            lines, current = server.write(
+                "insert", (command,), generation_key, repeatable=False, size=len(data), limit=self._limit
+            )
+            if current == generation and lines[0] == b"STORED":
+                return True
+            generation = server.learn(generation_key, current)
+            # In the way is a live record, an expired or cleared one, or ours under a generation that is gone.
+            live, cas = self._read(name, server, generation_key)
+            if live is not None:
+                return False
+        raise StoreUnavailable(
+            f"{server.name}: {_ROUNDS} attempts met as many other writers", backend=BACKEND, operation="insert"
+        )
+
+    def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
+        check_size(data, self._limit, BACKEND, "replace")
+        if ttl is not None and ttl <= 0:
+            return self.remove(namespace, key, version)
+        return self._swap("replace", namespace, key, data, version, ttl)
+
+    def remove(self, namespace: str, key: str, version: Hashable) -> bool:
+        return self._swap("remove", namespace, key, None, version, None)
+
+    def _swap(
+        self, operation: str, namespace: str, key: str, data: bytes | None, version: Hashable, ttl: float | None
+    ) -> bool:
+        if not isinstance(version, _Version) or version.expires <= self._clock():
+            return False
+        name, server = self._locate(namespace, key)
+        generation_key = self._generation_key(namespace)
+        if data is None:
+            # `delete` cannot be made conditional in the text protocol; a record that expires at once can.
+            command = b"cas %b 0 -1 0 %b\r\n\r\n" % (name, version.cas)
+        else:
+            command = self._command(b"cas", name, version.generation, data, ttl, version.cas)
+        size = 0 if data is None else len(data)
+        lines, current = server.write(
+            operation, (command,), generation_key, repeatable=False, size=size, limit=self._limit
+        )
+        return lines[0] == b"STORED" and current == version.generation
+
+    # Names and records
+
+    def _generation_key(self, namespace: str) -> bytes:
+        return (self._generation_prefix + namespace_name(namespace)).encode()
+
+    def _locate(self, namespace: str, key: str) -> tuple[bytes, Server]:
+        name = digest(namespace, key)
+        return (self._record_prefix + name).encode(), self._ring.owner(name)
+
+    def _by_server(self, namespace: str, keys: Iterable[str]) -> list[tuple[Server, list[tuple[str, bytes]]]]:
+        groups: dict[Server, list[tuple[str, bytes]]] = {}
+        for key in keys:
+            name, server = self._locate(namespace, key)
+            groups.setdefault(server, []).append((key, name))
+        return list(groups.items())
+
+    def _expires(self, record: bytes, generation: bytes | None) -> float | None:
+        """When a live record ends; ``None`` for one that is cleared, expired or not ours."""
+        if len(record) < _HEADER or record[:STAMP] != generation:
+            return None
+        expires: float = EXPIRES.unpack_from(record, STAMP)[0]
+        return expires if expires > self._clock() else None
+
+    def _command(
+        self, verb: bytes, name: bytes, generation: bytes, data: bytes, ttl: float | None, cas: bytes | None = None
+    ) -> bytes:
+        header = generation + EXPIRES.pack(expiry(self._clock(), ttl))
+        suffix = b"" if cas is None else b" " + cas
+        size = len(header) + len(data)
+        return b"%b %b 0 %d %d%b\r\n%b%b\r\n" % (verb, name, expiration(ttl), size, suffix, header, data)
+
+    # Talking
+
+    def _read(
+        self, name: bytes, server: Server, generation_key: bytes
+    ) -> tuple[tuple[bytes, _Version] | None, bytes | None]:
+        """The live record with its version, and the cas of whatever is under the name."""
+        found = server.fetch_versions("read", (generation_key, name))
+        if name not in found:
+            return None, None
+        record, cas = found[name]
+        generation = found.get(generation_key, (b"", b""))[0]
+        expires = self._expires(record, generation)
+        return (None if expires is None else (record, _Version(cas, generation, expires))), cas
+
+    def _store(self, server: Server, generation_key: bytes, part: list[tuple[bytes, bytes]], ttl: float | None) -> None:
+        size = max(len(data) for _, data in part)
+
+        def put(generation: bytes) -> bytes | None:
+            commands = [self._command(b"set", name, generation, data, ttl) for name, data in part]
+            lines, current = server.write("set", commands, generation_key, size=size, limit=self._limit)
+            if any(line != b"STORED" for line in lines):
+                raise StoreUnavailable(f"{server.name} did not store a record", backend=BACKEND, operation="set")
+            return current
+
+        current: bytes | None = None
+        guess = server.known_generation(generation_key)
+        if guess is not None:
+            current = put(guess)
+            if current == guess:
+                return
+        # In force during this call, so that a clear which moves it on meanwhile comes after this write.
+        put(server.learn(generation_key, current))
+
+
+def _parts(items: list[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, bytes]]]:
+    """Cut so that one message has at most 500 records and not much over 4 MB."""
+    part: list[tuple[bytes, bytes]] = []
+    size = 0
+    for item in items:
+        part.append(item)
+        size += len(item[1])
+        if len(part) == _BATCH or size > _MESSAGE:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part

@@ -1,0 +1,3 @@
+"""The redis storage backend."""
+
+from beaker.storage.redis.store import RedisStore as RedisStore

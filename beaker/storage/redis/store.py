@@ -1,0 +1,316 @@
+"""Records on Redis or Valkey: one server, a set watched by sentinels, or a cluster; by redis-py."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import threading
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from operator import methodcaller
+from typing import Any
+
+from beaker import clock as _clock
+from beaker._typing import Clock
+from beaker.exceptions import ConfigError, StoreUnavailable
+from beaker.keys import digest, encode_text
+from beaker.storage.generations import (
+    EXPIRES,
+    STAMP,
+    after_fork,
+    check_prefix,
+    check_size,
+    expiry,
+    new_stamp,
+)
+from beaker.storage.redis import scripts
+from beaker.storage.redis.client import BACKEND, connect, faults, parse_url, reason
+from beaker.storage.redis.scripts import Shard
+
+__all__ = ["RedisStore"]
+
+_VERSION = 16
+_SHARDS = 64
+"""Parts of a namespace in a cluster, each on one slot: many enough to use every node, few to clear."""
+_BATCH = 500
+_MESSAGE = 4_000_000
+_BURIALS = 20
+"""Batches of old records one clear gives back; later writes give back the rest."""
+
+
+class RedisStore:
+    """Bytes in Redis, shared by every process and host that names the same database and prefix.
+
+    ``url``: ``redis://[user:password@]host[:port][/db]``, ``rediss://`` (TLS; ``?ssl_ca_certs=…`` and the
+    like), ``unix:///path``, ``redis+sentinel://host:port,host:port/service[/db]`` (the login is Redis's;
+    ``?sentinel_password=…``), ``redis+cluster://host:port,host:port``; with ``rediss+`` over TLS. ``timeout``
+    and ``connect_timeout`` are seconds for one answer and one connection. ``max_value`` is bytes; Redis
+    itself takes 512 MiB. ``client`` is a ``redis.Redis`` or ``RedisCluster`` of yours (bytes, not decoded
+    text) instead of a url; what it repeats and how long it waits is then up to it.
+
+    Round trips: 1 for every operation on one record, 1 for each 500 records in bulk (in a cluster for each
+    of 64 shards touched). ``clear`` empties the namespace at once for everybody by one script (64 in a
+    cluster), then frees up to 10,000 records; later writes free the rest, 500 at a time. Lua runs where a
+    step must be atomic. Records with a ttl are expired by Redis too.
+
+    A replica that was promoted may lack the last writes (Redis replicates asynchronously).
+
+    Raises ``ConfigError`` for a wrong option, ``InvalidCacheBackendError`` without redis-py, and
+    ``StoreUnavailable`` naming the server for every failure. A conditional write whose connection broke may
+    have happened; reads, ``set`` and ``delete`` are tried twice when a connection turns out to be broken.
+    """
+
+    backend = BACKEND
+    trusted = False
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = 2.0,
+        connect_timeout: float = 1.0,
+        max_value: int = 64 * 2**20,
+        prefix: str = "beaker",
+        clock: Clock = _clock.now,
+        client: Any = None,
+    ) -> None:
+        for option, number in (("timeout", timeout), ("connect_timeout", connect_timeout), ("max_value", max_value)):
+            if not number > 0:
+                raise ConfigError(f"{option} is not positive", option=option, expected="a number above 0")
+        self.max_value: int | None = max_value
+        self._prefix = check_prefix(prefix)
+        self._clock = clock
+        self._timeouts = (timeout, connect_timeout)
+        self._place = parse_url(url) if client is None else None
+        self._address = self._place.address if self._place else "the given client's server"
+        self._faults = faults()
+        if client is not None and client.get_encoder().decode_responses:
+            raise ConfigError("client decodes answers to text", option="client", hint="leave decode_responses out")
+        clustered = self._place.kind == "cluster" if self._place else hasattr(client, "nodes_manager")
+        self._shard_count = _SHARDS if clustered else 1
+        # redis-py's own pools notice a fork; a client of the caller's is not ours to replace.
+        self._given = client
+        self._client: Any = client
+        self._lock = threading.Lock()
+        after_fork(self._forget)
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._client = self._given
+
+    def close(self) -> None:
+        """Close idle connections, unless the client was given. The store stays usable."""
+        with self._lock:
+            client, self._client = self._client, self._given
+        if client is not None and client is not self._given:
+            client.close()
+
+    # Store
+
+    def get(self, namespace: str, key: str) -> bytes | None:
+        name, shard = self._locate(namespace, key)
+        generation, record = self._run("get", methodcaller("mget", shard.generation, name))
+        return record[scripts.HEADER :] if record is not None and self._live(record, generation) else None
+
+    def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None:
+        self.set_many(namespace, {key: data}, ttl=ttl)
+
+    def delete(self, namespace: str, key: str) -> None:
+        self.delete_many(namespace, (key,))
+
+    def clear(self, namespace: str) -> None:
+        for number in range(self._shard_count):
+            shard = self._shard(namespace, number)
+            grave = new_stamp().decode()
+            keys = (shard.generation, shard.index, shard.graves, shard.grave(grave))
+            if self._script("clear", scripts.CLEAR, keys, (grave,)):
+                self._bury(namespace, shard, _BURIALS)
+
+    # Bulk
+
+    def get_many(self, namespace: str, keys: Iterable[str]) -> dict[str, bytes]:
+        values: dict[str, bytes] = {}
+        for shard, names in self._by_shard(namespace, keys):
+            for start in range(0, len(names), _BATCH):
+                part = names[start : start + _BATCH]
+                wanted = [shard.generation, *(name for _, name in part)]
+                generation, *records = self._run("get", methodcaller("mget", wanted))
+                for (key, _), record in zip(part, records, strict=True):
+                    if record is not None and self._live(record, generation):
+                        values[key] = record[scripts.HEADER :]
+        return values
+
+    def set_many(self, namespace: str, items: Mapping[str, bytes], *, ttl: float | None) -> None:
+        for data in items.values():
+            check_size(data, self.max_value, BACKEND, "set")
+        if ttl is not None and ttl <= 0:
+            self.delete_many(namespace, items)
+            return
+        for shard, names in self._by_shard(namespace, items):
+            part: list[tuple[str, str, bytes]] = []
+            size = 0
+            for number, (key, name) in enumerate(names, 1):
+                part.append((key, name, items[key]))
+                size += len(items[key])
+                if len(part) == _BATCH or size > _MESSAGE or number == len(names):
+                    self._write("set", namespace, shard, part, ttl)
+                    part, size = [], 0
+
+    def delete_many(self, namespace: str, keys: Iterable[str]) -> None:
+        for shard, names in self._by_shard(namespace, keys):
+            for start in range(0, len(names), _BATCH):
+                part = names[start : start + _BATCH]
+                members = [encode_text(key) for key, _ in part]
+                self._script("delete", scripts.DELETE, (shard.index, *(name for _, name in part)), members)
+
+    # Versioned
+
+    def read(self, namespace: str, key: str) -> tuple[bytes, Hashable] | None:
+        name, shard = self._locate(namespace, key)
+        generation, record = self._run("read", methodcaller("mget", shard.generation, name))
+        if record is None or not self._live(record, generation):
+            return None
+        return record[scripts.HEADER :], record[STAMP : STAMP + _VERSION]
+
+    def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
+        check_size(data, self.max_value, BACKEND, "insert")
+        if ttl is not None and ttl <= 0:
+            return self.read(namespace, key) is None
+        name, shard = self._locate(namespace, key)
+        return self._write("insert", namespace, shard, [(key, name, data)], ttl, mode="add")
+
+    def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
+        check_size(data, self.max_value, BACKEND, "replace")
+        if ttl is not None and ttl <= 0:
+            return self.remove(namespace, key, version)
+        name, shard = self._locate(namespace, key)
+        return self._write("replace", namespace, shard, [(key, name, data)], ttl, mode="swap", version=version)
+
+    def remove(self, namespace: str, key: str, version: Hashable) -> bool:
+        name, shard = self._locate(namespace, key)
+        return self._write("remove", namespace, shard, [(key, name, b"")], None, mode="remove", version=version)
+
+    # Listing
+
+    def keys(self, namespace: str) -> Iterator[str]:
+        for number in range(self._shard_count):
+            shard = self._shard(namespace, number)
+            seen: set[bytes] = set()
+            cursor = -1
+            while cursor:
+                cursor, found = self._scan(shard, max(cursor, 0))
+                # A scan may name an element twice while the set is being rehashed.
+                fresh = [member for member, _ in found if member not in seen]
+                seen.update(fresh)
+                yield from self._only_live(namespace, shard, fresh)
+
+    def _scan(self, shard: Shard, cursor: int) -> tuple[int, list[tuple[bytes, float]]]:
+        found: tuple[int, list[tuple[bytes, float]]]
+        found = self._run("keys", methodcaller("zscan", shard.index, cursor=cursor, count=_BATCH))
+        return found
+
+    def _only_live(self, namespace: str, shard: Shard, members: Sequence[bytes]) -> Iterator[str]:
+        for start in range(0, len(members), _BATCH):
+            keys = [member.decode("utf-8", "surrogatepass") for member in members[start : start + _BATCH]]
+            names = [self._locate(namespace, key)[0] for key in keys]
+            generation, *heads = self._script("keys", scripts.HEADS, (shard.generation, *names), ())
+            yield from (key for key, head in zip(keys, heads, strict=True) if self._live(head, generation))
+
+    # Names and records
+
+    def _shard(self, namespace: str, number: int) -> Shard:
+        return Shard.of(self._prefix, namespace, f".{number:02x}" if self._shard_count > 1 else "")
+
+    def _locate(self, namespace: str, key: str) -> tuple[str, Shard]:
+        name = digest(namespace, key)
+        shard = self._shard(namespace, int(name[:8], 16) % self._shard_count)
+        return f"{shard.base}:r:{name}", shard
+
+    def _by_shard(self, namespace: str, keys: Iterable[str]) -> list[tuple[Shard, list[tuple[str, str]]]]:
+        groups: dict[Shard, list[tuple[str, str]]] = {}
+        for key in keys:
+            name, shard = self._locate(namespace, key)
+            groups.setdefault(shard, []).append((key, name))
+        return list(groups.items())
+
+    def _live(self, record: bytes, generation: bytes | None) -> bool:
+        if len(record) < scripts.HEADER or record[:STAMP] != generation:
+            return False
+        expires: float = EXPIRES.unpack_from(record, STAMP + _VERSION)[0]
+        return expires > self._clock()
+
+    # Talking
+
+    def _write(
+        self,
+        operation: str,
+        namespace: str,
+        shard: Shard,
+        part: Sequence[tuple[str, str, bytes]],
+        ttl: float | None,
+        *,
+        mode: str = "set",
+        version: Hashable = b"",
+    ) -> bool:
+        if not isinstance(version, bytes):
+            return False
+        now = self._clock()
+        ends = EXPIRES.pack(expiry(now, ttl))
+        milliseconds = "" if ttl is None or ttl > 1e10 else str(math.ceil(ttl * 1000))
+        grave = new_stamp().decode()
+        keys = [shard.generation, shard.index, shard.graves, shard.grave(grave)]
+        arguments: list[str | bytes] = [mode, repr(now), version, grave, milliseconds]
+        for key, name, data in part:
+            keys.append(name)
+            arguments += [encode_text(key), os.urandom(_VERSION) + ends + data]
+        result = self._script(operation, scripts.WRITE, keys, arguments, repeatable=mode == "set")
+        if result == 2:
+            # The write is done whatever becomes of this; graves wait for the next writer.
+            with contextlib.suppress(StoreUnavailable):
+                self._bury(namespace, shard, 1)
+        return bool(result)
+
+    def _bury(self, namespace: str, shard: Shard, batches: int) -> None:
+        for _ in range(batches):
+            found: bytes | None = self._run("clear", methodcaller("lindex", shard.graves, 0))
+            if found is None:
+                return
+            grave = shard.grave(found.decode())
+            members: list[bytes] = self._run("clear", methodcaller("zrange", grave, 0, _BATCH - 1))
+            names = [self._locate(namespace, member.decode("utf-8", "surrogatepass"))[0] for member in members]
+            keys = (shard.generation, shard.graves, grave, *names)
+            if not self._script("clear", scripts.BURY, keys, (found, *members)):
+                return
+
+    def _script(
+        self,
+        operation: str,
+        source: str,
+        keys: Sequence[str],
+        arguments: Sequence[str | bytes],
+        *,
+        repeatable: bool = True,
+    ) -> Any:
+        sha = scripts.sha(source)
+
+        def work(client: Any) -> Any:
+            try:
+                return client.evalsha(sha, len(keys), *keys, *arguments)
+            except self._faults.no_script:
+                return client.eval(source, len(keys), *keys, *arguments)
+
+        return self._run(operation, work, repeatable=repeatable)
+
+    def _run(self, operation: str, work: Callable[[Any], Any], *, repeatable: bool = True) -> Any:
+        try:
+            return work(self._client or self._connected())
+        except self._faults.every as err:
+            if repeatable and isinstance(err, self._faults.broken):
+                return self._run(operation, work, repeatable=False)
+            raise StoreUnavailable(f"{self._address} {reason(err)}", backend=BACKEND, operation=operation) from err
+
+    def _connected(self) -> Any:
+        with self._lock:
+            if self._client is None and self._place is not None:
+                self._client = connect(self._place, *self._timeouts)
+            return self._client

@@ -1,0 +1,206 @@
+"""Where the SQL stores get connections from: a url, somebody's Engine, or somebody's Connection."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from beaker.exceptions import ConfigError, InvalidCacheBackendError, MissingCacheParameter
+from beaker.storage.records import enter_wal
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL, Connection, Engine
+
+__all__ = ["AUTOCOMMIT", "Binding", "bind_to"]
+
+AUTOCOMMIT = frozenset({"sqlite", "postgresql", "mysql", "mariadb", "oracle", "mssql"})
+"""Dialects on which every operation is one statement that commits itself: one round trip, not three."""
+
+_MEMORY = ":memory:"
+_BUSY_SECONDS = 10.0
+_CONNECT_SECONDS = 10
+_DRIVERS_WITH_CONNECT_TIMEOUT = frozenset({"psycopg", "psycopg2", "pymysql", "mysqldb"})
+_inherited: list[Any] = []
+"""Pools a child got by a fork: dropping the last reference would close the parent's sockets and files."""
+
+
+class Binding:
+    """Connections of an engine: :meth:`begin` commits at the end of the block, or rolls back."""
+
+    def __init__(self, engine: Engine, *, owned: bool) -> None:
+        import sqlalchemy
+
+        self.dialect = engine.dialect.name
+        self.autocommit = self.dialect in AUTOCOMMIT and (owned or self.dialect != "sqlite")
+        if self.autocommit and not owned:
+            engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        in_memory = self.dialect == "sqlite" and (engine.url.database or _MEMORY) == _MEMORY
+        self.volatile = owned and in_memory
+        """The database is memory of this process, behind one connection that all threads take in turn."""
+        self._file = self.dialect == "sqlite" and not in_memory
+        self._theirs_in_memory = in_memory and not owned
+        self._owned = owned
+        self._engine = engine
+        # Not with an engine of somebody's: its options may rewrite statements when they are compiled.
+        self.executes_compiled = owned and sqlalchemy.__version__.startswith("2.0.")
+        self._turn = threading.RLock()
+
+    @property
+    def label(self) -> str:
+        """The address without user, password and options."""
+        from sqlalchemy import URL
+
+        url = self._engine.url
+        return URL.create(url.drivername, host=url.host, port=url.port, database=url.database).render_as_string()
+
+    def begin(self) -> contextlib.AbstractContextManager[Connection]:
+        return self._alone() if self.volatile else self._engine.begin()
+
+    def look(self) -> contextlib.AbstractContextManager[Connection]:
+        """A connection to read with: where nothing has to be ended, without a transaction's bookkeeping."""
+        return self._engine.connect() if self.autocommit and not self.volatile else self.begin()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[Connection]:
+        with self._turn, self._engine.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close the idle connections of an engine made here; a database in memory ends with that."""
+        if self._owned:
+            self._engine.dispose()
+
+    def before_fork(self) -> None:
+        # Idle connections only, so that it is safe for somebody's engine as well: its pool opens new ones.
+        if self._file:
+            self._engine.dispose()
+
+    def after_fork(self) -> None:
+        self._turn = threading.RLock()
+        if not self._theirs_in_memory:
+            _inherited.append(self._engine.pool)
+            self._engine.dispose(close=False)
+
+
+class ConnectionBinding(Binding):
+    """Somebody's Connection, by one thread at a time. Inside a transaction of theirs a write becomes a
+    savepoint of it and is theirs to commit; outside, it is a transaction of its own."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection.engine, owned=False)
+        self._engine = connection.engine
+        self.autocommit = False
+        self._connection: Connection | None = connection
+
+    @contextlib.contextmanager
+    def begin(self) -> Iterator[Connection]:
+        from sqlalchemy import exc
+
+        with self._turn:
+            connection = self._connection
+            if connection is None:
+                raise exc.InvalidRequestError("the Connection was opened before a fork")
+            if not connection.in_transaction():
+                with connection.begin():
+                    yield connection
+            elif self.dialect == "sqlite":
+                # The driver starts no transaction for a savepoint, so releasing it would commit; and a
+                # statement that fails leaves SQLite's transaction as it was.
+                yield connection
+            else:
+                with connection.begin_nested():
+                    yield connection
+
+    @property
+    def in_their_transaction(self) -> bool:
+        return self._connection is not None and self._connection.in_transaction()
+
+    def before_fork(self) -> None:
+        """Nothing here may be closed: it is theirs."""
+
+    def after_fork(self) -> None:
+        _inherited.append(self._connection)
+        self._connection = None
+        self._turn = threading.RLock()
+
+
+def bind_to(bind: str | URL | Engine | Connection, options: Mapping[str, Any]) -> Binding:
+    """Connections for ``bind``; ``options`` are those of :func:`sqlalchemy.create_engine`, for a url only.
+
+    Raises :class:`~beaker.exceptions.InvalidCacheBackendError` when SQLAlchemy or the url's driver is
+    not installed and :class:`~beaker.exceptions.ConfigError` when url or options cannot be used.
+    """
+    try:
+        import sqlalchemy
+    except ImportError as err:
+        raise InvalidCacheBackendError(
+            "the ext:database and ext:sqla backends need SQLAlchemy 2", hint="pip install 'beaker-gae[database]'"
+        ) from err
+    if isinstance(bind, sqlalchemy.Connection):
+        return ConnectionBinding(bind)
+    if isinstance(bind, sqlalchemy.Engine):
+        return Binding(bind, owned=False)
+    if not bind:
+        raise MissingCacheParameter("the database store needs a url", option="url", hint="sqlite:////tmp/cache.db")
+    return _own_engine(bind, dict(options))
+
+
+def _own_engine(given: str | URL, options: dict[str, Any]) -> Binding:
+    from sqlalchemy import engine_from_config, event, exc, make_url
+    from sqlalchemy.pool import StaticPool
+
+    try:
+        url = make_url(given)
+    except (exc.ArgumentError, ValueError):
+        # Not chained: nothing that holds the text of a url, and perhaps its password, may reach a log.
+        raise ConfigError(
+            "the database url cannot be read", option="url", expected="dialect+driver://user:password@host:port/name"
+        ) from None
+    if "@" in (url.host or ""):
+        # What would pass for the host is the end of the password.
+        raise ConfigError("the database url has a bare @ in its password", option="url", hint="write it as %40")
+    name = url.get_backend_name()
+    arguments = dict(options.pop("connect_args", None) or {})
+    if name in AUTOCOMMIT:
+        options.setdefault("isolation_level", "AUTOCOMMIT")
+    options.setdefault("hide_parameters", True)
+    if name == "sqlite" and (url.database or _MEMORY) == _MEMORY:
+        options.setdefault("poolclass", StaticPool)
+        arguments.setdefault("check_same_thread", False)
+    try:
+        if url.get_dialect().driver in _DRIVERS_WITH_CONNECT_TIMEOUT and "connect_timeout" not in url.query:
+            arguments.setdefault("connect_timeout", _CONNECT_SECONDS)
+        engine = engine_from_config({**options, "url": url, "connect_args": arguments}, prefix="")
+    except exc.NoSuchModuleError as err:
+        raise ConfigError(f"the database url names the unknown dialect {url.drivername!r}", option="url") from err
+    except ImportError as err:
+        raise InvalidCacheBackendError(
+            f"the database url {url.drivername}:// needs the package {err.name or 'of that name'}, which is missing",
+            option="url",
+            hint="pip install 'beaker-gae[database]' and the driver",
+        ) from err
+    except (exc.ArgumentError, TypeError, ValueError) as err:
+        # A TypeError of SQLAlchemy's names the options it does not know; the others quote values.
+        reason = f": {err}" if isinstance(err, TypeError) else ""
+        raise ConfigError(f"the engine options (sa_opts, sa.*) cannot be used{reason}", option="sa_opts") from err
+    if engine.dialect.is_async:
+        raise ConfigError(
+            f"the database url names the asynchronous driver {engine.dialect.driver}", option="url", expected="another"
+        )
+    if name == "sqlite":
+        seconds = float(arguments.get("timeout") or _one(url.query.get("timeout")) or _BUSY_SECONDS)
+
+        def prepare(connection: object, _record: object) -> None:
+            if isinstance(connection, sqlite3.Connection):
+                enter_wal(connection, timeout=seconds)
+                connection.execute("PRAGMA synchronous = NORMAL")
+
+        event.listen(engine, "connect", prepare)
+    return Binding(engine, owned=True)
+
+
+def _one(value: str | tuple[str, ...] | None) -> str | None:
+    return value[0] if isinstance(value, tuple) else value

@@ -1,0 +1,260 @@
+"""The SQL store: a row a record, through SQLAlchemy 2 Core."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from beaker import clock as _clock
+from beaker._typing import Clock
+from beaker.exceptions import ConfigError, ValueTooLarge
+from beaker.keys import digest, encode_text, namespace_digest
+from beaker.storage.records import expires_at, new_version
+from beaker.storage.sql.binding import bind_to
+from beaker.storage.sql.rows import Rows
+from beaker.storage.sql.runner import Runner
+from beaker.storage.sql.statements import PAGE, Statements
+from beaker.storage.sql.table import check_table, make_cache_table
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL, Connection, Engine, Table
+
+__all__ = ["SqlStore", "make_cache_table"]
+
+
+class SqlStore:
+    """Records as rows of one table (:func:`make_cache_table`); every capability.
+
+    ``bind_or_url`` is a SQLAlchemy url, Engine or Connection. From a url an engine is made with
+    ``engine_options``, the keyword arguments of :func:`sqlalchemy.create_engine` (strings are
+    coerced); each operation is then one statement in autocommit mode. A SQLite file is put in WAL mode
+    with a busy timeout of 10 s; ``sqlite://`` is one private database in memory for all threads, empty
+    again in a forked child. An Engine of yours is used as it is. A Connection of yours is used by one
+    thread at a time: inside a transaction of yours writes are savepoints that you commit or roll back,
+    outside each commits itself; a forked child cannot use it.
+
+    The table is ``table``, or ``table_name`` in ``schema_name``; the first write creates it unless
+    ``create_table`` is false. One with other columns raises :class:`~beaker.exceptions.ConfigError`
+    naming them and stays as it is. ``max_value`` (bytes) bounds a value; the database has bounds of its
+    own.
+
+    An operation that finds its connection closed by the server runs once more on a new one, so that a
+    restarted database costs no error. What the database does not answer is
+    :class:`~beaker.exceptions.StoreUnavailable` naming the address, without user, password or values.
+    Times are the clock of this machine, so hosts that share a table need clocks that agree.
+    """
+
+    backend = "ext:database"
+    trusted = False
+
+    def __init__(
+        self,
+        bind_or_url: str | URL | Engine | Connection,
+        *,
+        table_name: str = "beaker_cache",
+        schema_name: str | None = None,
+        engine_options: Mapping[str, Any] = {},
+        table: Table | None = None,
+        create_table: bool = True,
+        max_value: int | None = None,
+        clock: Clock = _clock.now,
+    ) -> None:
+        binding = bind_to(bind_or_url, engine_options)
+        if table is None:
+            from sqlalchemy import MetaData
+
+            table = make_cache_table(MetaData(), table_name, schema_name)
+        check_table(table)
+        self.table = table
+        self.max_value = max_value
+        self._clock = clock
+        self._statements = Statements(table, binding.dialect)
+        self._rows = Rows(
+            self._statements,
+            savepoints=not binding.autocommit,
+            compiles=binding.executes_compiled,
+            backend=self.backend,
+        )
+        self._runner = Runner(binding, table, create_table=create_table, backend=self.backend)
+        self._finalizer = weakref.finalize(self, binding.close)
+
+    def close(self) -> None:
+        """Close the idle connections of an engine made here. The store stays usable."""
+        self._runner.close()
+
+    # Store
+
+    def get(self, namespace: str, key: str) -> bytes | None:
+        name = _name(namespace, key)
+        row = self._runner.read("get", lambda db, _: db.execute(self._statements.get, name).first(), None)
+        if row is None or (row[1] is not None and row[1] <= self._clock()):
+            return None
+        return bytes(row[0])
+
+    def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None:
+        self._check(data)
+        if ttl is not None and ttl <= 0:
+            self.delete(namespace, key)
+            return
+        row = self._row(namespace, key, data, ttl)
+        self._runner.write("set", lambda db, _: self._rows.upsert(db, row))
+
+    def delete(self, namespace: str, key: str) -> None:
+        name = _name(namespace, key)
+        self._runner.change("delete", lambda db, _: db.execute(self._statements.delete, name), None)
+
+    def clear(self, namespace: str) -> None:
+        name = {"p_namespace_digest": namespace_digest(namespace)}
+        self._runner.change("clear", lambda db, _: db.execute(self._statements.clear, name), None)
+
+    # Versioned
+
+    def read(self, namespace: str, key: str) -> tuple[bytes, Hashable] | None:
+        name = _name(namespace, key)
+        row = self._runner.read("read", lambda db, _: db.execute(self._statements.read, name).first(), None)
+        if row is None or (row[1] is not None and row[1] <= self._clock()):
+            return None
+        return bytes(row[0]), row[2]
+
+    def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
+        self._check(data)
+        row = self._row(namespace, key, data, ttl)
+
+        def work(db: Connection, again: bool) -> bool:
+            return self._rows.insert(db, row) or (again and self._rows.is_mine(db, row))
+
+        return self._runner.write("insert", work)
+
+    def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
+        self._check(data)
+        row = {**self._row(namespace, key, data, ttl), "p_old_version": version}
+
+        def work(db: Connection, again: bool) -> bool:
+            return db.execute(self._statements.replace, row).rowcount == 1 or (again and self._rows.is_mine(db, row))
+
+        return self._runner.change("replace", work, False)
+
+    def remove(self, namespace: str, key: str, version: Hashable) -> bool:
+        row = {**_name(namespace, key), "p_old_version": version, "p_now": self._clock()}
+        return self._runner.change(
+            "remove", lambda db, _: db.execute(self._statements.remove, row).rowcount == 1, False
+        )
+
+    # Listing, Purging
+
+    def keys(self, namespace: str) -> Iterator[str]:
+        """The live keys, a page at a time; no connection is held in between."""
+        name = {"p_namespace_digest": namespace_digest(namespace), "p_after": "", "p_now": self._clock()}
+        nothing: list[Any] = []
+        while True:
+            rows = self._runner.read("keys", lambda db, _: list(db.execute(self._statements.keys, name)), nothing)
+            for row in rows:
+                yield bytes(row[1]).decode("utf-8", "surrogatepass")
+            if len(rows) < PAGE:
+                return
+            name["p_after"] = rows[-1][0]
+
+    def purge(
+        self, now: float, limit: int, *, cursor: str | None = None, deadline: float | None = None
+    ) -> tuple[int, str | None]:
+        """See :class:`~beaker.storage.api.Purging`; goes through the index of expiry times, oldest first.
+
+        The deadline is looked at after every 500 rows. ``cursor`` as answered, or
+        :class:`~beaker.exceptions.ConfigError`.
+        """
+        end = None if deadline is None else time.monotonic() + deadline
+        start = _place(cursor)
+        gone = 0
+        while gone < limit:
+            page = min(PAGE, limit - gone)
+            rows, removed = self._purge_page(now, start, page)
+            gone += removed
+            if len(rows) < page:
+                return gone, None
+            start = rows[-1][2]
+            if end is not None and time.monotonic() >= end:
+                break
+        return gone, repr(start)
+
+    def _purge_page(self, now: float, start: float, page: int) -> tuple[list[Any], int]:
+        nothing: tuple[list[Any], int] = ([], 0)
+        return self._runner.change("purge", lambda db, _: self._rows.purge(db, now, start, page), nothing)
+
+    # Bulk
+
+    def get_many(self, namespace: str, keys: Iterable[str]) -> dict[str, bytes]:
+        names = {digest(namespace, key): key for key in keys}
+        prefix = namespace_digest(namespace)
+
+        def work(db: Connection, _again: bool) -> list[Any]:
+            rows: list[Any] = []
+            for page in _pages(sorted(names)):
+                rows += db.execute(self._statements.get_many, {"p_namespace_digest": prefix, "p_keys": page})
+            return rows
+
+        found: list[Any] = self._runner.read("get_many", work, []) if names else []
+        now = self._clock()
+        return {names[row[0]]: bytes(row[1]) for row in found if row[2] is None or row[2] > now}
+
+    def set_many(self, namespace: str, items: Mapping[str, bytes], *, ttl: float | None) -> None:
+        for data in items.values():
+            self._check(data)
+        if ttl is not None and ttl <= 0:
+            self.delete_many(namespace, items)
+        elif items:
+            rows = [self._row(namespace, key, data, ttl) for key, data in items.items()]
+            # All writers take the rows in one order, so that two of them cannot wait for each other.
+            rows.sort(key=lambda row: str(row["p_key_digest"]))
+            self._runner.write("set_many", lambda db, _: self._rows.upsert_many(db, rows))
+
+    def delete_many(self, namespace: str, keys: Iterable[str]) -> None:
+        names = sorted(digest(namespace, key) for key in keys)
+        prefix = namespace_digest(namespace)
+
+        def work(db: Connection, _again: bool) -> None:
+            for page in _pages(names):
+                db.execute(self._statements.delete_many, {"p_namespace_digest": prefix, "p_keys": page})
+
+        if names:
+            self._runner.change("delete_many", work, None)
+
+    # statements
+
+    def _row(self, namespace: str, key: str, data: bytes, ttl: float | None) -> dict[str, Any]:
+        now = self._clock()
+        return {
+            "p_namespace_digest": namespace_digest(namespace),
+            "p_key_digest": digest(namespace, key),
+            "p_namespace": encode_text(namespace),
+            "p_key": encode_text(key),
+            "p_data": data,
+            "p_version": new_version(),
+            "p_created": now,
+            "p_accessed": now,
+            "p_expires": expires_at(now, ttl),
+            "p_now": now,
+        }
+
+    def _check(self, data: bytes) -> None:
+        if self.max_value is not None and len(data) > self.max_value:
+            raise ValueTooLarge(len(data), self.max_value, backend=self.backend)
+
+
+def _name(namespace: str, key: str) -> dict[str, Any]:
+    return {"p_namespace_digest": namespace_digest(namespace), "p_key_digest": digest(namespace, key)}
+
+
+def _pages(names: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(names), PAGE):
+        yield names[start : start + PAGE]
+
+
+def _place(cursor: str | None) -> float:
+    try:
+        return 0.0 if cursor is None else float(cursor)
+    except ValueError:
+        raise ConfigError(
+            "the cursor was not made by this store", option="cursor", expected="what purge() answered"
+        ) from None
