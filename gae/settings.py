@@ -34,7 +34,7 @@ from beaker.config.options import SessionOptions
 from beaker.config.parse import is_builtin
 from beaker.exceptions import ConfigError
 from beaker.runtime import Runtime
-from beaker.session.context import resolve_type
+from beaker.session.defaults import resolve_type
 from gae.secret_manager import is_reference, read_secret
 
 __all__ = ["HOW_TO_MAKE_A_SECRET", "KEPT_SECRET", "Settings", "Tasks", "collect"]

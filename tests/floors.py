@@ -111,6 +111,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "beaker.caching.cache",
         "beaker.cache",
         "beaker.cache_middleware",
+        "beaker.session.defaults",
         "beaker.session.values",
         "beaker.session.merge",
         "beaker.session.snapshot",

@@ -82,21 +82,13 @@ def codec_for(store: Store, options: Mapping[str, Any]) -> EntryCodec:
     strict = bool(options.get("strict"))
 
     def build() -> tuple[EntryCodec, Any]:
-        ring = _ring(secret, encrypt_key, strict)
+        ring = KeyRing.of({"secret": secret}, {"encrypt_key": encrypt_key}, strict=strict)
         envelope = Envelope(backend=store.backend, ring=ring, encrypt=encrypt_key is not None)
         return EntryCodec(envelope, serializer, store, signed=ring is not None), serializer
 
     identity = ("codec", store, freeze(serializer), freeze(secret), freeze(encrypt_key), strict)
     codec, _ = shared_store(identity, build)
     return codec
-
-
-def _ring(secret: object, encrypt_key: object, strict: bool) -> KeyRing | None:
-    if secret is not None and encrypt_key is not None:
-        return KeyRing.combine(validate=secret, encrypt=encrypt_key, strict=strict)
-    if encrypt_key is not None:
-        return KeyRing.from_option(encrypt_key, option="encrypt_key", strict=strict)
-    return None if secret is None else KeyRing.from_option(secret, option="secret", strict=strict)
 
 
 def freshness_of(options: Mapping[str, Any]) -> Freshness:

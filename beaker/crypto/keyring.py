@@ -13,7 +13,8 @@ import hashlib
 import hmac
 import secrets
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
 from beaker import clock as _clock
@@ -146,25 +147,47 @@ class KeyRing:
         bytes or plainly not random: ConfigWarning, with ``strict`` a ConfigError.
         """
         sources = sources_of(value, option=option, clock=clock, split_from=_MIN_BYTES)
-        return cls([sources], option=option, strict=strict, combine=lambda keys: keys)
+        return cls([sources], option=option, strict=strict, combine=list)
 
     @classmethod
     def combine(cls, *, validate: object, encrypt: object, strict: bool = False, clock: Clock = _clock.now) -> KeyRing:
-        """The ring of Beaker's ``validate_key`` with ``encrypt_key``: each key is made from a pair of both.
-
-        Each may be what :meth:`from_option` takes. Lists are paired by position; a single one is paired
-        with every one of the other; other lengths that differ are a ConfigError. ``encrypt=None`` is
-        ``from_option(validate)``.
-        """
-        if encrypt is None:
-            return cls.from_option(validate, option="validate_key", strict=strict, clock=clock)
+        """The ring of Beaker's ``validate_key`` with ``encrypt_key``: :meth:`of` both, or of the former alone."""
         if validate is None:
             raise ConfigError("encrypt_key needs validate_key", option="validate_key")
-        groups = [
-            sources_of(validate, option="validate_key", clock=clock, split_from=_MIN_BYTES),
-            sources_of(encrypt, option="encrypt_key", clock=clock, split_from=_MIN_BYTES),
-        ]
-        return cls(groups, option="validate_key, encrypt_key", strict=strict, combine=_pairs)
+        ring = cls.of({"validate_key": validate}, {"encrypt_key": encrypt}, strict=strict, clock=clock)
+        assert ring is not None  # `validate` is there
+        return ring
+
+    @classmethod
+    def of(
+        cls,
+        signing: Mapping[str, object],
+        encrypting: Mapping[str, object] = MappingProxyType({}),
+        *,
+        strict: bool = False,
+        clock: Clock = _clock.now,
+    ) -> KeyRing | None:
+        """The ring of several options, by name; ``None`` when all of them are.
+
+        Each value may be what :meth:`from_option` takes; the keys of ``signing`` count in that order. With keys in
+        both mappings each key of the ring is made from a pair: they are paired by position, and a single one with
+        every one of the other mapping. Other lengths that differ, and a pair of equal keys, are a ConfigError.
+        """
+        groups: list[list[Source]] = []
+        for options in (signing, encrypting):
+            given = {name: value for name, value in options.items() if value is not None}
+            if given:
+                groups.append(
+                    [
+                        source
+                        for name, value in given.items()
+                        for source in sources_of(value, option=name, clock=clock, split_from=_MIN_BYTES)
+                    ]
+                )
+        if not groups:
+            return None
+        named = ", ".join(name for name, value in {**signing, **encrypting}.items() if value is not None)
+        return cls(groups, option=named, strict=strict, combine=_pairs if len(groups) == 2 else list)
 
     @property
     def current(self) -> Key:
@@ -251,19 +274,20 @@ class KeyRing:
         raise TypeError("a KeyRing holds secrets and is never pickled")
 
 
-def _pairs(validate: list[Secret], encrypt: list[Secret]) -> list[Secret]:
-    if len(validate) != len(encrypt) and 1 not in (len(validate), len(encrypt)):
+def _pairs(signing: list[Secret], encrypting: list[Secret]) -> list[Secret]:
+    first, second = signing[0].option, encrypting[0].option
+    if len(signing) != len(encrypting) and 1 not in (len(signing), len(encrypting)):
         raise ConfigError(
-            "validate_key and encrypt_key hold different numbers of keys",
-            option="encrypt_key",
-            expected=f"1 or {len(validate)} keys",
-            got=f"{len(encrypt)}",
+            f"{first} and {second} hold different numbers of keys",
+            option=second,
+            expected=f"1 or {len(signing)} keys",
+            got=f"{len(encrypting)}",
         )
-    longest = max(len(validate), len(encrypt))
-    pairs = list(zip(_stretched(validate, longest), _stretched(encrypt, longest), strict=True))
+    longest = max(len(signing), len(encrypting))
+    pairs = list(zip(_stretched(signing, longest), _stretched(encrypting, longest), strict=True))
     if any(a.value == b.value for a, b in pairs):
-        raise ConfigError("validate_key and encrypt_key are the same key", option="encrypt_key", hint="make two")
-    return [Secret(lp(a.value, b.value), "validate_key, encrypt_key") for a, b in pairs]
+        raise ConfigError(f"{first} and {second} are the same key", option=second, hint="make two")
+    return [Secret(lp(a.value, b.value), f"{first}, {second}") for a, b in pairs]
 
 
 def _stretched(group: list[Secret], length: int) -> list[Secret]:

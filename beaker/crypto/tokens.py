@@ -37,6 +37,7 @@ __all__ = [
     "ID_BYTES",
     "MAX_CHARS",
     "MAX_PAYLOAD",
+    "SKEW",
     "BadToken",
     "DataTokens",
     "IdTokens",
@@ -52,7 +53,7 @@ MAX_CHARS: Final = 8192
 MAX_PAYLOAD: Final = 65536
 """Longest payload in bytes, before compression."""
 SKEW: Final = 60.0
-"""Seconds another instance's clock may be ahead."""
+"""Seconds a stamp may lie in the future (another instance's clock is ahead) before it is refused, as Fernet allows."""
 
 _SIGNED, _ENCRYPTED, _ID, _BARE = 1, 2, 3, 4
 _HEADER: Final = 1 + KEY_ID_BYTES

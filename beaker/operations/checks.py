@@ -17,15 +17,16 @@ from beaker.caching.namespace import EntryNamespaceManager
 from beaker.config.environment import Given
 from beaker.config.options import SessionOptions
 from beaker.crypto.keyring import KeyRing
+from beaker.crypto.tokens import SKEW
 from beaker.exceptions import ConfigError, ConfigWarning, InvalidCacheBackendError, InvalidCryptoBackendError
 from beaker.operations.report import Report
 from beaker.runtime import Runtime
-from beaker.session.context import SessionContext, resolve_type
-from beaker.session.records import SKEW
+from beaker.session.context import SessionContext
+from beaker.session.defaults import client_side, has_key, resolve_type, session_store
 
 __all__ = [
     "of_caches", "of_clock", "of_datastore", "of_distributions", "of_error", "of_sessions", "of_variables",
-    "session_store", "warned",
+    "store_behind", "warned",
 ]  # fmt: skip
 
 LOCAL = ("memory", "file", "dbm")
@@ -78,40 +79,32 @@ def of_variables(report: Report, given: Given) -> None:
         report.add("note", "empty-variable", f"{variable} is empty and counts as absent", f"unset {variable}")
 
 
-def session_store(options: SessionOptions, runtime: Runtime) -> str | None:
-    """The type of store that sessions need, ``None`` for cookies or when nothing is known."""
+def store_behind(options: SessionOptions, runtime: Runtime) -> str | None:
+    """The type of the store that sessions need, ``None`` for cookies, a class of the application's, or no place."""
     try:
         kind = resolve_type(options, runtime)
     except ConfigError:
         return None
-    if kind == "cookie" or options.namespace_class is not None:
-        return None
-    if kind != "hybrid":
-        return kind
-    if options.store:
-        return options.store
-    if options.backend.get("project") or runtime.project or runtime.emulator_host:
-        return "ext:google"
-    return "file" if options.backend.get("data_dir") else "memory"
+    return None if options.namespace_class is not None else session_store(options, runtime, kind)
 
 
 def of_sessions(report: Report, options: SessionOptions, runtime: Runtime) -> str:
     """What is wrong with sessions; answers their type, ``""`` when none can be found."""
-    keyed = options.validate_key is not None or options.secret is not None
+    keyed = has_key(options)
     try:
         kind = resolve_type(options, runtime)
     except ConfigError as error:
         of_error(report, error, "no-place")
         kind = ""
     if not keyed:
-        needs = runtime.serverless or kind in ("cookie", "hybrid")
+        needs = runtime.serverless or client_side(kind)
         report.add(
             "error" if needs else "warning",
             "missing-key",
             "no key protects the sessions" + ("" if needs else ": whoever can write to their store can make some"),
             f"{NEW_KEY} > secret.key, then session.secret = file:secret.key (BEAKER_SESSION_SECRET_FILE=secret.key)",
         )
-    if runtime.serverless and session_store(options, runtime) in LOCAL:
+    if runtime.serverless and store_behind(options, runtime) in LOCAL:
         report.add(
             "error",
             "local-sessions",
@@ -122,9 +115,9 @@ def of_sessions(report: Report, options: SessionOptions, runtime: Runtime) -> st
         report.add(
             "warning", "insecure-cookie", "the cookie may travel over plain http", "leave session.secure out, or true"
         )
-    _pickles(report, "session", options.serializer, keyed, session_store(options, runtime), cookie=kind == "cookie")
+    _pickles(report, "session", options.serializer, keyed, store_behind(options, runtime), cookie=kind == "cookie")
     key_files(report, (options.secret, options.validate_key, options.encrypt_key, options.secret_fallbacks), runtime)
-    if kind and (keyed or kind not in ("cookie", "hybrid")):
+    if kind and (keyed or not client_side(kind)):
         with warned(report):
             try:
                 SessionContext(options, runtime=runtime)

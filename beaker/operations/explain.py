@@ -28,6 +28,7 @@ from beaker.exceptions import ConfigError
 from beaker.operations import checks
 from beaker.operations.report import Detected, OptionRow, Report
 from beaker.runtime import Runtime
+from beaker.session import defaults
 
 __all__ = ["add_arguments", "clock_offset", "examine", "of_variables", "quietly", "show"]
 
@@ -74,7 +75,7 @@ def examine(given: Given, runtime: Runtime, environ: Mapping[str, str]) -> Repor
     if caches is not None:
         checks.of_caches(report, caches, runtime)
         report.options += _cache_rows(caches, given)
-    types = [] if sessions is None else [checks.session_store(sessions, runtime)]
+    types = [] if sessions is None else [checks.store_behind(sessions, runtime)]
     types += [] if caches is None else [options.get("type") for options in (caches, *caches["cache_regions"].values())]
     checks.of_datastore(report, [kind for kind in types if kind], sessions, caches, runtime, environ)
     checks.of_distributions(report)
@@ -139,19 +140,24 @@ def _session_rows(options: SessionOptions, kind: str, given: Given, runtime: Run
     if options.type is None and kind:
         effective["type"] = (kind, _why_type(options, runtime))
     if options.secure is None:
+        secure = defaults.cookie_is_secure(options, runtime)
         effective["secure"] = (
-            (True, "the platform serves https")
-            if runtime.https
-            else ("on over https", "decided by each request's scheme")
+            ("on over https", "decided by each request's scheme")
+            if secure is None
+            else (secure, "the platform serves https")
         )
+    if options.key == "auto":
+        effective["key"] = (defaults.cookie_name(options, runtime), "auto: by the platform and the cookie's attributes")
     if options.touch_interval is None:
-        interval = 300.0 if options.timeout is None else min(options.timeout / 10, 300.0)
-        effective["touch_interval"] = (interval, "a tenth of timeout, at most 300 s")
-    if options.absolute_timeout is None and kind in ("cookie", "hybrid"):
-        effective["absolute_timeout"] = (14 * 86400.0, "sessions that live in cookies end")
+        effective["touch_interval"] = (defaults.touch_interval(options), "a tenth of timeout, at most 300 s")
+    if options.absolute_timeout is None and defaults.client_side(kind):
+        effective["absolute_timeout"] = (
+            defaults.absolute_timeout(options, kind),
+            "sessions that live in cookies end",
+        )
     known = {name: info for name, info in describe(SessionOptions).items() if name != "backend"}
     values = {name: getattr(options, name) for name in known}
-    store = checks.session_store(options, runtime)
+    store = checks.store_behind(options, runtime)
     return [
         *_rows("session", known, values, given, effective),
         *_rows("session", _of_backend(store, options.backend), dict(options.backend), given, {}),

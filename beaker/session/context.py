@@ -16,11 +16,11 @@ from beaker.clock import now as default_clock
 from beaker.config.coerce import wrong
 from beaker.config.options import SessionOptions
 from beaker.crypto.envelope import Envelope
-from beaker.crypto.keyring import KeyRing
 from beaker.crypto.tokens import DataTokens, IdTokens
-from beaker.exceptions import ConfigError, ConfigWarning, MissingCacheParameter
+from beaker.exceptions import ConfigError, ConfigWarning
 from beaker.runtime import Runtime
 from beaker.runtime import current as current_runtime
+from beaker.session import defaults
 from beaker.session.cookies import SessionCookie
 from beaker.session.manager_store import ManagerStore
 from beaker.session.records import NAMESPACE, SessionRecords
@@ -31,37 +31,7 @@ from beaker.storage.api import Versioned
 if TYPE_CHECKING:
     from beaker.session.legacy.takeover import LegacyReader
 
-__all__ = ["COOKIE_LIFETIME", "SessionContext", "resolve_type"]
-
-COOKIE_LIFETIME = 14 * 86400.0
-"""Seconds a cookie session lives at most unless ``absolute_timeout`` says otherwise (security.md A6)."""
-
-_NEW_KEY = "make a key: python -m beaker keys new"
-
-
-def resolve_type(options: SessionOptions, runtime: Runtime) -> str:
-    """The session type: the option, or what the platform can keep a session in (design.md 4).
-
-    Raises ConfigError on serverless when neither a key nor a project is known.
-    """
-    if options.type is not None:
-        return options.type.lower() if options.type.lower() in ("cookie", "hybrid") else options.type
-    if options.namespace_class is not None:
-        return "custom"
-    keyed = any((options.secret, options.validate_key))
-    project = options.backend.get("project") or runtime.project
-    if runtime.serverless:
-        if keyed:
-            return "hybrid" if project else "cookie"
-        if project:
-            return "ext:google"
-        raise ConfigError(
-            "no place is known to keep sessions in",
-            option="session.type",
-            hint="instances share no memory and no disk: set session.secret (sessions in cookies)"
-            " or GOOGLE_CLOUD_PROJECT (Datastore); " + _NEW_KEY,
-        )
-    return "file" if options.backend.get("data_dir") or options.backend.get("file_dir") else "memory"
+__all__ = ["SessionContext"]
 
 
 class SessionContext:
@@ -86,32 +56,29 @@ class SessionContext:
         self.sleep = sleep
         # Not the seeded kind: forked workers would draw the same waits and meet again and again.
         self.random = random.SystemRandom()
-        self.type = resolve_type(options, self.runtime)
+        self.type = defaults.resolve_type(options, self.runtime)
         self.cookie = SessionCookie(options, self.runtime)
-        self.ring = _ring(options, self.clock)
+        self.ring = defaults.key_ring(options, self.clock)
         self.encrypt = options.encrypt_key is not None
         self.timeout = options.timeout
-        self.client_side = self.type in ("cookie", "hybrid")
-        self.absolute = options.absolute_timeout
-        if self.absolute is None and self.client_side:
-            self.absolute = COOKIE_LIFETIME
+        self.client_side = defaults.client_side(self.type)
+        self.absolute = defaults.absolute_timeout(options, self.type)
         self.ids = IdTokens(self.ring, self.cookie.name)
-        self.touch_interval = _touch_interval(options)
+        self.touch_interval = defaults.touch_interval(options)
         self._lock = threading.Lock()
         self._records: SessionRecords | None = None
         self.data: DataTokens | None = None
         if self.client_side:
             self._open_tokens()
         else:
-            self.store_type = self.type
             _check_chunks(options)
-        if self.type == "hybrid":
-            self.store_type = options.store or self._default_store()
-        if self.type != "cookie":
+        store_type = defaults.session_store(options, self.runtime, self.type)
+        if store_type is not None:
+            self.store_type = store_type
             self._manager = self._build_manager()
             self._envelope = Envelope(backend=self._backend_name, ring=self.ring, encrypt=self.encrypt)
         self._revocations: Revocations | None = None
-        self.values = ValueCodec(options.serializer, may_pickle=self._may_pickle())
+        self.values = ValueCodec(options.serializer, may_pickle=defaults.may_pickle(options, self.type))
         self.legacy = self._legacy_reader()
 
     def _legacy_reader(self) -> LegacyReader | None:
@@ -123,21 +90,12 @@ class SessionContext:
 
     def _open_tokens(self) -> None:
         if self.ring is None:
-            raise MissingCacheParameter(
-                f"{self.type} sessions need a key",
-                option="session.validate_key",
-                hint="set session.validate_key or session.secret; " + _NEW_KEY,
-            )
+            raise defaults.missing_key(self.type)
         self.data = DataTokens(
             self.ring, self.cookie.name, encrypt=self.encrypt, clock=self.clock, compress=self.options.compress
         )
         if not 1 <= self.options.chunks <= 3:
             raise ConfigError("a session cannot be split like that", option="session.chunks", expected="1, 2 or 3")
-
-    def _default_store(self) -> str:
-        if self.options.backend.get("project") or self.runtime.project or self.runtime.emulator_host:
-            return "ext:google"
-        return "file" if self.options.backend.get("data_dir") else "memory"
 
     def _build_manager(self) -> Any:
         options = self.options
@@ -156,16 +114,6 @@ class SessionContext:
             return manager
         self._backend_name = self.store_type
         return ManagerStore(factory, args, backend=self.store_type)
-
-    def _may_pickle(self) -> bool:
-        if self.client_side:
-            return False
-        return self.ring is not None or self.store_is_private
-
-    @property
-    def store_is_private(self) -> bool:
-        """Whether only this user's processes can write the store (files of a directory of one's own)."""
-        return self.type in ("memory", "file", "dbm")
 
     @property
     def records(self) -> SessionRecords:
@@ -225,34 +173,6 @@ class SessionContext:
         return f"<SessionContext type={self.type!r} cookie={self.cookie.name!r}>"
 
 
-def _touch_interval(options: SessionOptions) -> float:
-    if options.touch_interval is not None:
-        return options.touch_interval
-    return 300.0 if options.timeout is None else min(options.timeout / 10, 300.0)
-
-
 def _check_chunks(options: SessionOptions) -> None:
     if options.chunks != 1:
         warnings.warn("session.chunks has an effect on cookie sessions only", ConfigWarning, stacklevel=5)
-
-
-def _listed(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def _ring(options: SessionOptions, clock: Clock) -> KeyRing | None:
-    signing = options.validate_key if options.validate_key is not None else options.secret
-    strict = options.strict
-    if options.encrypt_key is not None:
-        if signing is None:
-            raise MissingCacheParameter(
-                "encrypted sessions need a second key that signs", option="session.validate_key", hint=_NEW_KEY
-            )
-        return KeyRing.combine(validate=signing, encrypt=options.encrypt_key, strict=strict, clock=clock)
-    if signing is None:
-        return None
-    keys = [*_listed(signing), *_listed(options.secret_fallbacks)]
-    name = "session.validate_key" if options.validate_key is not None else "session.secret"
-    return KeyRing.from_option(keys if len(keys) > 1 else keys[0], option=name, strict=strict, clock=clock)

@@ -21,6 +21,7 @@ from beaker.crypto.keyring import KeyRing
 from beaker.crypto.tokens import BadToken, DataTokens
 from beaker.exceptions import ConfigError
 from beaker.runtime import Runtime
+from beaker.session.defaults import cookie_is_secure, cookie_name
 
 __all__ = ["MAX_AGE", "SessionCookie", "SignedCookie", "part_name", "read_cookie"]
 
@@ -63,7 +64,7 @@ class SessionCookie:
     """
 
     def __init__(self, options: SessionOptions, runtime: Runtime) -> None:
-        self.name = _name(options, runtime)
+        self.name = cookie_name(options, runtime)
         self.path = options.cookie_path
         self.domain = options.cookie_domain
         self.httponly = options.httponly
@@ -71,7 +72,7 @@ class SessionCookie:
         self.partitioned = options.partitioned
         self.expires = options.cookie_expires
         # None: decided by the request's scheme, unless the platform's front end speaks https anyway.
-        self.secure: bool | None = True if options.secure is None and runtime.https else options.secure
+        self.secure = cookie_is_secure(options, runtime)
         self._check()
 
     def _check(self) -> None:
@@ -208,16 +209,6 @@ def _passes(check: Callable[[str], None], value: Any) -> bool:
 def part_name(name: str, index: int) -> str:
     """The name of a further cookie of a session that does not fit in one."""
     return f"{name}.{index}" if index else name
-
-
-def _name(options: SessionOptions, runtime: Runtime) -> str:
-    if options.key != "auto":
-        return options.key
-    if runtime.firebase_hosting:
-        return "__session"
-    if (runtime.https or options.secure) and options.cookie_domain is None and options.cookie_path == "/":
-        return "__Host-session"
-    return "beaker.session.id"
 
 
 class SignedCookie(SimpleCookie):

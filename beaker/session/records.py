@@ -13,11 +13,11 @@ from typing import Any, Literal, NamedTuple
 from beaker._typing import Clock
 from beaker.counters import count
 from beaker.crypto.envelope import Envelope
-from beaker.crypto.tokens import store_key
+from beaker.crypto.tokens import SKEW, store_key
 from beaker.exceptions import CorruptRecord, StoreUnavailable
 from beaker.session.snapshot import LIVE, TOMBSTONE, WRITE_IDS, Snapshot
 
-__all__ = ["CLOCKS", "NAMESPACE", "SKEW", "TOMBSTONE_TTL", "Buried", "SessionRecords"]
+__all__ = ["CLOCKS", "NAMESPACE", "TOMBSTONE_TTL", "Buried", "SessionRecords"]
 
 NAMESPACE = "beaker.session"
 TOMBSTONE_TTL = 300.0
@@ -27,8 +27,6 @@ _MOVES = 8
 _TRIES = 32
 GRACE = 120.0
 """Seconds a store keeps a record past its end, so that a clock a little behind still sees it."""
-SKEW = 60.0
-"""Seconds a stamp may lie in the future before it is taken for forged or broken (as Fernet allows)."""
 CLOCKS = 5.0
 """Seconds by which the clocks of two hosts, and a browser that has not seen the answer yet, may be behind."""
 

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from beaker.counters import count
 from beaker.crypto.keyring import lp
-from beaker.crypto.tokens import store_key
+from beaker.crypto.tokens import SKEW, store_key
 from beaker.exceptions import ConfigError, ConfigWarning, CorruptRecord, UnserializableValue
 from beaker.session.cookies import check_attribute, read_cookie
 from beaker.session.legacy import payload
 from beaker.session.legacy.plain import LegacyDataError
 from beaker.session.legacy.policy import LegacyPolicy
 from beaker.session.legacy.records import OldRecords, open_records
-from beaker.session.records import SKEW, over
+from beaker.session.records import over
 from beaker.session.snapshot import Snapshot
 
 if TYPE_CHECKING:

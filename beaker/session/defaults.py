@@ -1,0 +1,153 @@
+"""What session options amount to where they leave it open: asked by the engine, by ``explain`` and by the kit alike.
+
+Functions of the options and the runtime; nothing is opened or connected.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from beaker._typing import Clock
+from beaker.config.options import SessionOptions
+from beaker.crypto.keyring import KeyRing
+from beaker.exceptions import ConfigError, MissingCacheParameter
+from beaker.runtime import Runtime
+
+__all__ = [
+    "COOKIE_LIFETIME", "MAKE_A_KEY", "absolute_timeout", "client_side", "cookie_is_secure", "cookie_name",
+    "has_key", "key_ring", "may_pickle", "missing_key", "resolve_type", "session_store", "store_is_private",
+    "touch_interval",
+]  # fmt: skip
+
+COOKIE_LIFETIME: Final = 14 * 86400.0
+"""Seconds a cookie or hybrid session lives at most unless ``absolute_timeout`` says otherwise.
+
+Such a token cannot be taken back without a store, so it has to end by itself.
+"""
+TOUCH_INTERVAL: Final = 300.0
+"""Seconds: the longest default of ``touch_interval``."""
+MAKE_A_KEY: Final = "make a key: python -m beaker keys new"
+
+
+def has_key(options: SessionOptions) -> bool:
+    """Whether an option names a key that signs."""
+    return options.validate_key is not None or options.secret is not None
+
+
+def has_project(options: SessionOptions, runtime: Runtime) -> bool:
+    """Whether the Google Cloud project is known: by option, or by the environment."""
+    return bool(options.backend.get("project") or runtime.project)
+
+
+def has_directory(options: SessionOptions) -> bool:
+    """Whether an option names a directory for the file store."""
+    return bool(options.backend.get("data_dir") or options.backend.get("file_dir"))
+
+
+def resolve_type(options: SessionOptions, runtime: Runtime) -> str:
+    """The session type: the option, or what the platform can keep a session in.
+
+    Raises ConfigError on serverless when neither a key nor a project is known.
+    """
+    if options.type is not None:
+        return options.type.lower() if client_side(options.type.lower()) else options.type
+    if options.namespace_class is not None:
+        return "custom"
+    if not runtime.serverless:
+        return "file" if has_directory(options) else "memory"
+    if has_key(options):
+        return "hybrid" if has_project(options, runtime) else "cookie"
+    if has_project(options, runtime):
+        return "ext:google"
+    raise ConfigError(
+        "no place is known to keep sessions in",
+        option="session.type",
+        hint="instances share no memory and no disk: set session.secret (sessions in cookies)"
+        " or GOOGLE_CLOUD_PROJECT (Datastore); " + MAKE_A_KEY,
+    )
+
+
+def client_side(kind: str) -> bool:
+    """Whether sessions of the type ``kind`` travel in cookies, always or while they are small."""
+    return kind in ("cookie", "hybrid")
+
+
+def session_store(options: SessionOptions, runtime: Runtime, kind: str) -> str | None:
+    """The type of the store behind sessions of the type ``kind``; ``None`` where there is none: cookie sessions."""
+    if kind == "cookie":
+        return None
+    if kind != "hybrid":
+        return kind
+    if options.store:
+        return options.store
+    if has_project(options, runtime) or runtime.emulator_host:
+        return "ext:google"
+    return "file" if has_directory(options) else "memory"
+
+
+def store_is_private(options: SessionOptions, kind: str) -> bool:
+    """Whether only this user's processes can write the store; of a class of the application's nothing is known."""
+    return kind in ("memory", "file", "dbm") and options.namespace_class is None
+
+
+def may_pickle(options: SessionOptions, kind: str) -> bool:
+    """Whether a pickle may hold what JSON cannot: never in a cookie, and elsewhere not where anybody could put one."""
+    return not client_side(kind) and (has_key(options) or store_is_private(options, kind))
+
+
+def absolute_timeout(options: SessionOptions, kind: str) -> float | None:
+    """Seconds a session of the type ``kind`` lives at most; ``None``: no limit."""
+    if options.absolute_timeout is None and client_side(kind):
+        return COOKIE_LIFETIME
+    return options.absolute_timeout
+
+
+def touch_interval(options: SessionOptions) -> float:
+    """Seconds between two writes of the access time by requests that only read."""
+    if options.touch_interval is not None:
+        return options.touch_interval
+    return TOUCH_INTERVAL if options.timeout is None else min(options.timeout / 10, TOUCH_INTERVAL)
+
+
+def cookie_is_secure(options: SessionOptions, runtime: Runtime) -> bool | None:
+    """The Secure attribute; ``None``: decided by each request's scheme."""
+    return True if options.secure is None and runtime.https else options.secure
+
+
+def cookie_name(options: SessionOptions, runtime: Runtime) -> str:
+    """The name of the session cookie."""
+    if options.key != "auto":
+        return options.key
+    if runtime.firebase_hosting:
+        return "__session"
+    if cookie_is_secure(options, runtime) and options.cookie_domain is None and options.cookie_path == "/":
+        return "__Host-session"
+    return "beaker.session.id"
+
+
+def key_ring(options: SessionOptions, clock: Clock) -> KeyRing | None:
+    """The keys of ``validate_key`` or ``secret``, ``secret_fallbacks`` and ``encrypt_key``; ``None`` without a key.
+
+    Raises MissingCacheParameter for ``encrypt_key`` alone, and what :meth:`KeyRing.of` raises.
+    """
+    name = "validate_key" if options.validate_key is not None else "secret"
+    signing = getattr(options, name)
+    if signing is None and options.encrypt_key is not None:
+        raise MissingCacheParameter(
+            "encrypted sessions need a second key that signs", option="session.validate_key", hint=MAKE_A_KEY
+        )
+    return KeyRing.of(
+        {f"session.{name}": signing, "session.secret_fallbacks": None if signing is None else options.secret_fallbacks},
+        {"session.encrypt_key": options.encrypt_key},
+        strict=options.strict,
+        clock=clock,
+    )
+
+
+def missing_key(kind: str) -> MissingCacheParameter:
+    """The error for sessions of the type ``kind`` without a key."""
+    return MissingCacheParameter(
+        f"{kind} sessions need a key",
+        option="session.validate_key",
+        hint="set session.validate_key or session.secret; " + MAKE_A_KEY,
+    )

@@ -1,0 +1,55 @@
+"""What options amount to where they leave it open; key rings of several options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from beaker.config.parse import parse_session
+from beaker.container import MemoryNamespaceManager
+from beaker.crypto.keyring import KeyRing, new_key
+from beaker.exceptions import ConfigError
+from beaker.session import defaults
+
+OLD, OLDER, NEW, ENCRYPTING = new_key(), new_key(), new_key(), new_key()
+
+
+def ring(**options: Any) -> KeyRing:
+    made = defaults.key_ring(parse_session(kwargs=options), lambda: 0.0)
+    assert made is not None
+    return made
+
+
+@pytest.mark.parametrize("encrypt_key", [None, ENCRYPTING], ids=["signed", "encrypted"])
+@pytest.mark.parametrize(
+    "fallbacks", [[OLD, OLDER], f"{OLD},{OLDER}", f"{OLD}\n{OLDER}"], ids=["list", "commas", "lines"]
+)
+@pytest.mark.parametrize("name", ["secret", "validate_key"])
+def test_fallbacks_open_what_they_sealed(name: str, fallbacks: Any, encrypt_key: str | None) -> None:
+    """Every key of secret_fallbacks opens, however several are written, and beside an encrypt_key too."""
+    now = ring(**{name: NEW}, secret_fallbacks=fallbacks, encrypt_key=encrypt_key)
+    once = [ring(**{name: key}, encrypt_key=encrypt_key).current.kid for key in (NEW, OLD, OLDER)]
+    assert list(now.kids) == once
+
+
+def test_commas_separate_keys_beside_fallbacks_too() -> None:
+    """``secret`` is read the same way whether or not there are fallbacks."""
+    assert ring(secret=f"{NEW},{OLD}", secret_fallbacks=OLDER).kids == ring(secret=[NEW, OLD, OLDER]).kids
+
+
+def test_errors_of_pairs_name_both_options() -> None:
+    """Equal keys and lists that cannot be paired are refused by the options' own names."""
+    with pytest.raises(ConfigError, match=r"session\.secret and session\.encrypt_key are the same key"):
+        ring(secret=NEW, encrypt_key=NEW)
+    with pytest.raises(ConfigError, match=r"session\.secret and session\.encrypt_key hold different numbers"):
+        ring(secret=[NEW, OLD, OLDER], encrypt_key=[ENCRYPTING, new_key()])
+    with pytest.raises(ConfigError, match=r"session\.secret_fallbacks"):
+        ring(secret=NEW, secret_fallbacks="short")
+
+
+def test_a_store_of_the_applications_own_is_not_private() -> None:
+    """Whatever ``type`` says beside namespace_class: pickles without a key stay out of a store nobody vouches for."""
+    own = parse_session(kwargs={"type": "file", "namespace_class": MemoryNamespaceManager})
+    assert not defaults.may_pickle(own, "file")
+    assert defaults.may_pickle(parse_session(kwargs={"type": "file"}), "file")
