@@ -15,8 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from beaker import backends
+from beaker.caching import registry
 from beaker.caching.cache import Cache
+from beaker.caching.call_key import CallKey
 from beaker.caching.decorated import BoundCached, CachedFunction, Settings
 from beaker.caching.factory import freeze
 from beaker.caching.namespace import EntryNamespaceManager
@@ -24,7 +25,15 @@ from beaker.config.parse import parse_cache
 from beaker.exceptions import ConfigError
 from beaker.keys import func_namespace
 
-__all__ = ["Cache", "CacheManager", "cache_region", "cache_regions", "region_invalidate"]
+__all__ = [
+    "Cache",
+    "CacheManager",
+    "CachedFunction",
+    "CallKey",
+    "cache_region",
+    "cache_regions",
+    "region_invalidate",
+]
 
 cache_regions: dict[str, dict[str, Any]] = {}
 """The regions' options by name. A CacheManager adds its own; ``cache_regions.update(...)`` adds others."""
@@ -119,7 +128,7 @@ def _check(options: Mapping[str, Any]) -> None:
     # What is wrong is said now and not at the first request. A third party's manager may connect when it
     # is built, so of those only the class is looked up.
     kind = options.get("namespace_class") or options.get("type", "memory")
-    if issubclass(backends.load(kind), EntryNamespaceManager):
+    if issubclass(registry.load(kind), EntryNamespaceManager):
         _open("", options)
 
 

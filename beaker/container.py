@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from beaker import clock as _clock
 from beaker.caching.entry import Entry
 from beaker.caching.factory import given, runtime_of, store_for
-from beaker.caching.namespace import EntryNamespaceManager, NamespaceManager, StoreNamespaceManager
+from beaker.caching.namespace import EntryNamespaceManager, NamespaceManager
 from beaker.caching.object_pool import LivePool
 from beaker.caching.open_resource import OpenResourceNamespaceManager
-from beaker.caching.value import obtain
+from beaker.caching.store_manager import StoreNamespaceManager
+from beaker.caching.value import Value
 from beaker.exceptions import ConfigError, ConfigWarning
 from beaker.locking.factories import NullLocks, ThreadLocks
 from beaker.paths import private_directory
@@ -28,6 +29,7 @@ __all__ = [
     "ContainerMeta",
     "DBMContainer",
     "DBMNamespaceManager",
+    "Entry",
     "FileContainer",
     "FileNamespaceManager",
     "MemoryContainer",
@@ -40,63 +42,6 @@ __all__ = [
 
 # Test suites of frameworks replace this module's `time` to move the clock.
 _clock.bind(lambda: time.time())
-
-
-class Value:
-    """One key of a namespace, with expiry and creation (manual 5.1.2).
-
-    ``createfunc`` takes no arguments. ``expiretime`` is the seconds a value made or set here is good for;
-    a stored one keeps its own. Values stored before ``starttime`` (seconds since the epoch) count as old.
-    """
-
-    def __init__(
-        self,
-        key: str,
-        namespace: NamespaceManager,
-        createfunc: Callable[[], Any] | None = None,
-        expiretime: float | None = None,
-        starttime: float | None = None,
-    ) -> None:
-        self.key = key
-        self.namespace = namespace
-        self.createfunc = createfunc
-        self.expiretime = expiretime
-        self.starttime = starttime
-
-    def has_value(self) -> bool:
-        """Whether a value is stored, expired or not."""
-        return self.namespace.read(self.key) is not None
-
-    def has_current_value(self) -> bool:
-        """Whether a value is stored that has not expired."""
-        entry = self.namespace.read(self.key)
-        return entry is not None and entry.is_fresh(self.namespace.clock(), self.starttime)
-
-    def can_have_value(self) -> bool:
-        """Whether :meth:`get_value` has something to answer with."""
-        return self.createfunc is not None or self.has_current_value()
-
-    def get_value(self) -> Any:
-        """The value, made by ``createfunc`` when there is no current one.
-
-        One caller makes it while the others wait or get the old one. KeyError when there is no current
-        value and no ``createfunc``. What ``createfunc`` raises reaches the caller; the old value stays.
-        """
-        if self.createfunc is not None:
-            return obtain(self.namespace, self.key, self.createfunc, self.expiretime, self.starttime)
-        entry = self.namespace.read(self.key)
-        if entry is None or not entry.is_fresh(self.namespace.clock(), self.starttime):
-            raise KeyError(self.key)
-        return entry.value
-
-    def set_value(self, value: Any, storedtime: float | None = None) -> None:
-        """Store ``value``, as if at ``storedtime`` (seconds since the epoch; default now)."""
-        stored = self.namespace.clock() if storedtime is None else storedtime
-        self.namespace.write(self.key, Entry(value, stored, self.expiretime))
-
-    def clear_value(self) -> None:
-        """Remove the value if it is there."""
-        self.namespace.discard(self.key)
 
 
 class ContainerMeta(type):

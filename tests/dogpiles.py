@@ -32,8 +32,11 @@ class Cache:
     def put(self, value: Any, age: float = 0.0) -> None:
         self.entry = Entry(value, self.clock() - age, self.expiretime, self.cost)
 
+    def write(self, value: Any, cost: float) -> None:
+        self.put(value)
+
     def get(self, **options: Any) -> Any:
-        return get_or_create(self._read, self.put, self._create, self.lock, clock=self.clock, **options)
+        return get_or_create(self._read, self.write, self._create, self.lock, clock=self.clock, **options)
 
     def lock(self) -> Lock:
         return self.locks.creation("n", "k")

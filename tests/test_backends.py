@@ -13,6 +13,7 @@ import pytest
 
 from beaker import backends
 from beaker.cache import Cache, CacheManager
+from beaker.caching import registry
 from beaker.container import MemoryNamespaceManager
 from beaker.exceptions import ConfigWarning, InvalidCacheBackendError, MissingCacheParameter
 
@@ -23,8 +24,8 @@ class Mine(MemoryNamespaceManager):
 
 @pytest.fixture(autouse=True)
 def _registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "_registered", {})
-    monkeypatch.setattr(backends, "_loaded", {})
+    monkeypatch.setattr(registry, "_registered", {})
+    monkeypatch.setattr(registry, "_loaded", {})
 
 
 @pytest.mark.parametrize("name", backends.known())
@@ -113,7 +114,7 @@ def test_target_that_is_no_manager(target: str) -> None:
 )
 def test_missing_extra(name: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the package a backend needs, the error at construction says what to install."""
-    monkeypatch.setattr(backends, "find_spec", lambda package: None)
+    monkeypatch.setattr(registry, "find_spec", lambda package: None)
     with pytest.raises(InvalidCacheBackendError, match=rf"beaker-gae\[{extra}\]"):
         CacheManager(type=name)
 
@@ -171,5 +172,20 @@ def test_nothing_heavy_is_imported() -> None:
 
 def test_find_spec_is_real() -> None:
     """The packages named for the extras are the ones that are imported."""
-    for _, package in backends._EXTRAS.values():
+    for _, package in registry._EXTRAS.values():
         assert importlib.util.find_spec(package) is not None
+
+
+def test_older_paths_of_documented_names() -> None:
+    """A backend written from older pages still imports: the same objects under the paths they named."""
+    from beaker import bridge, cache, container, namespace
+    from beaker.caching import call_key, decorated, entry, factory, open_resource, store_manager, value
+    from beaker.caching import namespace as managers
+
+    assert namespace.NamespaceManager is managers.NamespaceManager
+    assert namespace.EntryNamespaceManager is managers.EntryNamespaceManager
+    assert namespace.StoreNamespaceManager is store_manager.StoreNamespaceManager
+    assert namespace.OpenResourceNamespaceManager is open_resource.OpenResourceNamespaceManager
+    assert (bridge.given, bridge.store_for) == (factory.given, factory.store_for)
+    assert (cache.CachedFunction, cache.CallKey) == (decorated.CachedFunction, call_key.CallKey)
+    assert (container.Value, container.Entry) == (value.Value, entry.Entry)

@@ -29,7 +29,9 @@ def test_fresh_is_one_read(cache: Cache) -> None:
     cache.put("old", age=9.9)
     cache.lock = None  # type: ignore[assignment,method-assign]
     assert (
-        get_or_create(cache._read, cache.put, cache._create, lambda: pytest.fail("a lock was made"), clock=cache.clock)
+        get_or_create(
+            cache._read, cache.write, cache._create, lambda: pytest.fail("a lock was made"), clock=cache.clock
+        )
         == "old"
     )
     assert (cache.reads, cache.creations) == (1, 0)
@@ -270,5 +272,5 @@ def test_lock_itself() -> None:
     """The lock may be given instead of a function that makes it."""
     cache = Cache(NullLocks())
     lock = threading.Lock()
-    assert get_or_create(cache._read, cache.put, cache._create, lock, clock=cache.clock) == "new"
+    assert get_or_create(cache._read, cache.write, cache._create, lock, clock=cache.clock) == "new"
     assert not lock.locked()

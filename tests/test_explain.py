@@ -122,10 +122,11 @@ def test_the_ttl_command_names_what_is_in_use() -> None:
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """The chosen type's client is not installed: the finding holds the pip command."""
     from beaker import backends
+    from beaker.caching import registry
 
-    monkeypatch.setattr(backends, "find_spec", lambda name: None)
+    monkeypatch.setattr(registry, "find_spec", lambda name: None)
     backends.register_backend("ext:google", "beaker.ext.google:GoogleNamespaceManager")  # forgets what was loaded
-    monkeypatch.delitem(backends._registered, "ext:google")
+    monkeypatch.delitem(registry._registered, "ext:google")
     finding = found(QUIET)["missing-extra"]
     assert (finding.severity, finding.fix) == ("error", "pip install 'beaker-gae[google]'")
 

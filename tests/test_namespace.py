@@ -10,7 +10,7 @@ import pytest
 
 from beaker.cache import Cache
 from beaker.caching.entry import Entry
-from beaker.caching.namespace import StoreNamespaceManager
+from beaker.caching.store_manager import StoreNamespaceManager
 from beaker.container import NamespaceManager, OpenResourceNamespaceManager, Value
 from beaker.exceptions import UnserializableValue
 from beaker.storage.memory import MemoryStore

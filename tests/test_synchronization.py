@@ -192,7 +192,7 @@ def test_is_a_creation_lock(make: Make) -> None:
     assert elsewhere(lambda: make("x").acquire(False)) is False
     assert elsewhere(lambda: make("x").acquire(True, 0.01)) is False
     lock.release()
-    assert get_or_create(lambda: None, lambda value: None, lambda: 42, lock, clock=lambda: 0.0) == 42
+    assert get_or_create(lambda: None, lambda value, cost: None, lambda: 42, lock, clock=lambda: 0.0) == 42
 
 
 # Names

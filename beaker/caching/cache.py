@@ -7,11 +7,11 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from beaker import backends
+from beaker.caching import registry
 from beaker.caching.entry import Entry
 from beaker.caching.namespace import EntryNamespaceManager, NamespaceManager
+from beaker.caching.value import Value, current_entry
 from beaker.config.parse import coerce_cache
-from beaker.container import Value
 from beaker.keys import cache_key
 
 __all__ = ["Cache"]
@@ -83,9 +83,8 @@ class Cache:
         """
         if kw:
             return self._value(key, kw).get_value()
-        manager = self.namespace
-        entry = manager.read(_name(key))
-        if entry is None or not entry.is_fresh(manager.clock(), self.starttime):
+        entry = current_entry(self.namespace, _name(key), self.starttime)
+        if entry is None:
             raise KeyError(key)
         return entry.value
 
@@ -131,6 +130,10 @@ class Cache:
         """The key under which a decorated function keeps the call with this flat argument list."""
         return cache_key(flat, key_length=self.key_length, legacy=self.legacy_keys)
 
+    def value(self, name: str) -> Value:
+        """The :class:`Value` under the manager's own key ``name``, such as :meth:`call_key` returns."""
+        return Value(name, self.namespace, None, self.expiretime, self.starttime)
+
     def _value(self, key: Any, kw: dict[str, Any]) -> Value:
         createfunc = kw.pop("createfunc", None)
         times: dict[str, Any] = {name: kw.pop(name) for name in ("expire", "expiretime", "starttime") if name in kw}
@@ -173,7 +176,7 @@ def _name(key: Any) -> str:
 
 
 def _manager(namespace: str, kind: str | type[NamespaceManager], options: dict[str, Any]) -> NamespaceManager:
-    chosen = backends.load(kind)
+    chosen = registry.load(kind)
     if issubclass(chosen, EntryNamespaceManager):
         return chosen(namespace, **options)
     manager = chosen(namespace, **{name: value for name, value in options.items() if name not in _ENGINE})

@@ -5,17 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from beaker.caching.cache import Cache
 from beaker.caching.call_key import CallKey
 from beaker.caching.entry import Entry
-from beaker.caching.value import obtain, recreate
 from beaker.config.coerce import as_bool
 from beaker.exceptions import ConfigError
 from beaker.keys import cache_key, func_namespace
-
-if TYPE_CHECKING:
-    from beaker.cache import Cache
 
 __all__ = ["BoundCached", "CachedFunction", "Settings"]
 
@@ -134,10 +131,7 @@ class CachedFunction:
             # The region's options were changed in place since they were read.
             self._bound = None
             return self(*args, **kwargs)
-        cache = bound.cache
-        return obtain(
-            cache.namespace, key, lambda: self.original(*args, **kwargs), cache.expiretime, cache.starttime, entry
-        )
+        return bound.cache.value(key).get_or_create(lambda: self.original(*args, **kwargs), entry)
 
     def _enabled(self) -> bool:
         value = self.settings.overrides.get("enabled")
@@ -181,8 +175,7 @@ class CachedFunction:
         """Run the function now, keep and answer its result. When it raises the old result stays."""
         bound = self._bind()
         key = self._key(args, kwargs, bound)
-        cache = bound.cache
-        return recreate(cache.namespace, key, lambda: self.original(*args, **kwargs), cache.expiretime)
+        return bound.cache.value(key).refresh(lambda: self.original(*args, **kwargs))
 
     def invalidate_all(self) -> None:
         """Forget the results of all calls of this function (and of others of its qualified name)."""

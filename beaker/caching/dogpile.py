@@ -20,16 +20,16 @@ import logging
 import math
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from beaker import counters
-from beaker._typing import Clock
+from beaker._typing import MISSING, Clock, MissingType
 from beaker.exceptions import ConfigError, CreationAbortedError
 from beaker.locking.factories import Lock, PollingLock, poll
 
-__all__ = ["CachedValue", "Freshness", "get_or_create"]
+__all__ = ["CachedValue", "Freshness", "freshness_of", "get_or_create"]
 
 log = logging.getLogger("beaker.cache")
 
@@ -105,16 +105,28 @@ class Freshness:
         return self.stale_if_error is not None and (expires is None or now - expires < self.stale_if_error)
 
 
+def freshness_of(options: Mapping[str, Any]) -> Freshness:
+    """The expiry policy in ``on_expired``, ``stale_if_error``, ``jitter`` and ``early_refresh``."""
+    stale = options.get("stale_if_error")
+    return Freshness(
+        on_expired=options.get("on_expired") or "serve_stale",
+        stale_if_error=None if stale is None else float(stale),
+        jitter=float(options.get("jitter") or 0.0),
+        early=float(options.get("early_refresh") or 0.0),
+    )
+
+
 _DEFAULT = Freshness()
 
 
 def get_or_create(
     read: Callable[[], CachedValue | None],
-    write: Callable[[T], object],
+    write: Callable[[T, float], object],
     create: Callable[[], T],
     lock: Lock | Callable[[], Lock],
     *,
     clock: Clock,
+    found: CachedValue | MissingType | None = MISSING,
     starttime: float | None = None,
     lock_timeout: float | None = 30.0,
     policy: Freshness = _DEFAULT,
@@ -122,14 +134,18 @@ def get_or_create(
 ) -> T:
     """The fresh value that ``read`` finds, or else what ``create`` makes and ``write`` stores.
 
-    ``lock`` is a lock or a function that makes it, called only when it is wanted. Entries stored before
-    ``starttime`` (seconds since the epoch) count as absent. ``lock_timeout`` is the seconds to wait for
-    another's creation before doing it oneself, ``None`` for no limit. Whatever ``read``, ``write`` and
-    ``create`` raise is raised, with the lock released. ``stale_if_error`` does not hide a
-    ``CreationAbortedError``: it is the creator's word that there is no value. An early refresh that fails
-    is logged and the fresh value answered.
+    * ``read()``: the entry, or ``None``. ``found`` is what it returned a moment ago; that saves the first read.
+    * ``write(value, cost)``: stores; ``cost`` is the seconds its creation took.
+    * ``create()``: creates the value.
+    * ``lock``: a lock, or a function that returns one, called only when it is wanted.
+    * ``starttime``: entries stored before it (seconds since the epoch) count as absent.
+    * ``lock_timeout``: seconds to wait for another creation before creating, ``None`` for no limit.
+
+    Whatever ``read``, ``write`` and ``create`` raise is raised, with the lock released. ``stale_if_error``
+    does not hide a ``CreationAbortedError``: it says that there is no value. An early refresh that fails is
+    logged and the fresh value returned.
     """
-    entry = read()
+    entry = read() if found is MISSING else found
     if entry is not None:
         now = clock()
         if entry.is_fresh(now, starttime):
@@ -148,7 +164,7 @@ class _Turn(Generic[T]):
     def __init__(
         self,
         read: Callable[[], CachedValue | None],
-        write: Callable[[T], object],
+        write: Callable[[T, float], object],
         create: Callable[[], T],
         lock: Lock,
         clock: Clock,
@@ -179,13 +195,13 @@ class _Turn(Generic[T]):
             return self.without_lock()
         try:
             # Not `or old`: what was removed meanwhile must not come back in place of an exception.
-            current = self.look()
+            current = self.reread()
             # An early refresh wants a newer value than the fresh one it came for.
             if current is not None and self.is_fresh(current) and current.stored != early:
                 return self.answer(current)
             error = self.shared_error()
             if error is not None:
-                return self.instead(current, error)
+                return self.value_or_raise(current, error)
             return self.make(current, held=True)
         finally:
             self.lock.release()
@@ -203,7 +219,7 @@ class _Turn(Generic[T]):
 
     def is_settled(self) -> bool:
         """Asked between two tries for a lock outside this process: whether it is not needed any more."""
-        current = self.look()
+        current = self.reread()
         if current is not None and self.is_fresh(current):
             self.found = current
         else:
@@ -211,15 +227,15 @@ class _Turn(Generic[T]):
         return self.found is not None or self.error is not None
 
     def without_lock(self) -> T:
-        current = self.found or self.look()
+        current = self.found or self.reread()
         if current is not None and self.is_fresh(current):
             return self.answer(current)
         if self.error is not None:
-            return self.instead(current, self.error)
+            return self.value_or_raise(current, self.error)
         counters.count("creation_wait_timeout")
         return self.make(current, held=False)
 
-    def look(self) -> CachedValue | None:
+    def reread(self) -> CachedValue | None:
         entry = self.read()
         too_old = entry is not None and self.starttime is not None and entry.stored < self.starttime
         return None if too_old else entry
@@ -236,18 +252,19 @@ class _Turn(Generic[T]):
     def make(self, old: CachedValue | None, *, held: bool) -> T:
         created = False
         try:
+            begun = self.clock()
             value = self.create()
             created = True
-            self.write(value)
+            self.write(value, max(0.0, self.clock() - begun))
         except Exception as err:
             if held and self.failures is not None:
                 self.lock.fail(err)
             if created:
                 raise
-            return self.instead(old, err)
+            return self.value_or_raise(old, err)
         return value
 
-    def instead(self, old: CachedValue | None, error: BaseException) -> T:
+    def value_or_raise(self, old: CachedValue | None, error: BaseException) -> T:
         """The old value in place of ``error``, where the policy says so; else raises ``error``."""
         if old is not None:
             if self.is_fresh(old):

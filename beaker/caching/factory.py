@@ -1,4 +1,4 @@
-"""From a cache's options to the parts between a manager and its store: codec, locks, freshness.
+"""From a cache's options to the parts between a manager and its store: codec and locks.
 
 What options ask for is built once per process and shared, like the stores themselves: deriving keys for
 every manager would cost more than reading a value.
@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
-from beaker.caching.dogpile import Freshness
 from beaker.caching.entry import EntryCodec
 from beaker.config.options import CacheOptions
 from beaker.crypto.envelope import Envelope
@@ -21,7 +20,7 @@ from beaker.runtime import Runtime, current
 from beaker.storage.api import Store, Versioned, shared_store
 from beaker.storage.lease import LeaseLocks
 
-__all__ = ["codec_for", "freeze", "freshness_of", "given", "locks_for", "runtime_of", "store_for"]
+__all__ = ["codec_for", "freeze", "given", "locks_for", "runtime_of", "store_for"]
 
 S = TypeVar("S")
 
@@ -89,17 +88,6 @@ def codec_for(store: Store, options: Mapping[str, Any]) -> EntryCodec:
     identity = ("codec", store, freeze(serializer), freeze(secret), freeze(encrypt_key), strict)
     codec, _ = shared_store(identity, build)
     return codec
-
-
-def freshness_of(options: Mapping[str, Any]) -> Freshness:
-    """The expiry policy in ``on_expired``, ``stale_if_error``, ``jitter`` and ``early_refresh``."""
-    stale = options.get("stale_if_error")
-    return Freshness(
-        on_expired=options.get("on_expired") or "serve_stale",
-        stale_if_error=None if stale is None else float(stale),
-        jitter=float(options.get("jitter") or 0.0),
-        early=float(options.get("early_refresh") or 0.0),
-    )
 
 
 def locks_for(store: Store, options: Mapping[str, Any]) -> LockFactory:

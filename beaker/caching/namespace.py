@@ -1,8 +1,8 @@
 """Managers: what the values of one namespace are read and written through.
 
 Third parties subclass :class:`NamespaceManager` with nothing but dict operations; the engine above speaks
-to :meth:`~NamespaceManager.read` and :meth:`~NamespaceManager.write`, which stand on those.
-:class:`StoreNamespaceManager` is the bridge to a :class:`~beaker.storage.api.Store`.
+to :meth:`~NamespaceManager.read` and :meth:`~NamespaceManager.write`, which stand on those. The manager over
+a :class:`~beaker.storage.api.Store` is in :mod:`beaker.caching.store_manager`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from beaker import clock as _clock
 from beaker._typing import Clock
-from beaker.caching.dogpile import Freshness
-from beaker.caching.entry import Entry, EntryCodec
-from beaker.caching.factory import codec_for, freshness_of, locks_for
+from beaker.caching.dogpile import Freshness, freshness_of
+from beaker.caching.entry import Entry
 from beaker.locking.factories import ThreadLocks
-from beaker.storage.api import Bulk, Listing, Store
 
 if TYPE_CHECKING:
     from beaker.locking.factories import Lock
 
-__all__ = ["EntryNamespaceManager", "NamespaceManager", "StoreNamespaceManager"]
+__all__ = ["EntryNamespaceManager", "NamespaceManager"]
 
 _threads = ThreadLocks()
 
@@ -231,64 +229,3 @@ class EntryNamespaceManager(NamespaceManager):
             return None
         grace = max(60.0, min(entry.expiretime, 86_400.0), self.freshness.stale_if_error or 0.0)
         return max(0.0, entry.stored + entry.expiretime + grace - self.clock())
-
-
-class StoreNamespaceManager(EntryNamespaceManager):
-    """The values of one namespace of a ``store``.
-
-    A read is one store call. ``options`` are a cache's: ``serializer``, ``secret``, ``encrypt_key``,
-    ``lock``, ``lock_dir``, ``lease_ttl``, ``locks``, ``clock`` and those of :meth:`configure`; others are
-    left alone, since one mapping configures backends of several types.
-    """
-
-    def __init__(self, namespace: str, store: Store, **options: Any) -> None:
-        self.store = store
-        self.configure(options)
-        self.codec: EntryCodec = codec_for(store, options)
-        self._locks = options.get("locks") or locks_for(store, options)
-        super().__init__(namespace)
-
-    def get_creation_lock(self, key: str) -> Lock:
-        lock: Lock = self._locks.creation(self.namespace, key)
-        return lock
-
-    def read(self, key: str) -> Entry | None:
-        data = self.store.get(self.namespace, key)
-        return None if data is None else self.codec.decode(self.namespace, key, data)
-
-    def write(self, key: str, entry: Entry) -> None:
-        self.store.set(self.namespace, key, self.codec.encode(self.namespace, key, entry), ttl=self.keep(entry))
-
-    def discard(self, key: str) -> None:
-        self.store.delete(self.namespace, key)
-
-    def do_remove(self) -> None:
-        self.store.clear(self.namespace)
-
-    def keys(self) -> Iterable[str]:
-        """The keys that are there, in no order. NotImplementedError where the store cannot list."""
-        if isinstance(self.store, Listing):
-            return self.store.keys(self.namespace)
-        return super().keys()
-
-    def read_many(self, keys: Iterable[str]) -> dict[str, Entry]:
-        if not isinstance(self.store, Bulk):
-            return super().read_many(keys)
-        found = self.store.get_many(self.namespace, keys)
-        entries = {key: self.codec.decode(self.namespace, key, data) for key, data in found.items()}
-        return {key: entry for key, entry in entries.items() if entry is not None}
-
-    def write_many(self, entries: Mapping[str, Entry]) -> None:
-        if not isinstance(self.store, Bulk):
-            return super().write_many(entries)
-        # A store's batch has one ttl; everything is encoded first, so a bad value stores nothing.
-        batches: dict[float | None, dict[str, bytes]] = {}
-        for key, entry in entries.items():
-            batches.setdefault(self.keep(entry), {})[key] = self.codec.encode(self.namespace, key, entry)
-        for ttl, items in batches.items():
-            self.store.set_many(self.namespace, items, ttl=ttl)
-
-    def discard_many(self, keys: Iterable[str]) -> None:
-        if not isinstance(self.store, Bulk):
-            return super().discard_many(keys)
-        self.store.delete_many(self.namespace, keys)

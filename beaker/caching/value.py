@@ -1,4 +1,4 @@
-"""The dogpile algorithm on a manager: one creator per key, however the manager locks and stores."""
+"""One key of a namespace: its current value, and the dogpile algorithm when there is none."""
 
 from __future__ import annotations
 
@@ -11,79 +11,108 @@ from beaker.caching.entry import Entry
 from beaker.caching.namespace import NamespaceManager
 from beaker.locking.factories import CreationLock, PollingLock, poll
 
-__all__ = ["obtain", "recreate"]
+__all__ = ["Value", "current_entry"]
 
 
-def obtain(
-    namespace: NamespaceManager,
-    key: str,
-    createfunc: Callable[[], Any],
-    expiretime: float | None = None,
-    starttime: float | None = None,
-    found: Entry | MissingType | None = MISSING,
-) -> Any:
-    """The current value of ``key``, or what ``createfunc()`` makes, stored for ``expiretime`` seconds.
+def current_entry(namespace: NamespaceManager, key: str, starttime: float | None = None) -> Entry | None:
+    """The entry of ``key`` if it has not expired and was not stored before ``starttime``; one read."""
+    entry = namespace.read(key)
+    return entry if entry is not None and entry.is_fresh(namespace.clock(), starttime) else None
 
-    ``found`` is what a read a moment ago answered; it saves that read. Expiry policy and ``lock_timeout``
-    are the manager's; see :func:`beaker.caching.dogpile.get_or_create` for who creates and what is raised.
+
+class Value:
+    """One key of a namespace, with expiry and creation (manual 5.1.2).
+
+    * ``key``, ``namespace``: the key, and the manager that keeps it.
+    * ``createfunc``: creates the value; called without arguments. ``None``: the value is only read.
+    * ``expiretime``: seconds for which a value created or set here is valid, ``None`` for ever. A stored
+      value keeps its own.
+    * ``starttime``: values stored before this time (seconds since the epoch) count as absent.
+
+    It keeps nothing between two calls, so threads may share it.
     """
-    call = _Call(namespace, key, createfunc, expiretime, found)
-    return get_or_create(
-        call.read,
-        call.write,
-        call.create,
-        call.lock,
-        clock=namespace.clock,
-        starttime=starttime,
-        lock_timeout=namespace.lock_timeout,
-        policy=namespace.freshness,
-    )
-
-
-def recreate(
-    namespace: NamespaceManager, key: str, createfunc: Callable[[], Any], expiretime: float | None = None
-) -> Any:
-    """What ``createfunc()`` makes now, stored in place of whatever is there."""
-    call = _Call(namespace, key, createfunc, expiretime, None)
-    value = call.create()
-    call.write(value)
-    return value
-
-
-class _Call:
-    __slots__ = ("cost", "createfunc", "expiretime", "found", "key", "namespace")
 
     def __init__(
         self,
-        namespace: NamespaceManager,
         key: str,
-        createfunc: Callable[[], Any],
-        expiretime: float | None,
-        found: Entry | MissingType | None,
+        namespace: NamespaceManager,
+        createfunc: Callable[[], Any] | None = None,
+        expiretime: float | None = None,
+        starttime: float | None = None,
     ) -> None:
-        self.namespace = namespace
         self.key = key
+        self.namespace = namespace
         self.createfunc = createfunc
         self.expiretime = expiretime
-        self.found = found
-        self.cost = 0.0
+        self.starttime = starttime
 
-    def read(self) -> Entry | None:
-        found, self.found = self.found, MISSING
-        return self.namespace.read(self.key) if found is MISSING else found
+    def has_value(self) -> bool:
+        """Whether a value is stored, expired or not."""
+        return self.namespace.read(self.key) is not None
 
-    def create(self) -> Any:
+    def has_current_value(self) -> bool:
+        """Whether a value is stored that has not expired."""
+        return current_entry(self.namespace, self.key, self.starttime) is not None
+
+    def can_have_value(self) -> bool:
+        """Whether :meth:`get_value` has something to return."""
+        return self.createfunc is not None or self.has_current_value()
+
+    def get_value(self) -> Any:
+        """The value, created by ``createfunc`` when there is no current one.
+
+        One caller creates it while the others wait or get the old one. KeyError when there is no current
+        value and no ``createfunc``. What ``createfunc`` raises reaches the caller; the old value stays.
+        """
+        if self.createfunc is not None:
+            return self.get_or_create(self.createfunc)
+        entry = current_entry(self.namespace, self.key, self.starttime)
+        if entry is None:
+            raise KeyError(self.key)
+        return entry.value
+
+    def get_or_create(self, create: Callable[[], Any], found: Entry | MissingType | None = MISSING) -> Any:
+        """The current value, or what ``create()`` returns, stored for ``expiretime`` seconds.
+
+        ``found`` is what a read a moment ago returned; it saves that read. The expiry policy and
+        ``lock_timeout`` are the manager's. See :func:`beaker.caching.dogpile.get_or_create` for who
+        creates and what is raised.
+        """
+        manager = self.namespace
+        return get_or_create(
+            lambda: manager.read(self.key),
+            self._write,
+            create,
+            self._lock,
+            found=found,
+            clock=manager.clock,
+            starttime=self.starttime,
+            lock_timeout=manager.lock_timeout,
+            policy=manager.freshness,
+        )
+
+    def refresh(self, create: Callable[[], Any]) -> Any:
+        """What ``create()`` returns now, stored in place of whatever is there. When it raises, that stays."""
         clock = self.namespace.clock
         begun = clock()
-        value = self.createfunc()
-        self.cost = max(0.0, clock() - begun)
+        value = create()
+        self._write(value, max(0.0, clock() - begun))
         return value
 
-    def write(self, value: Any) -> None:
-        expiretime = self.namespace.freshness.jittered(self.expiretime)
-        self.namespace.write(self.key, Entry(value, self.namespace.clock(), expiretime, self.cost))
+    def set_value(self, value: Any, storedtime: float | None = None) -> None:
+        """Store ``value``, as if at ``storedtime`` (seconds since the epoch; default now)."""
+        stored = self.namespace.clock() if storedtime is None else storedtime
+        self.namespace.write(self.key, Entry(value, stored, self.expiretime))
 
-    def lock(self) -> Any:
+    def clear_value(self) -> None:
+        """Remove the value if it is there."""
+        self.namespace.discard(self.key)
+
+    def _write(self, value: Any, cost: float) -> None:
+        manager = self.namespace
+        manager.write(self.key, Entry(value, manager.clock(), manager.freshness.jittered(self.expiretime), cost))
+
+    def _lock(self) -> Any:
         lock: Any = self.namespace.get_creation_lock(self.key)
         return lock if isinstance(lock, (CreationLock, PollingLock)) else _Foreign(lock)
 

@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 from beaker.caching.factory import given, store_for
-from beaker.caching.namespace import StoreNamespaceManager
+from beaker.caching.store_manager import StoreNamespaceManager
 from beaker.container import Container
 from beaker.exceptions import ConfigWarning, MissingCacheParameter
 

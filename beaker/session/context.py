@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from beaker import backends
 from beaker._typing import Clock
-from beaker.caching.namespace import StoreNamespaceManager
+from beaker.caching.store_manager import StoreNamespaceManager
 from beaker.clock import now as default_clock
 from beaker.config.coerce import wrong
 from beaker.config.options import SessionOptions

@@ -18,7 +18,8 @@ from typing import Any, Protocol
 import pytest
 
 from beaker.caching.entry import Entry
-from beaker.caching.namespace import NamespaceManager, StoreNamespaceManager
+from beaker.caching.namespace import NamespaceManager
+from beaker.caching.store_manager import StoreNamespaceManager
 from beaker.container import Value
 from beaker.testing.clock import FakeClock
 

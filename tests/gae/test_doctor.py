@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from beaker import __main__, backends
+from beaker import __main__
+from beaker.caching import registry
 from beaker.operations import checks
 from beaker.operations.report import Finding
 from gae import doctor
@@ -121,8 +122,8 @@ def test_each_finding_says_what_to_do(run: Run, code: str, severity: str, enviro
 
 def test_a_missing_extra_is_found(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The client of the chosen type, and cryptography for an encryption key, are not installed."""
-    monkeypatch.setattr(backends, "find_spec", lambda name: None)
-    monkeypatch.delitem(backends._loaded, "ext:google", raising=False)
+    monkeypatch.setattr(registry, "find_spec", lambda name: None)
+    monkeypatch.delitem(registry._loaded, "ext:google", raising=False)
     status, found = run(GOOD)
     assert (status, found["missing-extra"].fix) == (1, "pip install 'beaker-gae[google]'")
 

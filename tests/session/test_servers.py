@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from beaker.caching.namespace import StoreNamespaceManager
+from beaker.caching.store_manager import StoreNamespaceManager
 from beaker.container import NamespaceManager
 from beaker.exceptions import ConfigError
 from beaker.middleware import SessionMiddleware

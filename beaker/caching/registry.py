@@ -1,0 +1,145 @@
+"""The registry of backends: from a type's name to its manager class. :mod:`beaker.backends` is its public face.
+
+Targets are strings, so that a backend and its client library are imported when it is first used. Entry
+points are looked up only for a name that is not known here: that look-up alone costs more than importing
+Beaker.
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from beaker.caching.namespace import NamespaceManager
+from beaker.exceptions import InvalidCacheBackendError
+
+__all__ = ["ENTRY_POINTS", "known", "load", "register_backend"]
+
+ENTRY_POINTS = "beaker.backends"
+"""The entry point group third-party distributions declare."""
+
+_BUILTIN = {
+    "memory": "beaker.container:MemoryNamespaceManager",
+    "file": "beaker.container:FileNamespaceManager",
+    "dbm": "beaker.container:DBMNamespaceManager",
+    "null": "beaker.container:NullNamespaceManager",
+    "ext:memcached": "beaker.ext.memcached:MemcachedNamespaceManager",
+    "memcached": "beaker.ext.memcached:MemcachedNamespaceManager",
+    "ext:database": "beaker.ext.database:DatabaseNamespaceManager",
+    "database": "beaker.ext.database:DatabaseNamespaceManager",
+    "ext:sqla": "beaker.ext.sqla:SqlaNamespaceManager",
+    "sqla": "beaker.ext.sqla:SqlaNamespaceManager",
+    "ext:google": "beaker.ext.google:GoogleNamespaceManager",
+    "google": "beaker.ext.google:GoogleNamespaceManager",
+    "ext:redis": "beaker.ext.redis:RedisNamespaceManager",
+    "redis": "beaker.ext.redis:RedisNamespaceManager",
+}
+_EXTRAS = {
+    "beaker.ext.memcached": ("memcached", "pymemcache"),
+    "beaker.ext.database": ("database", "sqlalchemy"),
+    "beaker.ext.sqla": ("database", "sqlalchemy"),
+    "beaker.ext.google": ("google", "google.cloud.datastore"),
+    "beaker.ext.redis": ("redis", "redis"),
+}
+"""The extra of the distribution, and the package it brings, by the module that needs it."""
+
+_registered: dict[str, str | type[NamespaceManager]] = {}
+_loaded: dict[str, type[NamespaceManager]] = {}
+
+
+def known() -> list[str]:
+    """The names that need no entry point look-up, sorted."""
+    return sorted({*_BUILTIN, *_registered})
+
+
+def register_backend(name: str, target: str | type[NamespaceManager]) -> None:
+    """Make ``type = name`` mean ``target``: a NamespaceManager class or ``'module:attribute'``.
+
+    A later registration of the name wins, also over a backend of Beaker's own. The module is imported
+    when the backend is first used.
+    """
+    if isinstance(target, str) and not all(target.partition(":")[::2]):
+        raise InvalidCacheBackendError(
+            f"backend {name!r} cannot be registered", option="target", expected="a class or 'module:attribute'"
+        )
+    _registered[name] = target
+    _loaded.pop(name, None)
+
+
+def load(name: str | type[NamespaceManager]) -> type[NamespaceManager]:
+    """The manager class of a backend's name; a class is given back as it is.
+
+    Raises InvalidCacheBackendError for an unknown name (with the nearest known one), a target that
+    cannot be imported, or one that is no manager class.
+    """
+    if not isinstance(name, str):
+        return _checked(name, getattr(name, "__name__", type(name).__name__))
+    found = _loaded.get(name)
+    if found is None:
+        target = _registered.get(name) or _BUILTIN.get(name)
+        manager = _resolve(name, target) if target is not None else _from_entry_points(name)
+        found = _loaded[name] = _checked(manager, name)
+    return found
+
+
+def _resolve(name: str, target: str | type[NamespaceManager]) -> Any:
+    if not isinstance(target, str):
+        return target
+    module, _, attribute = target.partition(":")
+    _require_extra(name, module)
+    try:
+        found: Any = import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as err:
+        raise InvalidCacheBackendError(
+            f"backend {name!r} cannot be loaded from {target!r}: {err}", option="type"
+        ) from err
+    return found
+
+
+def _require_extra(name: str, module: str) -> None:
+    if module not in _EXTRAS:
+        return
+    extra, package = _EXTRAS[module]
+    try:
+        found = find_spec(package) is not None
+    except ModuleNotFoundError:
+        found = False
+    if not found:
+        raise InvalidCacheBackendError(
+            f"backend {name!r} needs the package {package!r}",
+            option="type",
+            hint=f"pip install 'beaker-gae[{extra}]'",
+        )
+
+
+def _from_entry_points(name: str) -> Any:
+    from importlib.metadata import entry_points
+
+    bare = name.removeprefix("ext:")
+    for point in entry_points(group=ENTRY_POINTS):
+        if point.name in (name, bare):
+            try:
+                return point.load()
+            except Exception as err:  # the distribution is foreign, and so are the errors of its import
+                raise InvalidCacheBackendError(
+                    f"backend {name!r} cannot be loaded from {point.value!r}: {err}", option="type"
+                ) from err
+    near = difflib.get_close_matches(name, known(), n=3, cutoff=0.5)
+    raise InvalidCacheBackendError(
+        f"there is no cache backend {name!r}",
+        option="type",
+        expected="one of " + ", ".join(known()),
+        hint=f"did you mean {' or '.join(repr(other) for other in near)}?" if near else "",
+    )
+
+
+def _checked(manager: Any, name: str) -> type[NamespaceManager]:
+    if isinstance(manager, type) and issubclass(manager, NamespaceManager):
+        return manager
+    raise InvalidCacheBackendError(
+        f"backend {name!r} is no NamespaceManager class", option="type", expected="a subclass of NamespaceManager"
+    )
