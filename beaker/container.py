@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,7 +15,7 @@ from beaker.caching.object_pool import LivePool
 from beaker.caching.open_resource import OpenResourceNamespaceManager
 from beaker.caching.store_manager import StoreNamespaceManager
 from beaker.caching.value import Value
-from beaker.exceptions import ConfigError, ConfigWarning
+from beaker.exceptions import ConfigError, ConfigWarning, warn
 from beaker.locking.factories import NullLocks, ThreadLocks
 from beaker.paths import private_directory
 
@@ -245,7 +244,7 @@ def _directory(kind: str, own: str | None, data_dir: str | None, options: dict[s
         _warned.add(kind)
         told = "files are this instance's memory, no other instance sees them and they vanish with it; use ext:google,"
         told += " ext:memcached, ext:redis or ext:database to share"
-        warnings.warn(f"type {kind!r} on {runtime.platform.value}: {told}", ConfigWarning, stacklevel=4)
+        warn(ConfigWarning(f"type {kind!r} on {runtime.platform.value}: {told}", code="config.local-files"))
     if own:
         return os.fspath(own)
     if data_dir:
@@ -254,7 +253,7 @@ def _directory(kind: str, own: str | None, data_dir: str | None, options: dict[s
         return os.path.join(runtime.temp_dir, "beaker", f"container_{kind}")
     directory = private_directory(runtime.temp_dir)
     told = f"records go to {directory}, which the system may clean up; set data_dir"
-    warnings.warn(f"type {kind!r} without data_dir: {told}", ConfigWarning, stacklevel=4)
+    warn(ConfigWarning(f"type {kind!r} without data_dir: {told}", code="config.no-data-dir"))
     return os.path.join(directory, f"container_{kind}")
 
 

@@ -103,12 +103,12 @@ def _watch_exceptions() -> None:
     quiet = (BadToken,)
 
     def listening(root: Any) -> None:
-        assert "__init__" not in vars(root)
+        own = vars(root)["__init__"]
 
-        def told(self: Any, *args: Any) -> None:
-            super(root, self).__init__(*args)
+        def told(self: Any, *args: Any, **named: Any) -> None:
+            own(self, *args, **named)
             if type(self) not in quiet:
-                Scan.current.created(self, args)
+                Scan.current.created(self, (*args, *named.values()))
 
         root.__init__ = told
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from beaker.caching.entry import Entry
 from beaker.caching.namespace import EntryNamespaceManager, NamespaceManager
 from beaker.caching.value import Value, current_entry
 from beaker.config.parse import coerce_cache
+from beaker.exceptions import DeprecatedUse, warn
 from beaker.keys import cache_key
 
 __all__ = ["Cache"]
@@ -148,11 +148,12 @@ class Cache:
         )
 
     def _other(self, kw: dict[str, Any]) -> Cache:
-        warnings.warn(
-            f"{', '.join(sorted(kw))} given with a single key is deprecated (manual 4.16): "
-            "the cache's dict interface cannot know it; give it to get_cache() or Cache()",
-            DeprecationWarning,
-            stacklevel=4,
+        warn(
+            DeprecatedUse(
+                f"{', '.join(sorted(kw))} given with a single key is deprecated (manual 4.16): "
+                "the cache's dict interface cannot know it",
+                hint="give it to get_cache() or Cache()",
+            )
         )
         return Cache(self.namespace_name, **{**self.nsargs, "type": self.type, **kw})
 

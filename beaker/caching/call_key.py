@@ -8,11 +8,10 @@ ordinary call is just its arguments, so it can also be written out by hand (manu
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from beaker.exceptions import BeakerWarning, ConfigError, UncacheableArgument
+from beaker.exceptions import BeakerWarning, ConfigError, UncacheableArgument, warn
 
 __all__ = ["CallKey"]
 
@@ -112,9 +111,9 @@ class CallKey:
                 "__cache_key__() that answers what its results depend on"
             )
             if strict:
-                raise UncacheableArgument(message)
+                raise UncacheableArgument(message, code="cache.shared-by-instances")
             self._warned = True
-            warnings.warn(message, BeakerWarning, stacklevel=6)
+            warn(BeakerWarning(message, code="cache.shared-by-instances"))
         return [name]
 
 

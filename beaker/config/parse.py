@@ -8,7 +8,6 @@ mapping. Everything is coerced, so an INI file's strings are as good as values.
 from __future__ import annotations
 
 import difflib
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -22,7 +21,7 @@ from beaker.config.options import (
     SessionOptions,
     describe,
 )
-from beaker.exceptions import ConfigError, ConfigWarning
+from beaker.exceptions import ConfigError, ConfigWarning, warn
 
 __all__ = ["CACHE_PREFIXES", "SESSION_PREFIXES", "coerce_cache", "parse_cache", "parse_session"]
 
@@ -176,5 +175,5 @@ def _unknown(name: str, where: str, known: Iterable[str], strict: bool) -> None:
     if near:
         message += f"; did you mean {where}.{near[0]}?"
     if strict:
-        raise ConfigError(message, option=f"{where}.{name}")
-    warnings.warn(message, ConfigWarning, stacklevel=6)
+        raise ConfigError(message, option=f"{where}.{name}", code="config.unknown-option")
+    warn(ConfigWarning(message, code="config.unknown-option"))

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
@@ -20,7 +19,7 @@ from typing import Any, Final, NoReturn
 from beaker import clock as _clock
 from beaker._typing import Clock
 from beaker.crypto.sources import FileSource, Secret, Source, sources_of
-from beaker.exceptions import ConfigError, ConfigWarning
+from beaker.exceptions import ConfigError, ConfigWarning, warn
 
 __all__ = ["KEY_ID_BYTES", "PURPOSES", "Key", "KeyRing", "lp", "new_key"]
 
@@ -29,6 +28,7 @@ KEY_ID_BYTES: Final = 4
 _MIN_BYTES: Final = 16
 _GOOD_BYTES: Final = 32
 _MIN_DISTINCT: Final = 8
+_HINT: Final = "make one with `python -m beaker keys new`"
 _INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
 
@@ -128,7 +128,7 @@ class KeyRing:
         self._sources = sources
         self._combine = combine
         self._watched = [source for group in sources for source in group if isinstance(source, FileSource)]
-        self._install(warn=True)
+        self._install(warning=True)
 
     @classmethod
     def from_option(
@@ -214,16 +214,16 @@ class KeyRing:
         if not changed:
             return
         try:
-            self._install(warn=False)
+            self._install(warning=False)
         except ConfigError as err:
             for source in changed:
                 source.complain(err)
 
-    def _install(self, *, warn: bool) -> None:
+    def _install(self, *, warning: bool) -> None:
         groups = [[secret for source in group for secret in source.read()] for group in self._sources]
         for group in groups:
             for secret in group:
-                self._judge(secret, warn=warn)
+                self._judge(secret, warning=warning)
         unique: dict[bytes, Key] = {}
         seen: set[bytes] = set()
         for secret in self._combine(*groups):
@@ -239,7 +239,7 @@ class KeyRing:
         self._kids = tuple(unique)
         self._current = unique[self._kids[0]]
 
-    def _judge(self, secret: Secret, *, warn: bool) -> None:
+    def _judge(self, secret: Secret, *, warning: bool) -> None:
         value, option = secret.value, secret.option
         if len(value) < _MIN_BYTES:
             raise ConfigError(
@@ -247,7 +247,8 @@ class KeyRing:
                 option=option,
                 expected=f"at least {_MIN_BYTES} bytes, better {_GOOD_BYTES} random ones",
                 got=f"{len(value)} bytes",
-                hint="make one with `python -m beaker keys new`",
+                hint=_HINT,
+                code="config.weak-key",
             )
         if len(value) < _GOOD_BYTES:
             weak = f"shorter than {_GOOD_BYTES} bytes"
@@ -255,11 +256,11 @@ class KeyRing:
             weak = "plainly not random"
         else:
             return
-        message = f"a key of {option} is {weak}; make one with `python -m beaker keys new`"
+        message = f"a key of {option} is {weak}"
         if self._strict:
-            raise ConfigError(message, option=option)
-        if warn:
-            warnings.warn(message, ConfigWarning, stacklevel=4)
+            raise ConfigError(message, option=option, hint=_HINT, code="config.weak-key")
+        if warning:
+            warn(ConfigWarning(message, hint=_HINT, code="config.weak-key"))
 
     def __repr__(self) -> str:
         return f"<KeyRing of {self._option}: {', '.join(kid.hex() for kid in self._kids)}>"

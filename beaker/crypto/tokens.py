@@ -74,6 +74,8 @@ class BadToken(BeakerException):
     or ``inflate``.
     """
 
+    code = "session.bad-token"
+
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 from beaker.caching.factory import given, store_for
 from beaker.caching.store_manager import StoreNamespaceManager
 from beaker.container import Container
-from beaker.exceptions import ConfigWarning, MissingCacheParameter
+from beaker.exceptions import ConfigWarning, MissingCacheParameter, warn
 
 __all__ = ["MemcachedContainer", "MemcachedNamespaceManager"]
 
@@ -38,10 +37,12 @@ class MemcachedNamespaceManager(StoreNamespaceManager):
                 expected="host:port, several by ';'",
             )
         if params.get("memcache_module") not in (None, "auto", "pymemcache"):
-            warnings.warn(
-                "memcache_module has no effect: pymemcache is always used; leave the option out",
-                ConfigWarning,
-                stacklevel=3,
+            warn(
+                ConfigWarning(
+                    "memcache_module has no effect: pymemcache is always used",
+                    code="config.no-effect",
+                    hint="leave the option out",
+                )
             )
         from beaker.storage.memcached import MemcachedStore
 

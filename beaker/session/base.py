@@ -222,7 +222,7 @@ class BaseSession(SessionState):
 
     def _check_writable(self) -> None:
         if self.context.options.readonly:
-            raise BeakerException("the session is read-only here (option session.readonly)")
+            raise BeakerException("the session is read-only here (option session.readonly)", code="session.readonly")
 
     def expire(self) -> None:
         """Forget the cookie's own end, so that it ends with the browser."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import threading
 import time
-import warnings
 from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from beaker.config.coerce import wrong
 from beaker.config.options import SessionOptions
 from beaker.crypto.envelope import Envelope
 from beaker.crypto.tokens import DataTokens, IdTokens
-from beaker.exceptions import ConfigError, ConfigWarning
+from beaker.exceptions import ConfigError, ConfigWarning, warn
 from beaker.runtime import Runtime
 from beaker.runtime import current as current_runtime
 from beaker.session import defaults
@@ -175,4 +174,4 @@ class SessionContext:
 
 def _check_chunks(options: SessionOptions) -> None:
     if options.chunks != 1:
-        warnings.warn("session.chunks has an effect on cookie sessions only", ConfigWarning, stacklevel=5)
+        warn(ConfigWarning("session.chunks has an effect on cookie sessions only", code="config.no-effect"))

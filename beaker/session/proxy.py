@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, cast
 
 from beaker.config.parse import parse_session
-from beaker.exceptions import BeakerWarning
+from beaker.exceptions import BeakerWarning, warn
 from beaker.session.backends import Carrier
 from beaker.session.backends.cookie import CookieCarrier, CookieSession
 from beaker.session.backends.hybrid import HybridCarrier
@@ -168,7 +167,7 @@ class SessionObject:
 
     def _warn(self, what: str) -> None:
         path = self._environ.get("SCRIPT_NAME", "") + self._environ.get("PATH_INFO", "")
-        warnings.warn(f"the session of a request to {path} {what}", BeakerWarning, stacklevel=4)
+        warn(BeakerWarning(f"the session of a request to {path} {what}", code="session.changed-too-late"))
 
     # -- the session's own ---------------------------------------------------------------------------
 

@@ -24,6 +24,8 @@ MAX_DIGITS: Final = 4_300
 class LegacyDataError(BeakerException):
     """Old data that is not read. ``reason`` is a word for counters, never data."""
 
+    code = "legacy.unreadable"
+
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import hmac
 import math
-import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from beaker.counters import count
 from beaker.crypto.keyring import lp
 from beaker.crypto.tokens import SKEW, store_key
-from beaker.exceptions import ConfigError, ConfigWarning, CorruptRecord, UnserializableValue
+from beaker.exceptions import ConfigError, ConfigWarning, CorruptRecord, UnserializableValue, warn
 from beaker.session.cookies import check_attribute, read_cookie
 from beaker.session.legacy import payload
 from beaker.session.legacy.plain import LegacyDataError
@@ -71,8 +70,10 @@ class LegacyReader:
                 hint="give the new cookie a name of its own: session.key",
             )
         if self._is_over():
-            warnings.warn(
-                "session.legacy is over (until): it reads nothing any more and can go", ConfigWarning, stacklevel=5
+            warn(
+                ConfigWarning(
+                    "session.legacy is over (until): it reads nothing any more and can go", code="config.legacy-is-over"
+                )
             )
         self._records: OldRecords | None = None
         if policy.type is not None:
