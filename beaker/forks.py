@@ -1,29 +1,85 @@
-"""Forking beside open databases: wait for a quiet moment, close, and start anew in the child.
+"""Forks: the one hook behind everything that a child process must not inherit as it is.
 
-SQLite keeps its file locks in process memory and believes that copy in the child, where the kernel
-holds none of them (sqlite.org/howtocorrupt.html, 2.6). A child must therefore not inherit a SQLite
-handle at all: closing it there is as wrong as using it. So the parent closes its idle ones before the
-fork, and opens them again when it needs them.
+``os.register_at_fork`` never takes a hook back, so one per object would keep every object's hook for ever and
+call them all at each fork. Beaker therefore registers once, and holds weakly what wants to know:
+
+* before a fork, in the parent: :meth:`ForkAware._before_fork`;
+* after it, in the parent: :meth:`ForkAware._after_fork_in_parent`, in the opposite order;
+* in the child: what :func:`after_fork` was given, then :meth:`ForkAware._after_fork`, in order of registration.
+
+Where the platform cannot fork (no ``os.register_at_fork``) registering costs nothing and nothing is called.
 """
 
 from __future__ import annotations
 
+import itertools
+import os
 import threading
 import weakref
-from os import register_at_fork
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from types import MethodType
+from typing import ClassVar
 
-__all__ = ["ForkGate", "ForkWatcher"]
+__all__ = ["ForkAware", "ForkGate", "after_fork"]
 
 _PATIENCE = 5.0
 """Seconds a fork waits for operations in flight; then it goes on, and the child abandons their handles."""
 
+Hook = Callable[[], None]
+
+
+class ForkAware:
+    """Base of what a forked child must not inherit as it is; registered objects are held weakly.
+
+    ``__init__`` registers. A class that reaches it by no ``super().__init__()``, because protocols are among its
+    bases, calls :meth:`_watch_forks` instead.
+    """
+
+    _freezes: ClassVar[bool] = False
+    """:meth:`_before_fork` keeps locks that others need: it comes after all hooks that may wait for others."""
+
+    def __init__(self) -> None:
+        self._watch_forks()
+
+    def _watch_forks(self) -> None:
+        """Register this object, once."""
+        _watched[next(_numbers)] = self
+
+    def _before_fork(self) -> None:
+        """In the parent, before: close what the child must not inherit, and keep other threads from opening it."""
+
+    def _after_fork_in_parent(self) -> None:
+        """In the parent, after: undo :meth:`_before_fork`, which was called on this object."""
+
+    def _after_fork(self) -> None:
+        """In the child, before any other thread exists there: forget, without closing, whatever was inherited.
+
+        Called also where :meth:`_before_fork` was not, because the object was created in between.
+        """
+
+
+def after_fork(hook: Hook) -> None:
+    """Call ``hook`` in every child this process forks: a bound method while its object lives, a function for good."""
+    number = next(_numbers)
+    if isinstance(hook, MethodType):
+        _hooks[number] = weakref.WeakMethod(hook, lambda _: _hooks.pop(number, None))
+    else:
+        _hooks[number] = lambda: hook
+
 
 class ForkGate:
-    """Entered around every operation; :meth:`close` waits until nobody is inside and keeps others out."""
+    """Entered around every operation; :meth:`close` waits until no thread is inside and keeps new ones out.
+
+    SQLite keeps its file locks in process memory and believes that copy in the child, where the kernel holds none
+    of them (sqlite.org/howtocorrupt.html, 2.6). A child must therefore not inherit a SQLite handle at all: closing
+    it there is as wrong as using it. So the parent closes its idle ones behind this gate before the fork, and opens
+    them again when it needs them.
+    """
 
     def __init__(self) -> None:
         self._inside = 0
-        self._closing = False
+        self._closing = 0
         self._moved = threading.Condition(threading.Lock())
 
     def __enter__(self) -> None:
@@ -39,62 +95,64 @@ class ForkGate:
                 self._moved.notify_all()
 
     def close(self) -> None:
+        """Wait, 5 seconds at most, until the operations in flight have ended; no new one begins until :meth:`open`."""
         # Without the mark, busy threads would pass in and out and the gate never be empty.
         self._moved.acquire()
-        self._closing = True
+        self._closing += 1
         self._moved.wait_for(lambda: not self._inside, _PATIENCE)
 
     def open(self) -> None:
-        self._closing = False
+        """Undo :meth:`close`, in the thread that called it."""
+        self._closing -= 1
         self._moved.notify_all()
         self._moved.release()
 
     def reset(self) -> None:
-        """Forget, in the child, who was inside in the parent."""
+        """Forget, in the child, which threads were inside in the parent."""
         self.__init__()  # type: ignore[misc]
 
 
-class ForkWatcher:
-    """A store that is told about forks once :meth:`_watch_forks` was called; it is held weakly."""
-
-    def _watch_forks(self) -> None:
-        with _registry:
-            _watched.add(self)
-
-    def _before_fork(self) -> None:
-        """In the parent, before: close what the child must not inherit, and let nobody open it again."""
-
-    def _after_fork_in_parent(self) -> None:
-        """In the parent, afterwards: let the others in again."""
-
-    def _after_fork_in_child(self) -> None:
-        """In the child: abandon, without closing, whatever was inherited all the same."""
-
-
-_watched: weakref.WeakSet[ForkWatcher] = weakref.WeakSet()
-_registry = threading.Lock()
-_forking: list[ForkWatcher] = []
+_numbers = itertools.count()
+_watched: weakref.WeakValueDictionary[int, ForkAware] = weakref.WeakValueDictionary()
+_hooks: dict[int, Callable[[], Hook | None]] = {}
+_paused: ContextVar[tuple[ForkAware, ...]] = ContextVar("beaker_paused_for_a_fork", default=())
+"""What the forking thread called ``_before_fork`` on; two threads may fork at the same time."""
 
 
 def _before() -> None:
-    _registry.acquire()
-    _forking.extend(_watched)
-    for store in _forking:
-        store._before_fork()
+    paused = tuple(sorted(_alive(), key=lambda item: item._freezes))
+    _paused.set(paused)
+    _call_each(item._before_fork for item in paused)
 
 
 def _in_parent() -> None:
-    for store in _forking:
-        store._after_fork_in_parent()
-    _forking.clear()
-    _registry.release()
+    paused = _paused.get()
+    _paused.set(())
+    _call_each(item._after_fork_in_parent for item in reversed(paused))
 
 
 def _in_child() -> None:
-    for store in _forking:
-        store._after_fork_in_child()
-    _forking.clear()
-    _registry.release()
+    _paused.set(())
+    _call_each(hook for reference in list(_hooks.values()) if (hook := reference()) is not None)
+    _call_each(item._after_fork for item in _alive())
 
 
-register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
+def _alive() -> list[ForkAware]:
+    # valuerefs() copies in one step: another thread may register something meanwhile.
+    return [item for reference in _watched.valuerefs() if (item := reference()) is not None]
+
+
+def _call_each(hooks: Iterable[Hook]) -> None:
+    """Call all of them, whatever one raises; the first error is raised at the end, for the interpreter to report."""
+    failure: Exception | None = None
+    for hook in hooks:
+        try:
+            hook()
+        except Exception as err:
+            failure = failure or err
+    if failure is not None:
+        raise failure
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

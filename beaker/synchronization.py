@@ -16,7 +16,8 @@ from typing import Any
 
 from beaker import runtime
 from beaker.exceptions import LockError
-from beaker.locking.files import ForkAware, stripe_of
+from beaker.forks import ForkAware
+from beaker.locking.files import stripe_of
 from beaker.locking.readwrite import ReadWriteFile, ReadWriteQueue, SynchronizerImpl
 from beaker.locking.registries import WeakValuedRegistry
 

@@ -19,7 +19,7 @@ from typing import Any
 from beaker import counters
 from beaker._typing import Clock
 from beaker.caching.entry import Entry
-from beaker.locking.files import ForkAware
+from beaker.forks import ForkAware
 
 __all__ = ["LivePool", "LiveSpace", "approximate_size"]
 

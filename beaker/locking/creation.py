@@ -5,55 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
 
 from beaker.exceptions import LockError
-from beaker.locking.files import ForkAware, poll
+from beaker.forks import ForkAware
+from beaker.locking.api import Lock, PollingLock, poll
 
-__all__ = ["CreationLock", "LayeredLock", "Lock", "LockFactory", "PollingLock"]
-
-
-class Lock(Protocol):
-    """Mutual exclusion; a plain ``threading.Lock`` is one."""
-
-    def acquire(self, wait: bool = True, timeout: float = -1, /) -> bool:
-        """Take it. ``False``: not free now (``wait`` false) or not within ``timeout`` seconds.
-
-        -1 is no limit; ``timeout`` means nothing without ``wait`` and is then not passed.
-        """
-        ...
-
-    def release(self) -> None:
-        """Give it up."""
-        ...
-
-
-@runtime_checkable
-class PollingLock(Protocol):
-    """A :class:`Lock` that is not told when it becomes free, so the waiter may look elsewhere between tries."""
-
-    poll_interval: float
-    """Seconds between two tries at most."""
-
-    def acquire(self, wait: bool = True, timeout: float = -1, /) -> bool: ...
-
-    def acquire_unless(self, done: Callable[[], bool], timeout: float = -1) -> bool:
-        """Take it, waiting at most ``timeout`` seconds, unless ``done()``, asked after every wait, is true.
-
-        ``False``: not held, because done or because the time ran out. An exception from ``done`` leaves
-        the lock not held.
-        """
-        ...
-
-    def release(self) -> None: ...
-
-
-class LockFactory(Protocol):
-    """Gives locks by name."""
-
-    def creation(self, namespace: str, key: str) -> Lock:
-        """The lock of the one who makes the value of ``key``; costs no I/O until it is taken."""
-        ...
+__all__ = ["CreationLock", "LayeredLock"]
 
 
 class CreationLock(ForkAware):

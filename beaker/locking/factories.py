@@ -15,8 +15,10 @@ from collections.abc import Callable
 
 from beaker import runtime
 from beaker.exceptions import ConfigError
-from beaker.locking.creation import CreationLock, LayeredLock, Lock, LockFactory, PollingLock
-from beaker.locking.files import ForkAware, lock_file, poll, stripe_of, unlock_file
+from beaker.forks import ForkAware
+from beaker.locking.api import Lock, LockFactory, PollingLock, poll
+from beaker.locking.creation import CreationLock, LayeredLock
+from beaker.locking.files import lock_file, stripe_of, unlock_file
 from beaker.locking.registries import SyncDict, WeakValuedRegistry
 
 __all__ = [

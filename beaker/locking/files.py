@@ -1,48 +1,32 @@
-"""What locks are made of: lock files, their stripes, waiting, becoming new after a fork."""
+"""Lock files: opened, locked by ``flock``, shared by many names, and never inherited by a forked child."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
-import random
 import time
-import weakref
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Iterator
 
+from beaker.forks import after_fork
 from beaker.paths import verify_directory
 
-__all__ = ["ForkAware", "lock_file", "poll", "stripe_of", "unlock_file"]
-
-
-class ForkAware:
-    """Base of everything that a forked child must not inherit; :meth:`_after_fork` makes it new."""
-
-    _live: ClassVar[weakref.WeakSet[ForkAware]] = weakref.WeakSet()
-
-    def __init__(self) -> None:
-        ForkAware._live.add(self)
-
-    def _after_fork(self) -> None:
-        """Called in the child, before any other thread exists there."""
-        raise NotImplementedError
-
-    @staticmethod
-    def _renew_all() -> None:
-        # The parent's locks live as long as any copy of their descriptors: drop ours, without unlocking.
-        for descriptor in _descriptors:
-            os.close(descriptor)
-        _descriptors.clear()
-        for item in list(ForkAware._live):
-            item._after_fork()
+__all__ = ["file_lock", "lock_file", "stripe_of", "unlock_file"]
 
 
 _descriptors: set[int] = set()
+"""Of every lock file this process has open."""
 
-if hasattr(os, "register_at_fork"):
-    # One hook for all: a hook cannot be taken back, so one per object would never be freed.
-    os.register_at_fork(after_in_child=ForkAware._renew_all)
+
+def _close_inherited() -> None:
+    # The parent's locks live as long as any copy of their descriptors: drop ours, without unlocking.
+    for descriptor in _descriptors:
+        os.close(descriptor)
+    _descriptors.clear()
+
+
+after_fork(_close_inherited)
 
 
 def stripe_of(name: str, stripes: int) -> int:
@@ -108,32 +92,17 @@ def unlock_file(descriptor: int) -> None:
         _close(descriptor)
 
 
-def poll(
-    attempt: Callable[[], bool],
-    *,
-    timeout: float = -1,
-    done: Callable[[], bool] | None = None,
-    ceiling: float = 0.05,
-    timer: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-    rng: Callable[[], float] = random.random,
-) -> bool:
-    """Call ``attempt`` until it is true, for ``timeout`` seconds (-1: no limit); whether it was.
-
-    The pauses grow from 1 ms by 1.7 up to ``ceiling`` seconds, each shortened by up to a half at random so
-    that waiters do not march in step. ``done``, asked after each pause, ends the waiting when true.
-    """
-    end = None if timeout < 0 else timer() + timeout
-    pause = 0.001
-    while not attempt():
-        nap = pause * (1.0 - rng() / 2)
-        if end is not None:
-            left = end - timer()
-            if left <= 0:
-                return False
-            nap = min(nap, left)
-        sleep(nap)
-        if done is not None and done():
-            return False
-        pause = min(pause * 1.7, ceiling)
-    return True
+@contextlib.contextmanager
+def file_lock(path: str, *, timeout: float, shared: bool = False) -> Iterator[None]:
+    """Hold the lock file ``path``; TimeoutError when it was not free within ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    pause = 0.0005
+    while (descriptor := lock_file(path, exclusive=not shared, wait=False)) is None:
+        if time.monotonic() >= deadline:
+            raise TimeoutError("the lock file is held by another process")
+        time.sleep(pause)
+        pause = min(pause * 2, 0.02)
+    try:
+        yield
+    finally:
+        unlock_file(descriptor)

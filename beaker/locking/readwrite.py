@@ -13,7 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 from beaker.exceptions import LockError
-from beaker.locking.files import ForkAware, lock_file, poll, unlock_file
+from beaker.forks import ForkAware
+from beaker.locking.api import poll
+from beaker.locking.files import lock_file, unlock_file
 
 __all__ = ["ReadWriteFile", "ReadWriteQueue", "SynchronizerImpl"]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections.abc import Callable, MutableMapping
 from typing import Any, Generic, TypeVar
+
+from beaker.forks import ForkAware
 
 __all__ = ["SyncDict", "ThreadLocal", "WeakValuedRegistry"]
 
@@ -15,7 +16,7 @@ V = TypeVar("V")
 _ABSENT: Any = object()
 
 
-class SyncDict(Generic[K, V]):
+class SyncDict(ForkAware, Generic[K, V]):
     """A map that builds a missing value once, however many threads ask for it (manual 5.1.6).
 
     ``get(key, createfunc, *args)`` answers the stored value or stores and answers
@@ -25,10 +26,11 @@ class SyncDict(Generic[K, V]):
 
     def __init__(self) -> None:
         self.dict: MutableMapping[K, V] = {}
-        self._reset_lock()
-        os.register_at_fork(after_in_child=_fork_hook(self))
+        self._after_fork()
+        super().__init__()
 
-    def _reset_lock(self) -> None:
+    def _after_fork(self) -> None:
+        # A fork while another thread holds the mutex would leave it locked for ever in the child.
         self.mutex = threading.RLock()
 
     def get(self, key: K, createfunc: Callable[..., V], *args: Any, **kwargs: Any) -> V:
@@ -66,18 +68,6 @@ class SyncDict(Generic[K, V]):
         """Forget every value."""
         with self.mutex:
             self.dict.clear()
-
-
-def _fork_hook(registry: SyncDict[Any, Any]) -> Callable[[], None]:
-    # A fork while another thread holds the mutex would leave it locked for ever in the child.
-    reference = weakref.ref(registry)
-
-    def reset() -> None:
-        live = reference()
-        if live is not None:
-            live._reset_lock()
-
-    return reset
 
 
 class WeakValuedRegistry(SyncDict[K, V]):

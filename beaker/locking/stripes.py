@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from types import TracebackType
 
 from beaker.exceptions import ConfigError
+from beaker.forks import after_fork
 from beaker.locking.files import lock_file, unlock_file
 
 __all__ = ["COUNT", "Stripes"]
@@ -67,10 +67,9 @@ class _Held:
             self._mutex.release()
 
 
-def _in_child() -> None:
+def _renew() -> None:
     # The threads that held them did not come along.
     _mutexes[:] = [threading.Lock() for _ in range(COUNT)]
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+after_fork(_renew)

@@ -9,26 +9,14 @@ makes a new one. A generation the server evicted is never made again, so nothing
 from __future__ import annotations
 
 import functools
-import math
 import os
 import re
 import struct
-import weakref
-from collections.abc import Callable
 
-from beaker.exceptions import ConfigError, ValueTooLarge
+from beaker.exceptions import ConfigError
 from beaker.keys import namespace_digest
 
-__all__ = [
-    "EXPIRES",
-    "STAMP",
-    "after_fork",
-    "check_prefix",
-    "check_size",
-    "expiry",
-    "namespace_name",
-    "new_stamp",
-]
+__all__ = ["EXPIRES", "STAMP", "check_prefix", "namespace_name", "new_stamp"]
 
 STAMP = 16
 """Bytes of a generation."""
@@ -45,31 +33,8 @@ def new_stamp() -> bytes:
     return os.urandom(STAMP // 2).hex().encode()
 
 
-def expiry(now: float, ttl: float | None) -> float:
-    """The moment, in seconds since the epoch, at which a record written ``now`` is gone."""
-    return math.inf if ttl is None else now + ttl
-
-
-def check_size(data: bytes, limit: int | None, backend: str, operation: str) -> None:
-    """``ValueTooLarge`` when ``data`` has more than ``limit`` bytes."""
-    if limit is not None and len(data) > limit:
-        raise ValueTooLarge(len(data), limit, backend=backend, operation=operation)
-
-
 def check_prefix(prefix: str) -> str:
     """``prefix`` if it can begin a key on every server, else ``ConfigError``."""
     if not _PREFIX.match(prefix):
         raise ConfigError("the prefix cannot begin a key", option="prefix", expected="1 to 64 of A-Z a-z 0-9 _ . -")
     return prefix
-
-
-def after_fork(renew: Callable[[], None]) -> None:
-    """Call ``renew``, a bound method, in every child this process forks while its object lives."""
-    reference = weakref.WeakMethod(renew)
-
-    def run() -> None:
-        live = reference()
-        if live is not None:
-            live()
-
-    os.register_at_fork(after_in_child=run)

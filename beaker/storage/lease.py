@@ -22,8 +22,8 @@ from beaker import clock as _clock
 from beaker import counters, runtime
 from beaker._typing import Clock
 from beaker.exceptions import ConfigError, StoreUnavailable
-from beaker.locking.factories import poll
-from beaker.locking.files import ForkAware
+from beaker.forks import ForkAware
+from beaker.locking.api import poll
 from beaker.storage.api import Versioned
 
 __all__ = ["Lease", "LeaseLocks"]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from os import register_at_fork
 from typing import NamedTuple
 
 from beaker import clock as _clock
 from beaker._typing import Clock
-from beaker.exceptions import ValueTooLarge
+from beaker.forks import ForkAware
+from beaker.storage.api import Bulk, Listing, Purging, Store, Versioned
+from beaker.storage.records import check_size, expires_at
 
 __all__ = ["MemoryStore"]
 
@@ -35,7 +35,7 @@ class _Record(NamedTuple):
         return f"<record of {len(self.data)} bytes>"
 
 
-class MemoryStore:
+class MemoryStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
     """Bytes in this process's memory; implements every capability of :mod:`beaker.storage.api`.
 
     ``max_entries`` and ``max_bytes`` (approximate: data, names and 400 bytes a record) bound it: the
@@ -69,8 +69,7 @@ class MemoryStore:
         self._versions = itertools.count(1)
         self._expiries: list[tuple[float, int, str, str]] = []
         self._mutex = threading.Lock()
-        with _registry:
-            _stores.add(self)
+        self._watch_forks()
 
     def __len__(self) -> int:
         """How many records are held, expired ones that were not swept yet included."""
@@ -89,7 +88,7 @@ class MemoryStore:
             return None if record is None else record.data
 
     def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None:
-        self._check(data)
+        check_size(data, self.max_value, self.backend, "set")
         with self._mutex:
             self._put(namespace, key, data, ttl)
 
@@ -110,7 +109,7 @@ class MemoryStore:
             return None if record is None else (record.data, record.version)
 
     def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
-        self._check(data)
+        check_size(data, self.max_value, self.backend, "insert")
         with self._mutex:
             if self._live(namespace, key) is not None:
                 return False
@@ -118,7 +117,7 @@ class MemoryStore:
             return True
 
     def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
-        self._check(data)
+        check_size(data, self.max_value, self.backend, "replace")
         with self._mutex:
             record = self._live(namespace, key)
             if record is None or record.version != version:
@@ -168,7 +167,7 @@ class MemoryStore:
     def set_many(self, namespace: str, items: Mapping[str, bytes], *, ttl: float | None) -> None:
         pairs = tuple(items.items())
         for _, data in pairs:
-            self._check(data)
+            check_size(data, self.max_value, self.backend, "set_many")
         with self._mutex:
             for key, data in pairs:
                 self._put(namespace, key, data, ttl)
@@ -179,11 +178,7 @@ class MemoryStore:
             for key in doomed:
                 self._drop(namespace, key)
 
-    # below here the mutex is held, except in _check
-
-    def _check(self, data: bytes) -> None:
-        if self.max_value is not None and len(data) > self.max_value:
-            raise ValueTooLarge(len(data), self.max_value, backend=self.backend)
+    # below here the mutex is held
 
     def _live(self, namespace: str, key: str) -> _Record | None:
         record = self._records.get((namespace, key))
@@ -201,7 +196,7 @@ class MemoryStore:
         self._drop(namespace, key)
         if ttl is not None and ttl <= 0:
             return
-        expires = None if ttl is None else now + ttl
+        expires = expires_at(now, ttl)
         # bytes() because a bytearray that the caller changes later must not change the record.
         record = _Record(bytes(data), expires, next(self._versions), _size(namespace, key, data))
         self._records[namespace, key] = record
@@ -252,33 +247,24 @@ class MemoryStore:
         heapq.heapify(self._expiries)
 
 
+    # forks
+
+    _freezes = True
+
+    def _before_fork(self) -> None:
+        # Held, no map is half changed at the moment the child copies it.
+        self._mutex.acquire()
+
+    def _after_fork_in_parent(self) -> None:
+        self._mutex.release()
+
+    def _after_fork(self) -> None:
+        self._mutex = threading.Lock()
+
+
 def _size(namespace: str, key: str, data: bytes) -> int:
     return len(data) + len(key) + len(namespace) + _OVERHEAD
 
 
 def _expired(record: _Record, now: float) -> bool:
     return record.expires is not None and record.expires <= now
-
-
-_stores: weakref.WeakSet[MemoryStore] = weakref.WeakSet()
-_registry = threading.Lock()
-_frozen: list[MemoryStore] = []
-
-
-def _before_fork() -> None:
-    # With every mutex held no map is half changed at the moment the child copies it.
-    _registry.acquire()
-    _frozen.extend(_stores)
-    for store in _frozen:
-        store._mutex.acquire()
-
-
-def _after_fork() -> None:
-    for store in _frozen:
-        store._mutex.release()
-    _frozen.clear()
-    _registry.release()
-
-
-# The child's only thread is the one that took the locks, so it may release them as the parent does.
-register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

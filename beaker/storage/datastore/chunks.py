@@ -10,7 +10,6 @@ from typing import Any
 
 from beaker._typing import Clock
 from beaker.exceptions import StoreUnavailable
-from beaker.storage.datastore.connection import forget_after_fork
 from beaker.storage.datastore.gateway import Gateway
 from beaker.storage.datastore.record import CHUNK_BYTES, Layout, Version, new_generation
 
@@ -24,17 +23,17 @@ _REMEMBERED = 1024
 logger = logging.getLogger("beaker.storage.datastore")
 
 
-class Chunks:
+class Chunks(ForkAware):
     """Reads, writes and drops sets of chunks; ``layout`` is asked for at each use, since a fork changes it."""
 
     def __init__(self, gateway: Gateway, layout: Callable[[], Layout], clock: Clock) -> None:
         self._gateway = gateway
         self._layout = layout
         self._clock = clock
-        self.forked()
-        forget_after_fork(self)
+        self._after_fork()
+        self._watch_forks()
 
-    def forked(self) -> None:
+    def _after_fork(self) -> None:
         """The lock is the parent's; the memory goes with it."""
         self._lock = threading.Lock()
         self._known: OrderedDict[str, tuple[str, int]] = OrderedDict()

@@ -9,16 +9,15 @@ first connection.
 from __future__ import annotations
 
 import importlib.util
-import os
 import threading
-import weakref
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from beaker.exceptions import ConfigError, InvalidCacheBackendError, StoreUnavailable
+from beaker.forks import after_fork
 from beaker.locking.registries import SyncDict
 
-__all__ = ["BACKEND", "Connection", "connector", "forget_after_fork", "require_packages"]
+__all__ = ["BACKEND", "Connection", "connector", "require_packages"]
 
 BACKEND = "ext:google"
 EMULATOR_PROJECT = "beaker-local"
@@ -144,12 +143,7 @@ def _from_client(client: Any) -> Connection:
     return Connection(channel, client.project, client.database)
 
 
-class _Forkable(Protocol):
-    def forked(self) -> None: ...
-
-
 _connections: SyncDict[tuple[str | None, str | None, str | None], Connection] = SyncDict()
-_forkables: weakref.WeakSet[_Forkable] = weakref.WeakSet()
 _inherited: list[Connection] = []
 
 
@@ -167,18 +161,11 @@ def connector(
     return lambda: _connections.get(identity, _connect, *identity)
 
 
-def forget_after_fork(holder: _Forkable) -> None:
-    """Call ``holder.forked()`` in a forked child; ``holder`` is held weakly."""
-    _forkables.add(holder)
-
-
-def _after_fork() -> None:
+def _forget_inherited() -> None:
     # The parent's channels are kept, unused, for as long as the child lives: closing one here would need
     # the parent's threads, which a fork does not copy.
     _inherited.extend(_connections.dict.values())
     _connections.dict.clear()
-    for holder in list(_forkables):
-        holder.forked()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+after_fork(_forget_inherited)

@@ -12,7 +12,7 @@ from typing import Any
 
 from beaker import clock
 from beaker.exceptions import StoreUnavailable
-from beaker.storage.datastore.connection import BACKEND, Connection, forget_after_fork
+from beaker.storage.datastore.connection import BACKEND, Connection
 
 __all__ = ["Gateway", "Refused"]
 
@@ -48,7 +48,7 @@ class _AnswerTooLarge(Exception):
     """The answer is larger than the channel accepts."""
 
 
-class Gateway:
+class Gateway(ForkAware):
     """Remote calls whose every failure is a StoreUnavailable, within ``deadline`` seconds each.
 
     The deadline includes up to ``retries`` further tries, each after a random, doubling wait. ``calls``
@@ -71,10 +71,10 @@ class Gateway:
         self._connect = connect
         self._sleep = sleep
         self._monotonic = monotonic
-        self.forked()
-        forget_after_fork(self)
+        self._after_fork()
+        self._watch_forks()
 
-    def forked(self) -> None:
+    def _after_fork(self) -> None:
         """Forget the connection and the lock: they are the parent's."""
         self._connection: Connection | None = None
         self._lock = threading.Lock()

@@ -12,7 +12,7 @@ from beaker._typing import Clock
 from beaker.config.coerce import as_bool, as_count, as_int, as_seconds
 from beaker.exceptions import ConfigError, ValueTooLarge
 from beaker.storage.datastore.chunks import CHUNKS_A_MESSAGE
-from beaker.storage.datastore.connection import BACKEND, connector, forget_after_fork, require_packages
+from beaker.storage.datastore.connection import BACKEND, connector, require_packages
 from beaker.storage.datastore.gateway import Gateway, Refused
 from beaker.storage.datastore.heads import Draft, Heads
 from beaker.storage.datastore.record import CHUNK_BYTES, HEAD_MASK, Layout, Version, decode, names_size, set_wids
@@ -24,7 +24,7 @@ _COMMIT_BYTES = CHUNKS_A_MESSAGE * CHUNK_BYTES
 _NAMESPACE = re.compile(r"[0-9A-Za-z._-]{0,100}")
 
 
-class DatastoreStore:
+class DatastoreStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
     """Bytes in Firestore in Datastore mode (or classic Datastore), through raw calls that need no NDB context.
 
     An application's NDB context, transaction and tenant namespace are neither used nor touched.
@@ -90,10 +90,10 @@ class DatastoreStore:
         self._index_expires = index_expires
         self._heads = Heads(gateway, self._layout, clock, limit=max_value, compressing=as_bool("compress", compress))
         self._scan = Scan(gateway, self._layout, clock, index_expires)
-        self.forked()
-        forget_after_fork(self)
+        self._after_fork()
+        self._watch_forks()
 
-    def forked(self) -> None:
+    def _after_fork(self) -> None:
         """Forget what was built on the parent's connection."""
         self._made: Layout | None = None
 

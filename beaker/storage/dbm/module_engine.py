@@ -14,8 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from beaker.exceptions import ConfigError, InvalidCacheBackendError, StoreUnavailable
-from beaker.locking.files import stripe_of
-from beaker.storage._flock import file_lock
+from beaker.locking.files import file_lock, stripe_of
 from beaker.storage.records import new_version
 
 __all__ = ["ModuleEngine", "load_module"]

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from beaker.exceptions import StoreUnavailable
-from beaker.storage._flock import file_lock
-from beaker.storage.records import enter_wal
+from beaker.locking.files import file_lock
+from beaker.storage.sqlite import enter_wal
 
 __all__ = ["SqliteFiles"]
 

@@ -12,12 +12,13 @@ from typing import Protocol
 
 from beaker import clock as _clock
 from beaker._typing import Clock
-from beaker.exceptions import ConfigError, ValueTooLarge
-from beaker.forks import ForkGate, ForkWatcher
+from beaker.exceptions import ConfigError
+from beaker.forks import ForkAware, ForkGate
 from beaker.keys import encode_text, namespace_digest
+from beaker.storage.api import Bulk, Listing, Purging, Store, Versioned
 from beaker.storage.dbm.module_engine import ModuleEngine, load_module
 from beaker.storage.dbm.sqlite_engine import SqliteEngine
-from beaker.storage.records import expires_at
+from beaker.storage.records import check_size, expires_at
 
 __all__ = ["DbmStore"]
 
@@ -51,7 +52,7 @@ class _Engine(Protocol):
     def purge(self, path: str, now: float, limit: int, after: int) -> tuple[int, int | None]: ...
 
 
-class DbmStore(ForkWatcher):
+class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
     """Records in files below ``directory`` (made with mode 0700 at the first write); every capability.
 
     By default each namespace is a SQLite file in WAL mode: O(log n) in the number of keys, safe between
@@ -119,7 +120,7 @@ class DbmStore(ForkWatcher):
             return self._engine.get(self._path(namespace), encode_text(key), self._clock())
 
     def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None:
-        self._check(data)
+        check_size(data, self.max_value, self.backend, "set")
         if ttl is not None and ttl <= 0:
             self.delete(namespace, key)
             return
@@ -142,13 +143,13 @@ class DbmStore(ForkWatcher):
             return self._engine.read(self._path(namespace), encode_text(key), self._clock())
 
     def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
-        self._check(data)
+        check_size(data, self.max_value, self.backend, "insert")
         now = self._clock()
         with self._gate:
             return self._engine.insert(self._path(namespace), encode_text(key), data, expires_at(now, ttl), now)
 
     def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
-        self._check(data)
+        check_size(data, self.max_value, self.backend, "replace")
         now = self._clock()
         expires = expires_at(now, ttl)
         with self._gate:
@@ -207,7 +208,7 @@ class DbmStore(ForkWatcher):
     def set_many(self, namespace: str, items: Mapping[str, bytes], *, ttl: float | None) -> None:
         """All of ``items`` in one transaction."""
         for data in items.values():
-            self._check(data)
+            check_size(data, self.max_value, self.backend, "set_many")
         if ttl is not None and ttl <= 0:
             self.delete_many(namespace, items)
         elif items:
@@ -249,10 +250,6 @@ class DbmStore(ForkWatcher):
             return
         yield from sorted(found)
 
-    def _check(self, data: bytes) -> None:
-        if self.max_value is not None and len(data) > self.max_value:
-            raise ValueTooLarge(len(data), self.max_value, backend=self.backend)
-
     # forks
 
     def _before_fork(self) -> None:
@@ -262,7 +259,7 @@ class DbmStore(ForkWatcher):
     def _after_fork_in_parent(self) -> None:
         self._gate.open()
 
-    def _after_fork_in_child(self) -> None:
+    def _after_fork(self) -> None:
         self._engine.abandon()
         self._gate.reset()
 

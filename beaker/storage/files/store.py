@@ -10,12 +10,14 @@ from typing import NamedTuple
 
 from beaker import clock as _clock
 from beaker._typing import Clock
-from beaker.exceptions import StoreUnavailable, ValueTooLarge
+from beaker.exceptions import StoreUnavailable
 from beaker.keys import digest, encode_text, namespace_digest
 from beaker.locking.stripes import Stripes
 from beaker.paths import atomic_write, safe_name, verify_directory
+from beaker.storage.api import Listing, Purging, Store, Versioned
 from beaker.storage.files import sweep
 from beaker.storage.files.record import Record, encode, load
+from beaker.storage.records import check_size, expiry
 
 __all__ = ["FileStore"]
 
@@ -33,7 +35,7 @@ class _Place(NamedTuple):
     key: bytes
 
 
-class FileStore:
+class FileStore(Store, Versioned, Listing, Purging):
     """Bytes in files below ``directory``; implements ``Versioned``, ``Listing`` and ``Purging``.
 
     ``directory`` is made, mode 0700, by the first write. ``durable`` flushes every write to the disk
@@ -200,13 +202,12 @@ class FileStore:
         operation: str,
         allowed: Callable[[Record | None], bool] | None,
     ) -> bool:
-        if self.max_value is not None and len(data) > self.max_value:
-            raise ValueTooLarge(len(data), self.max_value, backend=self.backend, operation=operation)
+        check_size(data, self.max_value, self.backend, operation)
         place = self._place(namespace, key)
         if ttl is not None and ttl <= 0:
             return self._change(place, None, operation, allowed)
-        expires = inf if ttl is None else self._clock() + ttl
-        return self._change(place, encode(place.namespace, place.key, expires, data), operation, allowed)
+        blob = encode(place.namespace, place.key, expiry(self._clock(), ttl), data)
+        return self._change(place, blob, operation, allowed)
 
     def _unlink(
         self, namespace: str, key: str, operation: str, allowed: Callable[[Record | None], bool] | None

@@ -14,10 +14,13 @@ from typing import NamedTuple
 from beaker import clock as _clock
 from beaker._typing import Clock
 from beaker.exceptions import ConfigError, StoreUnavailable
+from beaker.forks import ForkAware
 from beaker.keys import digest
-from beaker.storage.generations import EXPIRES, STAMP, after_fork, check_prefix, check_size, expiry, namespace_name
+from beaker.storage.api import Bulk, Store, Versioned
+from beaker.storage.generations import EXPIRES, STAMP, check_prefix, namespace_name
 from beaker.storage.memcached.addresses import Connect, Ring, expiration, parse_servers, pymemcache_connect
 from beaker.storage.memcached.server import BACKEND, Server
+from beaker.storage.records import check_size, expiry
 
 __all__ = ["MemcachedStore"]
 
@@ -35,7 +38,7 @@ class _Version(NamedTuple):
     expires: float
 
 
-class MemcachedStore:
+class MemcachedStore(Store, Versioned, Bulk, ForkAware):
     """Bytes in memcached, shared by every process and host that names the same servers.
 
     ``url`` is ``host:port``, several separated by ``;`` (spread by consistent hashing), or ``unix:/path``.
@@ -91,8 +94,11 @@ class MemcachedStore:
         self._ring = Ring({server.name: server for server in self._servers})
         self._generation_prefix = f"{check_prefix(prefix)}:g:"
         self._record_prefix = f"{prefix}:r:"
+        self._watch_forks()
+
+    def _after_fork(self) -> None:
         # Closing a child's copies says nothing to the server; the parent goes on with its own.
-        after_fork(self.close)
+        self.close()
 
     def close(self) -> None:
         """Close idle connections. The store stays usable."""

@@ -13,16 +13,11 @@ from typing import Any
 from beaker import clock as _clock
 from beaker._typing import Clock
 from beaker.exceptions import ConfigError, StoreUnavailable
+from beaker.forks import ForkAware
 from beaker.keys import digest, encode_text
-from beaker.storage.generations import (
-    EXPIRES,
-    STAMP,
-    after_fork,
-    check_prefix,
-    check_size,
-    expiry,
-    new_stamp,
-)
+from beaker.storage.api import Bulk, Listing, Store, Versioned
+from beaker.storage.generations import EXPIRES, STAMP, check_prefix, new_stamp
+from beaker.storage.records import check_size, expiry
 from beaker.storage.redis import scripts
 from beaker.storage.redis.client import BACKEND, connect, faults, parse_url, reason
 from beaker.storage.redis.scripts import Shard
@@ -38,7 +33,7 @@ _BURIALS = 20
 """Batches of old records one clear gives back; later writes give back the rest."""
 
 
-class RedisStore:
+class RedisStore(Store, Versioned, Listing, Bulk, ForkAware):
     """Bytes in Redis, shared by every process and host that names the same database and prefix.
 
     ``url``: ``redis://[user:password@]host[:port][/db]``, ``rediss://`` (TLS; ``?ssl_ca_certs=…`` and the
@@ -91,10 +86,10 @@ class RedisStore:
         # redis-py's own pools notice a fork; a client of the caller's is not ours to replace.
         self._given = client
         self._client: Any = client
-        self._lock = threading.Lock()
-        after_fork(self._forget)
+        self._after_fork()
+        self._watch_forks()
 
-    def _forget(self) -> None:
+    def _after_fork(self) -> None:
         self._lock = threading.Lock()
         self._client = self._given
 

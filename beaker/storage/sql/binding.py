@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from beaker.exceptions import ConfigError, InvalidCacheBackendError, MissingCacheParameter
-from beaker.storage.records import enter_wal
+from beaker.storage.sqlite import enter_wal
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine

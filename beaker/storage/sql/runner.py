@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from beaker.exceptions import ConfigError, StoreUnavailable
-from beaker.forks import ForkGate, ForkWatcher
+from beaker.forks import ForkAware, ForkGate
 from beaker.storage.sql.binding import Binding, ConnectionBinding
 from beaker.storage.sql.table import ensure_table
 
@@ -26,7 +26,7 @@ _ROLLED_BACK = frozenset({"40001", "40P01", 1205, 1213})
 _NO_SUCH_TABLE = frozenset({"42P01", 1146})
 
 
-class Runner(ForkWatcher):
+class Runner(ForkAware):
     """Runs work on connections of a :class:`Binding`, once the table is known to be there."""
 
     def __init__(self, binding: Binding, table: Table, *, create_table: bool, backend: str) -> None:
@@ -119,7 +119,7 @@ class Runner(ForkWatcher):
         if self._gate is not None:
             self._gate.open()
 
-    def _after_fork_in_child(self) -> None:
+    def _after_fork(self) -> None:
         self._binding.after_fork()
         self._ready = self._ready and not self._binding.volatile
         if self._gate is not None:

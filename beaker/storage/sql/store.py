@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from beaker import clock as _clock
 from beaker._typing import Clock
-from beaker.exceptions import ConfigError, ValueTooLarge
+from beaker.exceptions import ConfigError
 from beaker.keys import digest, encode_text, namespace_digest
-from beaker.storage.records import expires_at, new_version
+from beaker.storage.api import Bulk, Listing, Purging, Store, Versioned
+from beaker.storage.records import check_size, expires_at, new_version
 from beaker.storage.sql.binding import bind_to
 from beaker.storage.sql.rows import Rows
 from beaker.storage.sql.runner import Runner
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["SqlStore", "make_cache_table"]
 
 
-class SqlStore:
+class SqlStore(Store, Versioned, Listing, Purging, Bulk):
     """Records as rows of one table (:func:`make_cache_table`); every capability.
 
     ``bind_or_url`` is a SQLAlchemy url, Engine or Connection. From a url an engine is made with
@@ -94,7 +95,7 @@ class SqlStore:
         return bytes(row[0])
 
     def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None:
-        self._check(data)
+        check_size(data, self.max_value, self.backend, "set")
         if ttl is not None and ttl <= 0:
             self.delete(namespace, key)
             return
@@ -119,7 +120,7 @@ class SqlStore:
         return bytes(row[0]), row[2]
 
     def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
-        self._check(data)
+        check_size(data, self.max_value, self.backend, "insert")
         row = self._row(namespace, key, data, ttl)
 
         def work(db: Connection, again: bool) -> bool:
@@ -128,7 +129,7 @@ class SqlStore:
         return self._runner.write("insert", work)
 
     def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
-        self._check(data)
+        check_size(data, self.max_value, self.backend, "replace")
         row = {**self._row(namespace, key, data, ttl), "p_old_version": version}
 
         def work(db: Connection, again: bool) -> bool:
@@ -200,7 +201,7 @@ class SqlStore:
 
     def set_many(self, namespace: str, items: Mapping[str, bytes], *, ttl: float | None) -> None:
         for data in items.values():
-            self._check(data)
+            check_size(data, self.max_value, self.backend, "set_many")
         if ttl is not None and ttl <= 0:
             self.delete_many(namespace, items)
         elif items:
@@ -236,10 +237,6 @@ class SqlStore:
             "p_expires": expires_at(now, ttl),
             "p_now": now,
         }
-
-    def _check(self, data: bytes) -> None:
-        if self.max_value is not None and len(data) > self.max_value:
-            raise ValueTooLarge(len(data), self.max_value, backend=self.backend)
 
 
 def _name(namespace: str, key: str) -> dict[str, Any]:
