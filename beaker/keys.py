@@ -15,7 +15,7 @@ from typing import Any
 
 from beaker.exceptions import UncacheableArgument
 
-__all__ = ["KEY_LENGTH", "cache_key", "digest", "encode_text", "func_namespace", "mangle", "namespace_digest", "stripe"]
+__all__ = ["KEY_LENGTH", "cache_key", "digest", "encode_text", "func_namespace", "mangle", "namespace_digest"]
 
 KEY_LENGTH = 250
 """Longest readable cache key in bytes of UTF-8, unless told otherwise: memcached's limit."""
@@ -41,11 +41,6 @@ def digest(namespace: str, key: str) -> str:
 def namespace_digest(namespace: str) -> str:
     """64 lower-case hex digits naming a namespace; never equal to a :func:`digest` of a pair."""
     return hashlib.sha256(_NAMESPACE + encode_text(namespace)).hexdigest()
-
-
-def stripe(namespace: str, key: str, count: int = 256) -> int:
-    """Which of ``count`` (at most 65,536) striped locks guards the pair; the same in every process."""
-    return int(digest(namespace, key)[-4:], 16) % count
 
 
 def mangle(namespace: str, key: str, limit: int = 200) -> str:

@@ -81,11 +81,6 @@ class Runtime:
         return not self.serverless
 
     @property
-    def shared_memory(self) -> bool:
-        """One process is the whole application, so values kept in its memory are seen by all requests."""
-        return not self.serverless
-
-    @property
     def background_threads(self) -> bool:
         """The processor runs outside requests (Cloud Run and Functions freeze it after the response)."""
         return not self.serverless

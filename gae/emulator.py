@@ -23,6 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal
 
+from beaker.forks import after_fork
+
 __all__ = ["Emulator", "EmulatorError", "EmulatorNotFound", "find_jar", "find_java", "start"]
 
 Kind = Literal["datastore", "firestore"]
@@ -162,7 +164,7 @@ class Emulator:
         )
         self._atexit = _weakly(self, Emulator.stop)
         atexit.register(self._atexit)
-        os.register_at_fork(after_in_child=_weakly(self, Emulator._disown))
+        after_fork(self._disown)
 
     @property
     def environ(self) -> dict[str, str]:

@@ -8,15 +8,14 @@ refuses a context inside a context, so an outer one would break each application
 from __future__ import annotations
 
 import contextvars
-import os
 import threading
-import weakref
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Any
 
 from beaker._typing import Environ, StartResponse, WSGIApp
 from beaker.exceptions import InvalidCacheBackendError
+from beaker.forks import after_fork
 from beaker.runtime import Runtime
 from beaker.runtime import current as current_runtime
 
@@ -37,14 +36,7 @@ class NDBSource:
         self._runtime = runtime or current_runtime()
         self._database = database
         self._forked()
-        reference = weakref.ref(self)
-
-        def after_fork() -> None:
-            source = reference()
-            if source is not None:
-                source._forked()
-
-        os.register_at_fork(after_in_child=after_fork)
+        after_fork(self._forked)
 
     def _forked(self) -> None:
         self._lock = threading.Lock()

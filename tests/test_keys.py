@@ -77,10 +77,3 @@ def test_digests() -> None:
     made = [keys.digest(namespace, key) for namespace, key in pairs] + [keys.namespace_digest(name) for name in NAMES]
     assert len(set(made)) == len(made)
     assert all(len(name) == 64 and set(name) <= set("0123456789abcdef") for name in made)
-
-
-def test_stripes() -> None:
-    """A stripe is within the count, the same each time, and all are used."""
-    used = {keys.stripe("n", str(index), 16) for index in range(500)}
-    assert used == set(range(16))
-    assert keys.stripe("n", "k") == keys.stripe("n", "k") < 256

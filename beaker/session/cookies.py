@@ -147,10 +147,6 @@ class SessionCookie:
         """The Set-Cookie value that makes the browser forget the cookie."""
         return self._compose(name or self.name, "", 0, now, secure, domain, path)
 
-    def lifetime(self, now: float) -> float | None:
-        """Seconds the browser will keep a cookie set now; ``None``: until it closes."""
-        return self._life(now)
-
     def _life(self, now: float) -> int | None:
         expires = self.expires
         if expires is True:

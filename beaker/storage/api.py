@@ -5,8 +5,8 @@ What every :class:`Store` promises
 * It is thread-safe and is shared by all namespaces of one configuration. Nothing is opened, created or
   connected in the constructor; the first operation does that.
 * Any ``str`` is a legal namespace and a legal key: empty, with NUL, 10 kB long, not ASCII. A store with
-  narrower names goes through :func:`beaker.keys.mangle`. Different pairs never meet.
-* ``data`` comes back as the same bytes or not at all. Telling corruption is the envelope's work above.
+  narrower names goes through :func:`beaker.keys.mangle`. Different pairs never collide.
+* ``data`` comes back as the same bytes or not at all. Noticing corruption is the work of the envelope above.
 * ``ttl`` is seconds from now, ``None`` for ever; zero or less means "already gone". After ``ttl`` the
   record is absent for every read, whether or not it was physically removed.
 * Reads create nothing: no file, no row, no entity, no memory that stays.
@@ -14,13 +14,15 @@ What every :class:`Store` promises
 * A write that returned is durable as far as the backend promises; a write that failed raised.
   :class:`~beaker.exceptions.StoreUnavailable` means "not known", :class:`~beaker.exceptions.ValueTooLarge`
   comes before any I/O. A store never reports "absent" because it could not look.
-* After ``os.fork`` the child opens connections of its own (:func:`os.register_at_fork`, no pid).
+* After ``os.fork`` the child opens connections of its own (:class:`beaker.forks.ForkAware`).
 
-Capabilities beyond ``Store`` are separate protocols; ask with ``isinstance``.
+Capabilities beyond ``Store`` are separate protocols. Ask with ``isinstance``, once, when something is configured: it
+costs microseconds. The stores of Beaker subclass the protocols; a class that merely has the methods is a store too.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -31,25 +33,42 @@ __all__ = ["Bulk", "Listing", "Purging", "Store", "Versioned", "shared_store"]
 
 @runtime_checkable
 class Store(Protocol):
-    """Four operations on bytes. ``backend`` names the store in messages and in the envelope's seal."""
+    """Four operations on bytes. Raises StoreUnavailable from each of them when the backend cannot be reached."""
 
     backend: str
+    """The store's name in messages and in the envelope's seal."""
     max_value: int | None
     """Largest ``data`` in bytes; a bigger one raises ValueTooLarge before any I/O. ``None``: no limit."""
 
     @property
+    @abstractmethod
     def trusted(self) -> bool:
         """True when only this process or this user can write the records, so that an unsigned pickle in one
-        is our own (design.md 10.3). Asked at read time: a directory's mode may change."""
+        was written by Beaker. Asked at read time: a directory's mode may change."""
         ...
 
-    def get(self, namespace: str, key: str) -> bytes | None: ...
+    @abstractmethod
+    def get(self, namespace: str, key: str) -> bytes | None:
+        """The bytes last set, or ``None`` when the record is absent or expired."""
+        ...
 
-    def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None: ...
+    @abstractmethod
+    def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None:
+        """Write the record, whatever was there, to expire ``ttl`` seconds from now (``None``: never).
 
-    def delete(self, namespace: str, key: str) -> None: ...
+        Raises ValueTooLarge for more than :attr:`max_value` bytes; nothing is written then.
+        """
+        ...
 
-    def clear(self, namespace: str) -> None: ...
+    @abstractmethod
+    def delete(self, namespace: str, key: str) -> None:
+        """Remove the record; one that is absent already is no error."""
+        ...
+
+    @abstractmethod
+    def clear(self, namespace: str) -> None:
+        """Remove every record of the namespace, and no other; an empty one is no error."""
+        ...
 
 
 @runtime_checkable
@@ -60,18 +79,28 @@ class Versioned(Protocol):
     is deleted and inserted again never has an old version again). It may be any hashable object.
     """
 
+    @abstractmethod
     def read(self, namespace: str, key: str) -> tuple[bytes, Hashable] | None:
         """The bytes and their version, or ``None`` when the record is absent or expired."""
         ...
 
+    @abstractmethod
     def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
-        """Write only if absent or expired, atomically. ``False``: somebody else's record is there."""
+        """Write only if absent or expired, atomically. ``False``: another writer's record is there.
+
+        ``ttl`` is seconds from now, ``None`` for ever. Raises ValueTooLarge as :meth:`Store.set` does.
+        """
         ...
 
+    @abstractmethod
     def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
-        """Write only if the record still has ``version``. ``False``: changed or gone; nothing written."""
+        """Write only if the record still has ``version``. ``False``: changed or gone; nothing written.
+
+        ``ttl`` is seconds from now, ``None`` for ever. Raises ValueTooLarge as :meth:`Store.set` does.
+        """
         ...
 
+    @abstractmethod
     def remove(self, namespace: str, key: str, version: Hashable) -> bool:
         """Delete only if the record still has ``version``. ``False``: changed or already gone."""
         ...
@@ -81,22 +110,27 @@ class Versioned(Protocol):
 class Listing(Protocol):
     """A store that can name what it holds."""
 
+    @abstractmethod
     def keys(self, namespace: str) -> Iterator[str]:
-        """The original keys of the namespace's live records, in no order."""
+        """The original keys of the namespace's live records, in no order.
+
+        What is written or deleted during the iteration may or may not be among them.
+        """
         ...
 
 
 @runtime_checkable
 class Purging(Protocol):
-    """A store whose expired records stay until somebody removes them."""
+    """A store whose expired records stay until they are removed."""
 
+    @abstractmethod
     def purge(
         self, now: float, limit: int, *, cursor: str | None = None, deadline: float | None = None
     ) -> tuple[int, str | None]:
         """Remove at most ``limit`` records that expired before ``now`` (seconds since the epoch).
 
-        ``deadline`` is the seconds this call may take. Answers how many went and where to go on
-        (``None``: the end was reached). Bounded work, safe beside readers and writers.
+        ``deadline`` is the seconds this call may take. Returns how many records were removed, and the ``cursor``
+        for the next call (``None``: the end was reached). Bounded work, safe beside readers and writers.
         """
         ...
 
@@ -105,13 +139,23 @@ class Purging(Protocol):
 class Bulk(Protocol):
     """Many keys in one round trip (or as few as the backend's batch limit allows)."""
 
+    @abstractmethod
     def get_many(self, namespace: str, keys: Iterable[str]) -> dict[str, bytes]:
-        """Only the keys that are there."""
+        """The bytes of those ``keys`` that have a live record."""
         ...
 
-    def set_many(self, namespace: str, items: Mapping[str, bytes], *, ttl: float | None) -> None: ...
+    @abstractmethod
+    def set_many(self, namespace: str, items: Mapping[str, bytes], *, ttl: float | None) -> None:
+        """:meth:`Store.set` for each of ``items``; sizes are checked before anything is written.
 
-    def delete_many(self, namespace: str, keys: Iterable[str]) -> None: ...
+        Atomic only where the store says so: after an error some may be written.
+        """
+        ...
+
+    @abstractmethod
+    def delete_many(self, namespace: str, keys: Iterable[str]) -> None:
+        """:meth:`Store.delete` for each of ``keys``."""
+        ...
 
 
 _S = TypeVar("_S")
@@ -125,8 +169,3 @@ def shared_store(identity: Hashable, build: Callable[[], _S]) -> _S:
     """
     store: _S = _stores.get(identity, build)
     return store
-
-
-def forget_stores() -> None:
-    """Drop every shared store (tests; nothing is closed)."""
-    _stores.clear()

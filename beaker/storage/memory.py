@@ -246,7 +246,6 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         ]
         heapq.heapify(self._expiries)
 
-
     # forks
 
     _freezes = True

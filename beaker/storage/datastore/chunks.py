@@ -10,6 +10,7 @@ from typing import Any
 
 from beaker._typing import Clock
 from beaker.exceptions import StoreUnavailable
+from beaker.forks import ForkAware
 from beaker.storage.datastore.gateway import Gateway
 from beaker.storage.datastore.record import CHUNK_BYTES, Layout, Version, new_generation
 

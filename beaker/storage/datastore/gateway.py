@@ -12,6 +12,7 @@ from typing import Any
 
 from beaker import clock
 from beaker.exceptions import StoreUnavailable
+from beaker.forks import ForkAware
 from beaker.storage.datastore.connection import BACKEND, Connection
 
 __all__ = ["Gateway", "Refused"]

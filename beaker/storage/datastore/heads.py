@@ -27,6 +27,7 @@ from beaker.storage.datastore.record import (
     set_wids,
     wids_after,
 )
+from beaker.storage.records import expires_at
 
 __all__ = ["Draft", "Heads"]
 
@@ -93,7 +94,7 @@ class Heads:
         layout = self._layout()
         head_key = layout.head_key(namespace, key)
         now = self._clock()
-        expires = None if ttl is None else now + ttl
+        expires = expires_at(now, ttl)
         encoding, payload = compress(data) if self._compressing else (0, data)
         generation, parts = "", 0
         if len(payload) > CHUNK_BYTES - max(names_size(namespace, key) - NAME_BYTES, 0):

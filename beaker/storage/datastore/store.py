@@ -11,12 +11,15 @@ from beaker import runtime
 from beaker._typing import Clock
 from beaker.config.coerce import as_bool, as_count, as_int, as_seconds
 from beaker.exceptions import ConfigError, ValueTooLarge
+from beaker.forks import ForkAware
+from beaker.storage.api import Bulk, Listing, Purging, Store, Versioned
 from beaker.storage.datastore.chunks import CHUNKS_A_MESSAGE
 from beaker.storage.datastore.connection import BACKEND, connector, require_packages
 from beaker.storage.datastore.gateway import Gateway, Refused
 from beaker.storage.datastore.heads import Draft, Heads
 from beaker.storage.datastore.record import CHUNK_BYTES, HEAD_MASK, Layout, Version, decode, names_size, set_wids
 from beaker.storage.datastore.scan import COMMIT_ENTITIES, Scan
+from beaker.storage.records import check_size
 
 __all__ = ["DatastoreStore"]
 
@@ -223,8 +226,7 @@ class DatastoreStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         return layout
 
     def _check_size(self, namespace: str, key: str, data: bytes, operation: str) -> None:
-        if len(data) > self._limit:
-            raise ValueTooLarge(len(data), self._limit, backend=BACKEND, operation=operation)
+        check_size(data, self._limit, BACKEND, operation)
         names = names_size(namespace, key)
         if names > CHUNK_BYTES:
             raise ValueTooLarge(names, CHUNK_BYTES, backend=BACKEND, operation=operation)
