@@ -151,7 +151,11 @@ def _call_each(hooks: Iterable[Hook]) -> None:
         except Exception as err:
             failure = failure or err
     if failure is not None:
-        raise failure
+        try:
+            raise failure
+        finally:
+            # Its traceback refers to this frame: without a circle, what was called on is collected at once.
+            del failure, hook
 
 
 if hasattr(os, "register_at_fork"):

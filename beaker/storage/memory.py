@@ -36,13 +36,17 @@ class _Record(NamedTuple):
 
 
 class MemoryStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
-    """Bytes in this process's memory; implements every capability of :mod:`beaker.storage.api`.
+    """Bytes in this process's memory; every capability of :mod:`beaker.storage.api`.
 
-    ``max_entries`` and ``max_bytes`` (approximate: data, names and 400 bytes a record) bound it: the
-    least recently used records leave first. ``None`` lifts a bound. A value that ``max_bytes`` could
-    never hold raises :class:`~beaker.exceptions.ValueTooLarge`. Expired records leave when they are
-    read, a few with every write, and by :meth:`purge`; there is no thread. A fork copies the records;
-    from then on parent and child see only their own writes.
+    - ``max_entries``: how many records are kept, at least 1; default 100,000. ``None``: no bound.
+    - ``max_bytes``: bytes of data, names and 400 for the bookkeeping of each record, approximately; over 400,
+      default 64 MiB. ``None``: no bound.
+    - ``clock``: seconds since the epoch; decides what has expired.
+
+    When a bound is reached the least recently used records are dropped first. A value that ``max_bytes`` could never
+    hold raises :class:`~beaker.exceptions.ValueTooLarge`. Expired records are dropped when they are read, a few with
+    every write, and by :meth:`purge`; there is no thread. A fork copies the records; from then on parent and child
+    see only their own writes. ValueError for a bound below its limit.
     """
 
     backend = "memory"

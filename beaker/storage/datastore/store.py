@@ -32,18 +32,22 @@ class DatastoreStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
 
     An application's NDB context, transaction and tenant namespace are neither used nor touched.
 
-    - ``table_name``: the kind. ``project``, ``database``, ``datastore_namespace``: where it lives; project
-      defaults to ``GOOGLE_CLOUD_PROJECT``, then to the credentials' own.
+    - ``table_name``: the kind, 1 to 1,500 bytes without ``/``, not ``__like_this__``; default ``beaker_cache``.
+    - ``project``, ``database``, ``datastore_namespace``: where it is; project defaults to ``GOOGLE_CLOUD_PROJECT``,
+      then to the credentials' own, the others to the default ones.
     - ``client``: a ``google.cloud.datastore.Client`` or ``google.cloud.ndb.Client`` whose channel, project and
-      database to use; make it after a fork, not before.
+      database to use; create it after a fork, not before. Default ``None``.
     - ``emulator_host``: ``host:port``; defaults to ``DATASTORE_EMULATOR_HOST``. Ignored with ``client``.
-    - ``deadline``: seconds one remote call may take with its at most ``retries`` retries; a read or a write up
-      to 1 MB is one call. Connecting for the first time asks Google's metadata server, on its own time.
-    - ``compress``: zlib level 1 for values over 1 KiB when that makes them smaller.
-    - ``max_value``: bytes, before compression. Up to 1,000,000 bytes fit in one entity; more go into chunks,
-      written before and read after the head that names them, so that a reader gets the old or the new value.
+    - ``deadline``: seconds, over 0, one remote call may take with its at most ``retries`` retries (0 or more); default
+      5 and 3. A read or a write up to 1 MB is one call. Connecting for the first time asks Google's metadata server,
+      on its own time.
+    - ``compress``: zlib level 1 for values over 1 KiB when that makes them smaller; default true.
+    - ``max_value``: bytes, before compression; default 8,000,000. Up to 1,000,000 bytes fit in one entity; more go
+      into chunks, written before and read after the head that names them, so that a reader gets the old or the new
+      value.
     - ``index_expires``: index the end of each record, so that :meth:`purge` need not look at live ones. The
-      index limits the kind to about 500 writes a second, so it is off.
+      index limits the kind to about 500 writes a second, so the default is false.
+    - ``clock``: seconds since the epoch; decides what has expired.
 
     Every failure of the service is :class:`StoreUnavailable`. ``delete`` costs a read too (chunks). A value
     over 1 MB that another process overwrites with a small one leaves chunks behind until ``purge``.
@@ -110,7 +114,7 @@ class DatastoreStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
     def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None:
         self._check_size(namespace, key, data, "set")
         if ttl is not None and ttl <= 0:
-            self.delete(namespace, key)
+            self._delete([key], namespace, "set")
             return
         draft = self._heads.draft(namespace, key, data, ttl, "set")
         before = self._heads.chunks.known(draft.key)

@@ -86,15 +86,19 @@ class ModuleEngine:
 
     abandon = close
 
-    def exists(self, path: str) -> bool:
-        return bool(self._parts(path))
+    def _exists(self, path: str, operation: str) -> bool:
+        with self._failing(operation):
+            return bool(self._parts(path))
 
     def get(self, path: str, key: bytes, now: float) -> bytes | None:
-        record = self.read(path, key, now)
+        record = self._read(path, key, now, "get")
         return None if record is None else record[0]
 
     def read(self, path: str, key: bytes, now: float) -> tuple[bytes, int] | None:
-        with self._reading(path, "read") as db:
+        return self._read(path, key, now, "read")
+
+    def _read(self, path: str, key: bytes, now: float, operation: str) -> tuple[bytes, int] | None:
+        with self._reading(path, operation) as db:
             return None if db is None else _live(db, key, now)
 
     def get_many(self, path: str, keys: Sequence[bytes], now: float) -> dict[bytes, bytes]:
@@ -103,10 +107,13 @@ class ModuleEngine:
         return {key: record[0] for key, record in records.items() if record is not None}
 
     def put(self, path: str, key: bytes, data: bytes, expires: float | None) -> None:
-        self.put_many(path, ((key, data),), expires)
+        self._put(path, ((key, data),), expires, "set")
 
     def put_many(self, path: str, items: Sequence[tuple[bytes, bytes]], expires: float | None) -> None:
-        with self._writing(path, "set") as db:
+        self._put(path, items, expires, "set_many")
+
+    def _put(self, path: str, items: Sequence[tuple[bytes, bytes]], expires: float | None, operation: str) -> None:
+        with self._writing(path, operation) as db:
             for key, data in items:
                 db[_name(key)] = _pack(data, expires)
 
@@ -118,7 +125,7 @@ class ModuleEngine:
             return True
 
     def replace(self, path: str, key: bytes, data: bytes, version: object, expires: float | None, now: float) -> bool:
-        if not self.exists(path):
+        if not self._exists(path, "replace"):
             return False
         with self._writing(path, "replace") as db:
             record = _live(db, key, now)
@@ -128,7 +135,7 @@ class ModuleEngine:
             return True
 
     def remove(self, path: str, key: bytes, version: object, now: float) -> bool:
-        if not self.exists(path):
+        if not self._exists(path, "remove"):
             return False
         with self._writing(path, "remove") as db:
             record = _live(db, key, now)
@@ -137,15 +144,15 @@ class ModuleEngine:
             del db[_name(key)]
             return True
 
-    def delete(self, path: str, keys: Sequence[bytes]) -> None:
-        if self.exists(path):
-            with self._writing(path, "delete") as db:
+    def delete(self, path: str, keys: Sequence[bytes], operation: str) -> None:
+        if self._exists(path, operation):
+            with self._writing(path, operation) as db:
                 for key in keys:
                     if _name(key) in db:
                         del db[_name(key)]
 
     def clear(self, path: str) -> None:
-        if self.exists(path):
+        if self._exists(path, "clear"):
             with self._writing(path, "clear") as db:
                 for name in list(db.keys()):
                     del db[name]
@@ -159,7 +166,7 @@ class ModuleEngine:
 
     def purge(self, path: str, now: float, limit: int, after: int) -> tuple[int, int | None]:
         """Remove at most ``limit`` expired records; always looks at all of them."""
-        if not self.exists(path):
+        if not self._exists(path, "purge"):
             return 0, None
         gone = 0
         with self._writing(path, "purge") as db:
@@ -173,11 +180,17 @@ class ModuleEngine:
         return gone, None
 
     def _parts(self, path: str) -> list[str]:
-        return [path + tail for tail in _TAILS if os.path.exists(path + tail)]
+        found = []
+        for tail in _TAILS:
+            # Not exists(): a file that cannot be looked at is not an absent one.
+            with contextlib.suppress(FileNotFoundError):
+                os.stat(path + tail)
+                found.append(path + tail)
+        return found
 
     @contextlib.contextmanager
     def _reading(self, path: str, operation: str) -> Iterator[Any]:
-        if not self.exists(path):
+        if not self._exists(path, operation):
             yield None
             return
         with self._failing(operation), self._lock(path, shared=True):

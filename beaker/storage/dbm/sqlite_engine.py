@@ -93,7 +93,7 @@ class SqliteEngine:
     def remove(self, path: str, key: bytes, version: object, now: float) -> bool:
         return self.files.change(path, "remove", _changes(_REMOVE, (key, version, now)), False)
 
-    def delete(self, path: str, keys: Sequence[bytes]) -> None:
+    def delete(self, path: str, keys: Sequence[bytes], operation: str) -> None:
         def work(db: sqlite3.Connection) -> bool:
             if len(keys) == 1:
                 db.execute("DELETE FROM record WHERE key = ?", (keys[0],))
@@ -102,7 +102,7 @@ class SqliteEngine:
                     db.executemany("DELETE FROM record WHERE key = ?", [(key,) for key in keys])
             return True
 
-        self.files.change(path, "delete", work, False)
+        self.files.change(path, operation, work, False)
 
     def clear(self, path: str) -> None:
         self.files.change(path, "clear", _changes("DELETE FROM record", ()), False)

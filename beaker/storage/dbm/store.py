@@ -12,7 +12,7 @@ from typing import Protocol
 
 from beaker import clock as _clock
 from beaker._typing import Clock
-from beaker.exceptions import ConfigError
+from beaker.exceptions import ConfigError, StoreUnavailable
 from beaker.forks import ForkAware, ForkGate
 from beaker.keys import encode_text, namespace_digest
 from beaker.storage.api import Bulk, Listing, Purging, Store, Versioned
@@ -46,29 +46,32 @@ class _Engine(Protocol):
         self, path: str, key: bytes, data: bytes, version: object, expires: float | None, now: float
     ) -> bool: ...
     def remove(self, path: str, key: bytes, version: object, now: float) -> bool: ...
-    def delete(self, path: str, keys: Sequence[bytes]) -> None: ...
+    def delete(self, path: str, keys: Sequence[bytes], operation: str) -> None: ...
     def clear(self, path: str) -> None: ...
     def keys(self, path: str, now: float) -> Iterator[bytes]: ...
     def purge(self, path: str, now: float, limit: int, after: int) -> tuple[int, int | None]: ...
 
 
 class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
-    """Records in files below ``directory`` (made with mode 0700 at the first write); every capability.
+    """Records in one database file a namespace, in one directory; every capability.
 
-    By default each namespace is a SQLite file in WAL mode: O(log n) in the number of keys, safe between
-    threads and processes of one machine, and a process killed at any moment loses nothing that was
-    acknowledged. ``durable`` syncs every write, so that a power cut loses nothing either. Values are at
-    most 256 MiB. A file that is not a database of ours counts as absent, is logged, and is moved aside
-    (``*.corrupt-*``) by the next write. A network file system is not a place for it: SQLite's locks do
-    not hold there.
+    - ``directory``: where the files are; created, mode 0700, by the first write. Not on a network file system:
+      SQLite's locks do not hold there.
+    - ``dbmmodule``: a name (``dbm.gnu``, ``dbm.ndbm``, ``dbm.dumb``) or a module object to use as it is: opened for
+      each operation under a lock file. Whether it survives a killed writer, and how large a value may be, is up to
+      the module. Default ``None``: SQLite in WAL mode.
+    - ``lock_dir``: where the lock files for a ``dbmmodule`` are, 256 at most; default ``directory``. Every process
+      must name the same one. SQLite needs none.
+    - ``digest_filenames``: true, the default, names files by digests; false by the namespaces, where they are short.
+    - ``durable``: sync every write, so that a power cut loses nothing; default false. SQLite only.
+    - ``timeout``: seconds a write waits for other processes, then :class:`~beaker.exceptions.StoreUnavailable`;
+      default 10.
+    - ``clock``: seconds since the epoch; decides what has expired.
 
-    ``dbmmodule``, a name (``dbm.gnu``, ``dbm.ndbm``, ``dbm.dumb``) or a module object, uses that module
-    as it is: opened for each operation under a lock file of ``lock_dir`` (default: ``directory``).
-    Whether it survives a killed writer, and how large a value may be, is the module's affair.
-
-    File names are digests; ``digest_filenames=False`` makes short ones readable. ``timeout`` is the
-    seconds a write waits for other processes, then :class:`~beaker.exceptions.StoreUnavailable`, as for
-    a full disk or missing permission.
+    With SQLite an operation is O(log n) in the number of keys and safe between threads and processes of one machine,
+    and a process killed at any moment loses nothing that was acknowledged; a value has at most 256 MiB. A file that
+    is not one of Beaker's databases counts as absent, is logged, and is moved aside (``*.corrupt-*``) by the next
+    write. A full disk or a missing permission is StoreUnavailable.
     """
 
     backend = "dbm"
@@ -122,15 +125,14 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
     def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None:
         check_size(data, self.max_value, self.backend, "set")
         if ttl is not None and ttl <= 0:
-            self.delete(namespace, key)
+            self._delete(namespace, (key,), "set")
             return
         expires = expires_at(self._clock(), ttl)
         with self._gate:
             self._engine.put(self._path(namespace), encode_text(key), data, expires)
 
     def delete(self, namespace: str, key: str) -> None:
-        with self._gate:
-            self._engine.delete(self._path(namespace), (encode_text(key),))
+        self._delete(namespace, (key,), "delete")
 
     def clear(self, namespace: str) -> None:
         with self._gate:
@@ -210,7 +212,7 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         for data in items.values():
             check_size(data, self.max_value, self.backend, "set_many")
         if ttl is not None and ttl <= 0:
-            self.delete_many(namespace, items)
+            self._delete(namespace, items, "set_many")
         elif items:
             rows = [(encode_text(key), data) for key, data in items.items()]
             expires = expires_at(self._clock(), ttl)
@@ -218,10 +220,13 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
                 self._engine.put_many(self._path(namespace), rows, expires)
 
     def delete_many(self, namespace: str, keys: Iterable[str]) -> None:
+        self._delete(namespace, keys, "delete_many")
+
+    def _delete(self, namespace: str, keys: Iterable[str], operation: str) -> None:
         names = [encode_text(key) for key in keys]
         if names:
             with self._gate:
-                self._engine.delete(self._path(namespace), names)
+                self._engine.delete(self._path(namespace), names, operation)
 
     # files
 
@@ -248,6 +253,9 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
                         found.add(base + mark)
         except FileNotFoundError:
             return
+        except OSError as err:
+            reason = f"{self.directory}: {err.strerror or type(err).__name__}"
+            raise StoreUnavailable(reason, backend=self.backend, operation="purge") from err
         yield from sorted(found)
 
     # forks

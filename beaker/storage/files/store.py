@@ -36,16 +36,22 @@ class _Place(NamedTuple):
 
 
 class FileStore(Store, Versioned, Listing, Purging):
-    """Bytes in files below ``directory``; implements ``Versioned``, ``Listing`` and ``Purging``.
+    """Bytes in files below a directory; every capability but ``Bulk``.
 
-    ``directory`` is made, mode 0700, by the first write. ``durable`` flushes every write to the disk
-    before it returns; without, an acknowledged write survives a killed process but not a power cut.
-    ``max_value`` is bytes. Writers exclude each other by 256 lock files in ``lock_dir`` (default:
-    inside ``directory``), with ``file_locks=False`` by thread locks only, which is right when one
-    process writes. ``digest_filenames=False`` gives readable file names where they fit.
+    - ``directory``: where the records are; created, mode 0700, by the first write. On a local file system.
+    - ``durable``: flush every write to the disk before it returns, so that it survives a power cut; default false,
+      with which an acknowledged write survives a killed process. A flush takes milliseconds.
+    - ``max_value``: bytes of a value at most; default ``None``, no limit.
+    - ``lock_dir``: where the 256 lock files are by which writers of several processes exclude each other; default
+      ``.locks`` inside ``directory``. Every process that writes must name the same one.
+    - ``file_locks``: true, the default, for those; false for locks among the threads of this process only, which is
+      right when one process writes. ConfigError for true on a platform that has no ``fcntl``.
+    - ``digest_filenames``: true, the default, names files by digests; false by the keys, where they fit.
+    - ``clock``: seconds since the epoch; decides what has expired.
 
-    A file that is truncated, foreign, or a copy of another record's file is an absent record. Any
-    other :class:`OSError` becomes :class:`~beaker.exceptions.StoreUnavailable`, the old record intact.
+    Readers take no lock and create nothing. A file that is truncated, foreign, or a copy of another record's file is
+    an absent record. Any other :class:`OSError` becomes :class:`~beaker.exceptions.StoreUnavailable`, the old record
+    intact.
     """
 
     backend = "file"

@@ -131,7 +131,9 @@ class Server:
         for line in lines:
             if line.startswith((b"SERVER_ERROR", b"CLIENT_ERROR", b"ERROR")):
                 if b"too large" in line:
-                    raise ValueTooLarge(size, self._item_limit() or limit, backend=BACKEND, operation=operation)
+                    raise ValueTooLarge(
+                        size, self._item_limit(operation) or limit, backend=BACKEND, operation=operation
+                    )
                 raise self._refusal(operation, line)
         if len(lines) != len(commands):
             raise StoreUnavailable(
@@ -145,22 +147,22 @@ class Server:
         """The generation this process saw last; a guess, which each write checks in its own round trip."""
         return self._known.get(key)
 
-    def learn(self, key: bytes, generation: bytes | None) -> bytes:
+    def learn(self, operation: str, key: bytes, generation: bytes | None) -> bytes:
         """Keep a generation that was in force just now; when there is none, make one."""
         if generation is None:
             command = b"add %b 0 0 %d\r\n%b\r\n" % (key, STAMP, new_stamp())
-            generation = self.write("set", (command,), key)[1]
+            generation = self.write(operation, (command,), key)[1]
             if generation is None:
                 raise StoreUnavailable(
-                    f"{self.name} does not keep a namespace's generation", backend=BACKEND, operation="set"
+                    f"{self.name} does not keep a namespace's generation", backend=BACKEND, operation=operation
                 )
         if len(self._known) >= _KNOWN:
             self._known.clear()
         self._known[key] = generation
         return generation
 
-    def _item_limit(self) -> int:
-        settings = self._run("stats", lambda client: client.stats("settings"))
+    def _item_limit(self, operation: str) -> int:
+        settings = self._run(operation, lambda client: client.stats("settings"))
         return int(settings.get(b"item_size_max", 0))
 
     def _refusal(self, operation: str, line: bytes) -> StoreUnavailable:

@@ -39,19 +39,22 @@ class _Version(NamedTuple):
 
 
 class MemcachedStore(Store, Versioned, Bulk, ForkAware):
-    """Bytes in memcached, shared by every process and host that names the same servers.
+    """Bytes in memcached, shared by every process and host that names the same servers; ``Versioned`` and ``Bulk``.
 
-    ``url`` is ``host:port``, several separated by ``;`` (spread by consistent hashing), or ``unix:/path``.
-    ``timeout`` and ``connect_timeout`` are seconds for one answer and one connection; ``pool_size`` is how
-    many idle connections are kept for each server (more are opened when more threads ask at once). ``tls``
-    is true for the system's certificates, or a context of your own. ``max_value`` is bytes of data; the
-    server's own limit (``-I``, 1 MiB unless set) counts another 200 for key and headers, and a value that only
-    the server finds too large ends the old one. ``client`` replaces what opens connections: called with an
-    address, it answers a ``pymemcache.Client``.
+    - ``url``: ``host:port``, several separated by ``;`` (spread by consistent hashing), or ``unix:/path``.
+    - ``timeout``, ``connect_timeout``: seconds for one response (default 2) and one connection (default 1), over 0.
+    - ``tls``: true for the system's certificates, or your :class:`ssl.SSLContext`; default false. Hosts only.
+    - ``pool_size``: how many idle connections are kept for each server, at least 1, default 16; more are opened when
+      more threads need one at once.
+    - ``max_value``: bytes of data, over 0, default 1,000,000. The server's own limit (``-I``, 1 MiB unless set) counts
+      another 200 for key and headers, and a value that only the server finds too large ends the old one.
+    - ``prefix``: what every key on the server begins with, 1 to 64 of ``A-Z a-z 0-9 _ . -``; default ``beaker``.
+    - ``client``: replaces what opens connections: called with an address, it returns a ``pymemcache.Client``.
+    - ``clock``: seconds since the epoch; decides what has expired.
 
     Round trips: 1 for a hit, a miss, ``set``, ``delete``, ``read``, ``replace``, ``remove`` and a successful
     ``insert``; 2 or 3 for a process's first write to a namespace, and for its first after a ``clear``. Bulk
-    calls and ``clear`` take one for each server. Nothing is listed: memcached cannot.
+    calls and ``clear`` take one for each server. Keys cannot be listed on memcached.
 
     memcached forgets: when it is full, restarted or replaced, records are absent (never wrong). A lease
     or a version kept here is only as lasting.
@@ -119,13 +122,13 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
     def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None:
         check_size(data, self._limit, BACKEND, "set")
         if ttl is not None and ttl <= 0:
-            self.delete(namespace, key)
+            self._delete("set", namespace, (key,))
             return
         name, server = self._locate(namespace, key)
-        self._store(server, self._generation_key(namespace), [(name, data)], ttl)
+        self._store("set", server, self._generation_key(namespace), [(name, data)], ttl)
 
     def delete(self, namespace: str, key: str) -> None:
-        self.delete_many(namespace, (key,))
+        self._delete("delete", namespace, (key,))
 
     def clear(self, namespace: str) -> None:
         generation_key = self._generation_key(namespace)
@@ -146,7 +149,7 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
         for server, names in self._by_server(namespace, keys):
             for start in range(0, len(names), _BATCH):
                 part = names[start : start + _BATCH]
-                found = server.fetch("get", (generation_key, *(name for _, name in part)))
+                found = server.fetch("get_many", (generation_key, *(name for _, name in part)))
                 generation = found.get(generation_key)
                 for key, name in part:
                     record = found.get(name)
@@ -156,26 +159,29 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
 
     def set_many(self, namespace: str, items: Mapping[str, bytes], *, ttl: float | None) -> None:
         for data in items.values():
-            check_size(data, self._limit, BACKEND, "set")
+            check_size(data, self._limit, BACKEND, "set_many")
         if ttl is not None and ttl <= 0:
-            self.delete_many(namespace, items)
+            self._delete("set_many", namespace, items)
             return
         generation_key = self._generation_key(namespace)
         for server, names in self._by_server(namespace, items):
             for part in _parts([(name, items[key]) for key, name in names]):
-                self._store(server, generation_key, part, ttl)
+                self._store("set_many", server, generation_key, part, ttl)
 
     def delete_many(self, namespace: str, keys: Iterable[str]) -> None:
+        self._delete("delete_many", namespace, keys)
+
+    def _delete(self, operation: str, namespace: str, keys: Iterable[str]) -> None:
         generation_key = self._generation_key(namespace)
         for server, names in self._by_server(namespace, keys):
             for start in range(0, len(names), _BATCH):
                 part = names[start : start + _BATCH]
-                server.write("delete", [b"delete %b\r\n" % name for _, name in part], generation_key)
+                server.write(operation, [b"delete %b\r\n" % name for _, name in part], generation_key)
 
     # Versioned
 
     def read(self, namespace: str, key: str) -> tuple[bytes, Hashable] | None:
-        found = self._read(*self._locate(namespace, key), self._generation_key(namespace))[0]
+        found = self._read("read", *self._locate(namespace, key), self._generation_key(namespace))[0]
         return None if found is None else (found[0][_HEADER:], found[1])
 
     def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
@@ -183,8 +189,8 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
         name, server = self._locate(namespace, key)
         generation_key = self._generation_key(namespace)
         if ttl is not None and ttl <= 0:
-            return self._read(name, server, generation_key)[0] is None
-        generation = server.known_generation(generation_key) or server.learn(generation_key, None)
+            return self._read("insert", name, server, generation_key)[0] is None
+        generation = server.known_generation(generation_key) or server.learn("insert", generation_key, None)
         cas: bytes | None = None
         for _ in range(_ROUNDS):
             command = self._command(b"add" if cas is None else b"cas", name, generation, data, ttl, cas)
@@ -193,9 +199,9 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
             )
             if current == generation and lines[0] == b"STORED":
                 return True
-            generation = server.learn(generation_key, current)
+            generation = server.learn("insert", generation_key, current)
             # In the way is a live record, an expired or cleared one, or ours under a generation that is gone.
-            live, cas = self._read(name, server, generation_key)
+            live, cas = self._read("insert", name, server, generation_key)
             if live is not None:
                 return False
         raise StoreUnavailable(
@@ -205,7 +211,7 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
     def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
         check_size(data, self._limit, BACKEND, "replace")
         if ttl is not None and ttl <= 0:
-            return self.remove(namespace, key, version)
+            return self._swap("replace", namespace, key, None, version, None)
         return self._swap("replace", namespace, key, data, version, ttl)
 
     def remove(self, namespace: str, key: str, version: Hashable) -> bool:
@@ -263,10 +269,10 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
     # Talking
 
     def _read(
-        self, name: bytes, server: Server, generation_key: bytes
+        self, operation: str, name: bytes, server: Server, generation_key: bytes
     ) -> tuple[tuple[bytes, _Version] | None, bytes | None]:
         """The live record with its version, and the cas of whatever is under the name."""
-        found = server.fetch_versions("read", (generation_key, name))
+        found = server.fetch_versions(operation, (generation_key, name))
         if name not in found:
             return None, None
         record, cas = found[name]
@@ -274,14 +280,21 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
         expires = self._expires(record, generation)
         return (None if expires is None else (record, _Version(cas, generation, expires))), cas
 
-    def _store(self, server: Server, generation_key: bytes, part: list[tuple[bytes, bytes]], ttl: float | None) -> None:
+    def _store(
+        self,
+        operation: str,
+        server: Server,
+        generation_key: bytes,
+        part: list[tuple[bytes, bytes]],
+        ttl: float | None,
+    ) -> None:
         size = max(len(data) for _, data in part)
 
         def put(generation: bytes) -> bytes | None:
             commands = [self._command(b"set", name, generation, data, ttl) for name, data in part]
-            lines, current = server.write("set", commands, generation_key, size=size, limit=self._limit)
+            lines, current = server.write(operation, commands, generation_key, size=size, limit=self._limit)
             if any(line != b"STORED" for line in lines):
-                raise StoreUnavailable(f"{server.name} did not store a record", backend=BACKEND, operation="set")
+                raise StoreUnavailable(f"{server.name} did not store a record", backend=BACKEND, operation=operation)
             return current
 
         current: bytes | None = None
@@ -291,7 +304,7 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
             if current == guess:
                 return
         # In force during this call, so that a clear which moves it on meanwhile comes after this write.
-        put(server.learn(generation_key, current))
+        put(server.learn(operation, generation_key, current))
 
 
 def _parts(items: list[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, bytes]]]:

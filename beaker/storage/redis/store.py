@@ -34,17 +34,20 @@ _BURIALS = 20
 
 
 class RedisStore(Store, Versioned, Listing, Bulk, ForkAware):
-    """Bytes in Redis, shared by every process and host that names the same database and prefix.
+    """Bytes in Redis, shared by every process and host that names the same database and prefix; all but ``Purging``.
 
-    ``url``: ``redis://[user:password@]host[:port][/db]``, ``rediss://`` (TLS; ``?ssl_ca_certs=…`` and the
-    like), ``unix:///path``, ``redis+sentinel://host:port,host:port/service[/db]`` (the login is Redis's;
-    ``?sentinel_password=…``), ``redis+cluster://host:port,host:port``; with ``rediss+`` over TLS. ``timeout``
-    and ``connect_timeout`` are seconds for one answer and one connection. ``max_value`` is bytes; Redis
-    itself takes 512 MiB. ``client`` is a ``redis.Redis`` or ``RedisCluster`` of yours (bytes, not decoded
-    text) instead of a url; what it repeats and how long it waits is then up to it.
+    - ``url``: ``redis://[user:password@]host[:port][/db]``, ``rediss://`` (TLS; ``?ssl_ca_certs=…`` and the like),
+      ``unix:///path``, ``redis+sentinel://host:port,host:port/service[/db]`` (the login is Redis's;
+      ``?sentinel_password=…``), ``redis+cluster://host:port,host:port``; with ``rediss+`` over TLS.
+    - ``timeout``, ``connect_timeout``: seconds for one response (default 2) and one connection (default 1), over 0.
+    - ``max_value``: bytes of a value at most, over 0, default 64 MiB; Redis itself takes 512 MiB.
+    - ``prefix``: what every key on the server begins with, 1 to 64 of ``A-Z a-z 0-9 _ . -``; default ``beaker``.
+    - ``client``: your ``redis.Redis`` or ``RedisCluster`` (bytes, not decoded text) instead of a url; what it repeats
+      and how long it waits is then up to it. Default ``None``.
+    - ``clock``: seconds since the epoch; decides what has expired, beside Redis itself.
 
     Round trips: 1 for every operation on one record, 1 for each 500 records in bulk (in a cluster for each
-    of 64 shards touched). ``clear`` empties the namespace at once for everybody by one script (64 in a
+    of 64 shards touched). ``clear`` empties the namespace at once for every client by one script (64 in a
     cluster), then frees up to 10,000 records; later writes free the rest, 500 at a time. Lua runs where a
     step must be atomic. Records with a ttl are expired by Redis too.
 
@@ -108,10 +111,10 @@ class RedisStore(Store, Versioned, Listing, Bulk, ForkAware):
         return record[scripts.HEADER :] if record is not None and self._live(record, generation) else None
 
     def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None:
-        self.set_many(namespace, {key: data}, ttl=ttl)
+        self._set("set", namespace, {key: data}, ttl)
 
     def delete(self, namespace: str, key: str) -> None:
-        self.delete_many(namespace, (key,))
+        self._delete("delete", namespace, (key,))
 
     def clear(self, namespace: str) -> None:
         for number in range(self._shard_count):
@@ -129,17 +132,20 @@ class RedisStore(Store, Versioned, Listing, Bulk, ForkAware):
             for start in range(0, len(names), _BATCH):
                 part = names[start : start + _BATCH]
                 wanted = [shard.generation, *(name for _, name in part)]
-                generation, *records = self._run("get", methodcaller("mget", wanted))
+                generation, *records = self._run("get_many", methodcaller("mget", wanted))
                 for (key, _), record in zip(part, records, strict=True):
                     if record is not None and self._live(record, generation):
                         values[key] = record[scripts.HEADER :]
         return values
 
     def set_many(self, namespace: str, items: Mapping[str, bytes], *, ttl: float | None) -> None:
+        self._set("set_many", namespace, items, ttl)
+
+    def _set(self, operation: str, namespace: str, items: Mapping[str, bytes], ttl: float | None) -> None:
         for data in items.values():
-            check_size(data, self.max_value, BACKEND, "set")
+            check_size(data, self.max_value, BACKEND, operation)
         if ttl is not None and ttl <= 0:
-            self.delete_many(namespace, items)
+            self._delete(operation, namespace, items)
             return
         for shard, names in self._by_shard(namespace, items):
             part: list[tuple[str, str, bytes]] = []
@@ -148,21 +154,27 @@ class RedisStore(Store, Versioned, Listing, Bulk, ForkAware):
                 part.append((key, name, items[key]))
                 size += len(items[key])
                 if len(part) == _BATCH or size > _MESSAGE or number == len(names):
-                    self._write("set", namespace, shard, part, ttl)
+                    self._write(operation, namespace, shard, part, ttl)
                     part, size = [], 0
 
     def delete_many(self, namespace: str, keys: Iterable[str]) -> None:
+        self._delete("delete_many", namespace, keys)
+
+    def _delete(self, operation: str, namespace: str, keys: Iterable[str]) -> None:
         for shard, names in self._by_shard(namespace, keys):
             for start in range(0, len(names), _BATCH):
                 part = names[start : start + _BATCH]
                 members = [encode_text(key) for key, _ in part]
-                self._script("delete", scripts.DELETE, (shard.index, *(name for _, name in part)), members)
+                self._script(operation, scripts.DELETE, (shard.index, *(name for _, name in part)), members)
 
     # Versioned
 
     def read(self, namespace: str, key: str) -> tuple[bytes, Hashable] | None:
+        return self._read("read", namespace, key)
+
+    def _read(self, operation: str, namespace: str, key: str) -> tuple[bytes, Hashable] | None:
         name, shard = self._locate(namespace, key)
-        generation, record = self._run("read", methodcaller("mget", shard.generation, name))
+        generation, record = self._run(operation, methodcaller("mget", shard.generation, name))
         if record is None or not self._live(record, generation):
             return None
         return record[scripts.HEADER :], record[STAMP : STAMP + _VERSION]
@@ -170,20 +182,23 @@ class RedisStore(Store, Versioned, Listing, Bulk, ForkAware):
     def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
         check_size(data, self.max_value, BACKEND, "insert")
         if ttl is not None and ttl <= 0:
-            return self.read(namespace, key) is None
+            return self._read("insert", namespace, key) is None
         name, shard = self._locate(namespace, key)
         return self._write("insert", namespace, shard, [(key, name, data)], ttl, mode="add")
 
     def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
         check_size(data, self.max_value, BACKEND, "replace")
         if ttl is not None and ttl <= 0:
-            return self.remove(namespace, key, version)
+            return self._remove("replace", namespace, key, version)
         name, shard = self._locate(namespace, key)
         return self._write("replace", namespace, shard, [(key, name, data)], ttl, mode="swap", version=version)
 
     def remove(self, namespace: str, key: str, version: Hashable) -> bool:
+        return self._remove("remove", namespace, key, version)
+
+    def _remove(self, operation: str, namespace: str, key: str, version: Hashable) -> bool:
         name, shard = self._locate(namespace, key)
-        return self._write("remove", namespace, shard, [(key, name, b"")], None, mode="remove", version=version)
+        return self._write(operation, namespace, shard, [(key, name, b"")], None, mode="remove", version=version)
 
     # Listing
 

@@ -30,21 +30,21 @@ class Rows:
         self._compiled: dict[str, Any] = {}
         self._backend = backend
 
-    def upsert(self, db: Connection, row: dict[str, Any]) -> None:
+    def upsert(self, db: Connection, row: dict[str, Any], operation: str) -> None:
         if self._statements.upsert is not None:
             db.execute(self._native(db, "upsert"), row)
             return
         for _ in range(_ROUNDS):
             if db.execute(self._statements.update, row).rowcount or self._try_insert(db, row):
                 return
-        raise WriteConflict("the row came and went", backend=self._backend, operation="set")
+        raise WriteConflict("the row came and went", backend=self._backend, operation=operation)
 
     def upsert_many(self, db: Connection, rows: list[dict[str, Any]]) -> None:
         if self._statements.upsert is not None:
             db.execute(self._native(db, "upsert"), rows)
         else:
             for row in rows:
-                self.upsert(db, row)
+                self.upsert(db, row, "set_many")
 
     def insert(self, db: Connection, row: dict[str, Any]) -> bool:
         if self._statements.insert_absent is not None:

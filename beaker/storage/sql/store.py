@@ -26,25 +26,25 @@ __all__ = ["SqlStore", "make_cache_table"]
 
 
 class SqlStore(Store, Versioned, Listing, Purging, Bulk):
-    """Records as rows of one table (:func:`make_cache_table`); every capability.
+    """Records as rows of one table (:func:`make_cache_table`), through SQLAlchemy 2; every capability.
 
-    ``bind_or_url`` is a SQLAlchemy url, Engine or Connection. From a url an engine is made with
-    ``engine_options``, the keyword arguments of :func:`sqlalchemy.create_engine` (strings are
-    coerced); each operation is then one statement in autocommit mode. A SQLite file is put in WAL mode
-    with a busy timeout of 10 s; ``sqlite://`` is one private database in memory for all threads, empty
-    again in a forked child. An Engine of yours is used as it is. A Connection of yours is used by one
-    thread at a time: inside a transaction of yours writes are savepoints that you commit or roll back,
-    outside each commits itself; a forked child cannot use it.
+    - ``bind_or_url``: a SQLAlchemy url, Engine or Connection. From a url an engine is created, and each operation is
+      one statement in autocommit mode. A SQLite file is put in WAL mode with a busy timeout of 10 s; ``sqlite://`` is
+      one private database in memory for all threads, empty again in a forked child. Your Engine is used as it is.
+      Your Connection is used by one thread at a time: inside your transaction writes are savepoints that you commit
+      or roll back, outside each commits itself; a forked child cannot use it.
+    - ``engine_options``: keyword arguments of :func:`sqlalchemy.create_engine`, for a url only; strings are coerced.
+      Default: none.
+    - ``table``: a Table that has the columns of :func:`make_cache_table`; default ``None``: one named ``table_name``
+      (default ``beaker_cache``) in ``schema_name`` (default ``None``: the connection's own).
+    - ``create_table``: true, the default: the first write creates the table when it is absent. With false that write
+      raises ConfigError. A table with other columns raises ConfigError naming them, and stays as it is.
+    - ``max_value``: bytes of a value at most; default ``None``: the database has limits of its own.
+    - ``clock``: seconds since the epoch; decides what has expired. Hosts that share a table need clocks that agree.
 
-    The table is ``table``, or ``table_name`` in ``schema_name``; the first write creates it unless
-    ``create_table`` is false. One with other columns raises :class:`~beaker.exceptions.ConfigError`
-    naming them and stays as it is. ``max_value`` (bytes) bounds a value; the database has bounds of its
-    own.
-
-    An operation that finds its connection closed by the server runs once more on a new one, so that a
-    restarted database costs no error. What the database does not answer is
-    :class:`~beaker.exceptions.StoreUnavailable` naming the address, without user, password or values.
-    Times are the clock of this machine, so hosts that share a table need clocks that agree.
+    An operation that finds its connection closed by the server runs once more on a new one, so that a restarted
+    database costs no error. Any other failure of the database is :class:`~beaker.exceptions.StoreUnavailable` naming
+    the address, without user, password or values.
     """
 
     backend = "ext:database"
@@ -97,10 +97,10 @@ class SqlStore(Store, Versioned, Listing, Purging, Bulk):
     def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None:
         check_size(data, self.max_value, self.backend, "set")
         if ttl is not None and ttl <= 0:
-            self.delete(namespace, key)
+            self._delete(namespace, (key,), "set")
             return
         row = self._row(namespace, key, data, ttl)
-        self._runner.write("set", lambda db, _: self._rows.upsert(db, row))
+        self._runner.write("set", lambda db, _: self._rows.upsert(db, row, "set"))
 
     def delete(self, namespace: str, key: str) -> None:
         name = _name(namespace, key)
@@ -203,7 +203,7 @@ class SqlStore(Store, Versioned, Listing, Purging, Bulk):
         for data in items.values():
             check_size(data, self.max_value, self.backend, "set_many")
         if ttl is not None and ttl <= 0:
-            self.delete_many(namespace, items)
+            self._delete(namespace, items, "set_many")
         elif items:
             rows = [self._row(namespace, key, data, ttl) for key, data in items.items()]
             # All writers take the rows in one order, so that two of them cannot wait for each other.
@@ -211,6 +211,9 @@ class SqlStore(Store, Versioned, Listing, Purging, Bulk):
             self._runner.write("set_many", lambda db, _: self._rows.upsert_many(db, rows))
 
     def delete_many(self, namespace: str, keys: Iterable[str]) -> None:
+        self._delete(namespace, keys, "delete_many")
+
+    def _delete(self, namespace: str, keys: Iterable[str], operation: str) -> None:
         names = sorted(digest(namespace, key) for key in keys)
         prefix = namespace_digest(namespace)
 
@@ -219,7 +222,7 @@ class SqlStore(Store, Versioned, Listing, Purging, Bulk):
                 db.execute(self._statements.delete_many, {"p_namespace_digest": prefix, "p_keys": page})
 
         if names:
-            self._runner.change("delete_many", work, None)
+            self._runner.change(operation, work, None)
 
     # statements
 
