@@ -1,7 +1,7 @@
 """Forks: the one hook behind everything that a child process must not inherit as it is.
 
-``os.register_at_fork`` never takes a hook back, so one per object would keep every object's hook for ever and
-call them all at each fork. Beaker therefore registers once, and holds weakly what wants to know:
+``os.register_at_fork`` never takes a hook back: one per object would stay when the object is gone, and be called at
+each fork. Beaker therefore registers once, and holds weakly what wants to know:
 
 * before a fork, in the parent: :meth:`ForkAware._before_fork`;
 * after it, in the parent: :meth:`ForkAware._after_fork_in_parent`, in the opposite order;
@@ -37,7 +37,7 @@ class ForkAware:
     """
 
     _freezes: ClassVar[bool] = False
-    """:meth:`_before_fork` keeps locks that others need: it comes after all hooks that may wait for others."""
+    """:meth:`_before_fork` keeps locks that other threads need, so it comes after every hook that may wait for them."""
 
     def __init__(self) -> None:
         self._watch_forks()

@@ -1,4 +1,4 @@
-"""File names from any text, directories that several processes make at once, writes that are all or nothing."""
+"""File names from any text, directories that several processes create at once, writes that are all or nothing."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def encoded_path(
 
     ``depth - 1`` directories fan the files out. With ``digest_filenames`` the name is 64 hex digits;
     without, it is readable where that is safe. No identifier can lead out of ``root``. With ``create``
-    the directories are made, as a caller that goes on to write expects.
+    the directories are created, as a caller that goes on to write expects.
     """
     parts = [str(identifier) for identifier in identifiers]
     raws = [part.encode("utf-8", "surrogatepass") for part in parts]
@@ -68,13 +68,13 @@ def encoded_path(
 
 
 def verify_directory(dir: str | os.PathLike[str]) -> None:
-    """Make the directory and its missing parents, mode 0700; fine when another process does the same.
+    """Create the directory and its missing parents, mode 0700; safe when another process does the same.
 
     Raises the :class:`OSError` of the file system, :class:`FileExistsError` or
     :class:`NotADirectoryError` when a file is in the way.
     """
     path = os.fspath(dir)
-    # Somebody may remove a parent between two steps; one that loses so often is not racing.
+    # A parent may be removed between two steps; losing so often is no race.
     for _ in range(20):
         try:
             os.mkdir(path, 0o700)
@@ -147,12 +147,12 @@ def _flush_directory(directory: str, dir_fd: int | None) -> None:
 
 
 def private_directory(temp_dir: str) -> str:
-    """A directory of this user's own in ``temp_dir``, made if need be, with mode 0700.
+    """A directory of this user's own in ``temp_dir``, created if need be, with mode 0700.
 
     Raises MissingCacheParameter, naming ``data_dir``, when there is something else under its name.
     """
-    # Made and looked at here, before anything is written: in a shared directory somebody else could have
-    # made one of this name.
+    # Created and checked here, before anything is written: in a shared directory another user could have
+    # created one of this name.
     owner = os.getuid() if hasattr(os, "getuid") else 0
     path = os.path.join(temp_dir, f"beaker-{owner}")
     hint = f"{path} cannot be used instead: it is not a directory private to this user"

@@ -2,7 +2,7 @@
 
 Every synchronizer is re-entrant per thread: whoever writes may write or read again, whoever reads may
 read again. A reader that asks to write gets :class:`~beaker.exceptions.LockError`, because two of them
-would wait for each other for ever. Requests are served in the order in which they came: nobody starves.
+would wait for each other without end. Requests are served in the order in which they came: none starves.
 
 After :func:`os.fork` the child holds nothing: its locks are free, and releasing what the parent still
 holds has no effect on the parent.
@@ -62,12 +62,12 @@ class ConditionSynchronizer(_Named):
 class FileSynchronizer(_Named):
     """Many readers or one writer among processes that share ``lock_dir``, by ``flock``.
 
-    Identifiers are spread over :attr:`stripes` pairs of files (lock and gate: 256 files at most, made when
+    Identifiers are spread over :attr:`stripes` pairs of files (lock and gate: 256 files at most, created when
     first locked, never unlinked), so two of them may exclude each other without need. Therefore hold one at
     a time; a thread that holds two identifiers of one stripe is re-entrant, and LockError is raised where
     the first is held for reading and the second is wanted for writing. ``file_locks=False``, the default
     where the runtime has no shared disk, synchronizes threads only and touches no file. Raises OSError when
-    the directory or a file in it cannot be made.
+    the directory or a file in it cannot be created.
     """
 
     stripes = 128
@@ -81,7 +81,7 @@ class FileSynchronizer(_Named):
 
 
 class NullSynchronizer:
-    """Synchronizes nothing: every acquisition answers ``True`` at once."""
+    """Synchronizes nothing: every acquisition returns ``True`` at once."""
 
     def acquire_read_lock(self, wait: bool = True) -> bool:
         return True

@@ -17,7 +17,7 @@ class CreationLock(ForkAware):
     """A lock among threads that also passes a creator's failure on to those who waited for it.
 
     The holder reports with :meth:`fail`. A waiter that remembered :attr:`failures` before it waited and
-    finds another number once it holds the lock knows that :attr:`error` is the answer to its own call.
+    finds another number once it holds the lock knows that :attr:`error` is the result of its own call.
     Not re-entrant: LockError when the thread that holds it waits for it.
     """
 
@@ -63,7 +63,7 @@ class CreationLock(ForkAware):
             raise LockError("release of a lock that is not held")
         self._holder = None
         if not self._waiting:
-            # Nobody is left to tell; the exception would keep the creator's frames alive.
+            # No waiter is left to take it; the exception would keep the creator's frames alive.
             self.error = None
         self._lock.release()
 
@@ -93,7 +93,7 @@ class LayeredLock:
         return getattr(self.first, "error", None)
 
     def fail(self, error: BaseException) -> None:
-        """Tell the waiters of ``first``, if it knows any."""
+        """Report the failure to the waiters of ``first``, if it knows any."""
         report = getattr(self.first, "fail", None)
         if report is not None:
             report(error)

@@ -1,4 +1,4 @@
-"""Creation locks: who may make the value of a key, among threads, processes or nobody in particular.
+"""Creation locks: which thread or process may compute the value of a key.
 
 A :class:`LockFactory` gives the lock of a (namespace, key). :class:`ThreadLocks` knows the threads of
 this process, :class:`FileLocks` the processes of this machine; :class:`LayeredLocks` puts one in front of
@@ -44,14 +44,14 @@ class _NullLock:
 
 
 class NullLocks:
-    """Excludes nobody: every caller may create."""
+    """Excludes no one: every caller may create."""
 
     def creation(self, namespace: str, key: str) -> Lock:
         return _NullLock()
 
 
 class ThreadLocks:
-    """One :class:`CreationLock` per (namespace, key) while anybody holds a reference to it."""
+    """One :class:`CreationLock` per (namespace, key) while it is referred to."""
 
     def __init__(self) -> None:
         self._locks: WeakValuedRegistry[tuple[str, str], CreationLock] = WeakValuedRegistry()
@@ -152,11 +152,11 @@ _directories: WeakValuedRegistry[tuple[str, int], _Directory] = WeakValuedRegist
 class FileLocks:
     """Locks among the processes that share ``lock_dir``: threads first, then ``flock``.
 
-    Keys are spread over ``stripes`` files (1 to 256), made when first taken, never unlinked. In one process
+    Keys are spread over ``stripes`` files (1 to 256), created when first taken, never unlinked. In one process
     different keys never wait for each other; two processes may, when their keys share a file. The kernel
     frees the locks of a process that dies. Waiting is by polling, at most 50 ms apart.
     ``file_locks=False``, the default where the runtime has no shared disk, locks threads only and touches no
-    file. Raises OSError at the first acquisition when the directory or a file cannot be made.
+    file. Raises OSError at the first acquisition when the directory or a file cannot be created.
     """
 
     def __init__(

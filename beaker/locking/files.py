@@ -36,10 +36,10 @@ def stripe_of(name: str, stripes: int) -> int:
 
 
 def lock_file(path: str, *, exclusive: bool, wait: bool) -> int | None:
-    """Lock ``path`` by ``flock`` and answer its descriptor, for :func:`unlock_file`.
+    """Lock ``path`` by ``flock`` and return its descriptor, for :func:`unlock_file`.
 
-    ``None``: somebody else has it and ``wait`` is false. The file (mode 0600) and its directory (0700)
-    are made when absent; the file stays for ever, because unlinking it would let two processes lock two
+    ``None``: another holder has it and ``wait`` is false. The file (mode 0600) and its directory (0700)
+    are created when absent; the file stays, because unlinking it would let two processes lock two
     different files of one name. Raises OSError when the file cannot be opened, a symbolic link included.
     """
     import fcntl
@@ -49,7 +49,7 @@ def lock_file(path: str, *, exclusive: bool, wait: bool) -> int | None:
         descriptor = _open(path)
         try:
             fcntl.flock(descriptor, operation)
-            # Somebody may clean old files out of the directory; a lock on an unlinked file excludes nobody.
+            # Old files may be cleaned out of the directory meanwhile; a lock on an unlinked file excludes no one.
             if os.fstat(descriptor).st_nlink:
                 return descriptor
         except OSError as err:
@@ -86,7 +86,7 @@ def unlock_file(descriptor: int) -> None:
     import fcntl
 
     try:
-        # Closing alone would leave the lock with a copy of the descriptor that a fork may have made.
+        # Closing alone would leave the lock with a copy of the descriptor that a fork may have created.
         fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         _close(descriptor)

@@ -1,7 +1,7 @@
 """Many readers or one writer: the common face, among threads, and among processes.
 
 Requests are served in the order in which they came, so readers cannot starve a writer, nor writers a
-reader. A bare ``flock`` lets readers of other processes starve a writer (security.md A55); hence the gate.
+reader. A bare ``flock`` lets readers of other processes starve a writer as long as they keep coming; hence the gate.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["ReadWriteFile", "ReadWriteQueue", "SynchronizerImpl"]
 class SynchronizerImpl:
     """The four operations of every synchronizer, and the re-entrancy; base class for own ones.
 
-    A subclass gives ``do_acquire_read_lock(wait)``, ``do_acquire_write_lock(wait)`` (answering whether
+    A subclass gives ``do_acquire_read_lock(wait)``, ``do_acquire_write_lock(wait)`` (returning whether
     they got it), ``do_release_read_lock()`` and ``do_release_write_lock()``; they are called for the
     outermost acquisition of a thread only.
     """
@@ -185,7 +185,7 @@ class ReadWriteQueue(SynchronizerImpl, ForkAware):
 
 
 class ReadWriteFile(ReadWriteQueue):
-    """One lock file and its gate: threads queue in front, then processes meet at the gate.
+    """One lock file and its gate: threads queue in front, then processes queue at the gate.
 
     Every request passes the gate alone and waits there until the lock file is its own, so a request that
     came later, reading or writing, stays behind it.
@@ -229,7 +229,7 @@ class ReadWriteFile(ReadWriteQueue):
 
     def _pass_gate(self, wait: bool) -> int | None:
         path = self._path + ".gate"
-        # Somebody passing through holds the gate for microseconds; only one who waits holds it longer.
+        # A request passing through holds the gate for microseconds; only one that waits holds it longer.
         for pause in () if wait else (0.0, 0.0005, 0.002):
             gate = lock_file(path, exclusive=True, wait=False)
             if gate is not None:

@@ -19,7 +19,7 @@ _ABSENT: Any = object()
 class SyncDict(ForkAware, Generic[K, V]):
     """A map that builds a missing value once, however many threads ask for it (manual 5.1.6).
 
-    ``get(key, createfunc, *args)`` answers the stored value or stores and answers
+    ``get(key, createfunc, *args)`` returns the stored value or stores and returns
     ``createfunc(*args)``. Reads of a present key take no lock. A creation function that raises stores
     nothing. A nested ``get`` from within a creation function is allowed.
     """
@@ -30,11 +30,11 @@ class SyncDict(ForkAware, Generic[K, V]):
         super().__init__()
 
     def _after_fork(self) -> None:
-        # A fork while another thread holds the mutex would leave it locked for ever in the child.
+        # A fork while another thread holds the mutex would leave it locked in the child, and never released.
         self.mutex = threading.RLock()
 
     def get(self, key: K, createfunc: Callable[..., V], *args: Any, **kwargs: Any) -> V:
-        """The value of ``key``, made by ``createfunc(*args, **kwargs)`` when it is absent."""
+        """The value of ``key``, created by ``createfunc(*args, **kwargs)`` when it is absent."""
         # Asked for, not tried: the key may hold a password, and an error of createfunc would show a KeyError with it.
         value = self.dict.get(key, _ABSENT)
         return self.sync_get(key, createfunc, *args, **kwargs) if value is _ABSENT else value
@@ -71,7 +71,7 @@ class SyncDict(ForkAware, Generic[K, V]):
 
 
 class WeakValuedRegistry(SyncDict[K, V]):
-    """A :class:`SyncDict` whose values go away when nobody else holds them."""
+    """A :class:`SyncDict` whose values go away when nothing else refers to them."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ _mutexes = [threading.Lock() for _ in range(COUNT)]
 class Stripes:
     """The locks of one directory; ``with stripes(7):`` is exclusive among threads and processes.
 
-    ``directory`` is where the lock files live; the first holder makes it. ``None``: the threads of this
+    ``directory`` is where the lock files live; the first holder creates it. ``None``: the threads of this
     process only. Entering raises :class:`OSError` when the lock file cannot be opened or locked.
     """
 

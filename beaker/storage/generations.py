@@ -3,7 +3,7 @@
 A namespace has one *generation*: 16 random hex digits under a key of its own. Every record begins with
 the generation it was written under and the moment it expires, and counts only while its namespace still
 has that generation. Emptying a namespace is therefore one deletion, of the generation; the next writer
-makes a new one. A generation the server evicted is never made again, so nothing comes back to life.
+creates a new one. A generation the server evicted is never created again, so nothing comes back to life.
 """
 
 from __future__ import annotations

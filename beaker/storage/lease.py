@@ -1,9 +1,9 @@
 """Leases: creation locks kept in a store, for processes and hosts that share nothing else.
 
 A lease is a record with its owner's random token and the second it runs out. It is taken by inserting
-the record, or by replacing one that ran out (its owner died, or lost the store); it is given up by
+the record, or by replacing one that ran out (its owner died, or lost the store); it is released by
 removing the record only while it is still one's own. A lease is not a fence: an owner that outlives its
-lease works beside the next one, so what it protects must bear being done twice, as making a cached
+lease works beside the next one, so what it protects must bear being done twice, as computing a cached
 value does. The clocks of the hosts should agree within a second or so; the record itself also leaves
 the store one second after the lease ran out, by the store's own clock.
 """
@@ -40,9 +40,9 @@ class LeaseLocks:
 
     ``renew=True`` prolongs a lease that is held, every third of its ttl, by a daemon thread; without it
     ``ttl`` must be longer than any creation takes. The default is what the runtime allows: a frozen
-    serverless instance runs no threads between requests. A store that does not answer
-    (:class:`~beaker.exceptions.StoreUnavailable`) when a lease is wanted lets everybody create, with one
-    warning until it answers again: a cache must not be down because its locks are.
+    serverless instance runs no threads between requests. A store that does not respond
+    (:class:`~beaker.exceptions.StoreUnavailable`) when a lease is wanted lets every caller create, with one
+    warning until it responds again: a cache must not be down because its locks are.
 
     ``clock`` is what the hosts agree on, ``timer`` what waiting is measured by; both are seconds. Put
     :class:`~beaker.locking.factories.ThreadLocks` in front by :class:`~beaker.locking.factories.LayeredLocks`.
@@ -78,7 +78,7 @@ class LeaseLocks:
         counters.count("lease_unavailable")
         if not self._warned:
             self._warned = True
-            log.warning("creating without a lease, the store does not answer: %s", error)
+            log.warning("creating without a lease, the store does not respond: %s", error)
 
     def answered(self) -> None:
         """The store works: the next failure is news again."""
@@ -158,7 +158,7 @@ class Lease(ForkAware):
             return store.insert(self._namespace, self._key, self._record(token), ttl=self._store_ttl)
         data, version = found
         if data[:_TOKEN] == token:
-            # The store wrote it and its answer was lost on the way.
+            # The store wrote it and its response was lost on the way.
             return True
         if self._locks.clock() < _until(data):
             return False
@@ -221,7 +221,7 @@ class Lease(ForkAware):
 
 
 def _until(data: bytes) -> float:
-    # Bytes that are no lease of ours cannot be waited for: they count as run out.
+    # Bytes that are no lease of Beaker's cannot be waited for: they count as run out.
     if len(data) != _TOKEN + _UNTIL.size:
         return 0.0
     until: float = _UNTIL.unpack_from(data, _TOKEN)[0]

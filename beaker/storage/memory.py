@@ -236,7 +236,7 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         while gone < limit and self._expiries and self._expiries[0][0] < now:
             _, version, namespace, key = heapq.heappop(self._expiries)
             record = self._records.get((namespace, key))
-            # An overwritten record leaves its old entry in the heap; the version tells.
+            # An overwritten record leaves its old entry in the heap; the version shows it.
             if record is not None and record.version == version:
                 self._drop(namespace, key)
                 gone += 1

@@ -1,4 +1,4 @@
-"""What every SQLite file of ours needs, whoever opens it."""
+"""What every SQLite file needs, whichever store opens it."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Chunks(ForkAware):
         self._known: OrderedDict[str, tuple[str, int]] = OrderedDict()
 
     def write(self, head_key: Any, payload: bytes, expires: float | None, operation: str) -> tuple[str, int]:
-        """Store ``payload`` as a new set of chunks; answers its generation and their number."""
+        """Store ``payload`` as a new set of chunks; returns its generation and their number."""
         layout = self._layout()
         now = self._clock()
         generation = new_generation(now)

@@ -152,7 +152,7 @@ def connector(
 ) -> Callable[[], Connection]:
     """What builds, or finds, the connection of a configuration. Nothing is imported or opened until it is called.
 
-    The answer raises ConfigError (no project, not a client), InvalidCacheBackendError (no packages) or
+    What is returned raises ConfigError (no project, not a client), InvalidCacheBackendError (no packages) or
     StoreUnavailable (no credentials). A given ``client`` is used as it is and belongs to the caller.
     """
     if client is not None:

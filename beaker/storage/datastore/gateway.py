@@ -18,7 +18,7 @@ from beaker.storage.datastore.connection import BACKEND, Connection
 __all__ = ["Gateway", "Refused"]
 
 _RETRIED = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "ABORTED", "RESOURCE_EXHAUSTED", "CANCELLED"})
-# After these the server may have done the work and only the answer was lost.
+# After these the server may have done the work and only the response was lost.
 _DOUBTFUL = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "CANCELLED", "UNKNOWN"})
 _REFUSED = frozenset({"ALREADY_EXISTS", "FAILED_PRECONDITION", "NOT_FOUND"})
 _FIRST_BACKOFF = 0.05
@@ -37,7 +37,7 @@ _FAIL = 3
 class Refused(Exception):
     """The server refused a conditional write: its condition does not hold.
 
-    ``doubtful``: an earlier try of the same write got no answer, so it may itself be what changed the record.
+    ``doubtful``: an earlier try of the same write got no response, so it may itself be what changed the record.
     """
 
     def __init__(self, doubtful: bool) -> None:
@@ -45,8 +45,8 @@ class Refused(Exception):
         self.doubtful = doubtful
 
 
-class _AnswerTooLarge(Exception):
-    """The answer is larger than the channel accepts."""
+class _ResponseTooLarge(Exception):
+    """The response is larger than the channel accepts."""
 
 
 class Gateway(ForkAware):
@@ -99,7 +99,7 @@ class Gateway(ForkAware):
             batch = batches.pop()
             try:
                 answer = self._call("Lookup", self._lookup_request(batch, mask), operation)
-            except _AnswerTooLarge as err:
+            except _ResponseTooLarge as err:
                 if len(batch) == 1:
                     raise StoreUnavailable(
                         "a record is over the message limit", backend=BACKEND, operation=operation
@@ -145,7 +145,7 @@ class Gateway(ForkAware):
         self._count("RunQuery")
         try:
             return self._call("RunQuery", request, operation).batch
-        except _AnswerTooLarge as err:
+        except _ResponseTooLarge as err:
             raise StoreUnavailable("a page is over the message limit", backend=BACKEND, operation=operation) from err
 
     def _count(self, method: str) -> None:
@@ -188,7 +188,7 @@ class Gateway(ForkAware):
                 if conditional and (code in _REFUSED or (code == "INVALID_ARGUMENT" and "base version" in details)):
                     raise Refused(doubtful) from err
                 if code == "RESOURCE_EXHAUSTED" and "larger than max" in details:
-                    raise _AnswerTooLarge from err
+                    raise _ResponseTooLarge from err
                 doubtful = doubtful or code in _DOUBTFUL
                 wait = random.uniform(0, min(_MAX_BACKOFF, _FIRST_BACKOFF * 2**attempt))
                 if code not in _RETRIED or attempt >= retries or end - self._monotonic() <= wait:

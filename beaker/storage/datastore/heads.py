@@ -31,7 +31,7 @@ from beaker.storage.records import expires_at
 
 __all__ = ["Draft", "Heads"]
 
-# So often a record may change under a reader or an insert before that counts as no answer.
+# So often a record may change under a reader or an insert before that counts as unavailable.
 _ROUNDS = 5
 
 
@@ -116,7 +116,7 @@ class Heads:
                 if not (refused.doubtful and has_wid(record.version.wids, draft.wid)):
                     if data is not None:
                         return False
-                    # Expired or damaged: the place is free, unless somebody is faster.
+                    # Expired or damaged: the place is free, unless another writer is faster.
                     if not self.publish_over(draft, record.version, "insert"):
                         continue
                     return True

@@ -21,7 +21,7 @@ class _Record(ndb.Model):  # type: ignore[misc]
     Times are naive UTC. A record whose ``expires`` has passed counts as absent, though it may still be here.
     """
 
-    # A context that remembers a record, or the lack of one, would answer for hours what other processes changed.
+    # A context that remembers a record, or the lack of one, would return for hours what other processes have changed.
     _use_cache = False
     _use_global_cache = False
 
@@ -40,8 +40,8 @@ class _Record(ndb.Model):  # type: ignore[misc]
 def record_model(kind: str = "beaker_cache") -> Any:
     """The ``ndb.Model`` class of the records of kind ``kind`` (the store's ``table_name``).
 
-    Read with it freely. Write with it only records nobody else writes at the moment: ``put`` is a blind
-    write that a concurrent session save cannot notice in time. A store made with ``index_expires`` keeps
+    Read with it freely. Write with it only records that nothing else writes at the moment: ``put`` is a blind
+    write that a concurrent session save cannot notice in time. A store created with ``index_expires`` keeps
     ``expires`` indexed; entities this model writes are not.
     """
     return type("Record", (_Record,), {"_get_kind": classmethod(lambda cls: kind), "__doc__": _Record.__doc__})

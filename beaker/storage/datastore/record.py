@@ -100,7 +100,7 @@ def original(entity: Any, name: str) -> str:
 
 
 def new_wid() -> bytes:
-    """A random id for one write: how a writer that got no answer finds out whether it wrote."""
+    """A random id for one write: how a writer that got no response finds out whether it wrote."""
     return secrets.token_bytes(_WID_BYTES)
 
 
@@ -125,7 +125,7 @@ def generation_of(chunk_name: str) -> str:
 
 
 def generation_time(generation: str) -> float:
-    """When the generation was named (seconds since the epoch); 0 when the name is not one of ours."""
+    """When the generation was named (seconds since the epoch); 0 when the name is not one of Beaker's."""
     try:
         return int(generation[:12], 16) / 1000
     except ValueError:
@@ -159,7 +159,7 @@ def decompress(encoding: int, payload: bytes, limit: int) -> bytes | None:
 
 
 class Layout:
-    """Makes keys, entities and mutations of one kind on one connection."""
+    """Creates keys, entities and mutations of one kind on one connection."""
 
     def __init__(self, connection: Connection, kind: str, partition: str, index_expires: bool) -> None:
         self._connection = connection
@@ -198,7 +198,7 @@ class Layout:
 
     def ours(self, key: Any) -> bool:
         """Whether a query's result belongs to the database that was asked."""
-        # One emulator answers a query with the entities of all databases.
+        # One emulator returns for a query the entities of all databases.
         database: str = key.partition_id.database_id
         return not self._connection.emulated or database == self._connection.database
 

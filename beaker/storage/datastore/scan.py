@@ -72,9 +72,9 @@ class Scan:
             try:
                 batch = self._gateway.query(request, "purge")
             except StoreUnavailable as err:
-                # Refused today, a cursor of another query is refused for ever; a server that is down is not.
+                # Refused today, a cursor of another query is refused always; a server that is down is not.
                 if position and position == given and "INVALID_ARGUMENT" in str(err):
-                    raise ValueError("cursor is not one that purge answered") from err
+                    raise ValueError("cursor is not one that purge returned") from err
                 raise
             results = list(batch.entity_results)
             taken = self._within(results, now, limit - removed)
@@ -238,4 +238,4 @@ def _decode_cursor(cursor: str | None) -> bytes:
     try:
         return base64.b64decode(cursor.encode(), altchars=b"-_", validate=True)
     except (UnicodeError, binascii.Error) as err:
-        raise ValueError("cursor is not one that purge answered") from err
+        raise ValueError("cursor is not one that purge returned") from err

@@ -153,7 +153,7 @@ class DatastoreStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         try:
             self.gateway.commit_if([layout.delete(head_key)], [head_key], [base.number], "remove")
         except Refused as refused:
-            # No answer to a first try, and now nothing is there: it was that try that removed the record.
+            # No response to a first try, and now nothing is there: it was that try that removed the record.
             if not refused.doubtful or self._heads.head(head_key, "remove") is not None:
                 return False
         self._heads.chunks.drop(head_key, base.generation, base.parts, "remove")
@@ -176,7 +176,7 @@ class DatastoreStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         Without ``index_expires`` it walks over the kind, live records included (without their data), at most
         20 for each of ``limit`` and at least 1000 a call; with it, over the expired ones only, and orphaned
         chunks that have no end stay. ``deadline`` seconds are looked at after each page of 100. Raises
-        ValueError for a ``cursor`` that no purge answered.
+        ValueError for a ``cursor`` that no purge returned.
         """
         return self._scan.purge(now, limit, cursor, deadline)
 
@@ -184,7 +184,7 @@ class DatastoreStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         layout = self._layout()
         heads = {key: layout.head_key(namespace, key) for key in keys}
         names = {head.path[0].name: key for key, head in heads.items()}
-        answer: dict[str, bytes] = {}
+        found: dict[str, bytes] = {}
         for result in self.gateway.lookup(list(heads.values()), "get_many"):
             record = decode(result)
             if not record.version.live(self._clock()):
@@ -196,8 +196,8 @@ class DatastoreStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
                 else self._heads.open(record, record.payload)
             )
             if data is not None:
-                answer[key] = data
-        return answer
+                found[key] = data
+        return found
 
     def set_many(self, namespace: str, items: Mapping[str, bytes], *, ttl: float | None) -> None:
         """Write all of ``items`` or as many as come before a StoreUnavailable; sizes are checked first of all."""
@@ -263,7 +263,7 @@ class DatastoreStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
 
 def _own(version: Hashable) -> Version:
     if not isinstance(version, Version):
-        raise TypeError(f"version must be one that this store's read answered, not {type(version).__name__}")
+        raise TypeError(f"version must be one that this store's read returned, not {type(version).__name__}")
     return version
 
 

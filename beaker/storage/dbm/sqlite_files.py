@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 
-_APPLICATION_ID = 0x424B5231  # "BKR1": tells our files from any other SQLite database
+_APPLICATION_ID = 0x424B5231  # "BKR1": distinguishes our files from any other SQLite database
 _OPEN_FILES = 64
 _IDLE_CONNECTIONS = 4
 _SCHEMA = (
@@ -58,7 +58,7 @@ class _File:
 class SqliteFiles:
     """Connections to the files of one directory: at most 64 files and 4 idle connections each stay open.
 
-    A connection serves one thread at a time. A file that was removed or replaced by somebody else is
+    A connection serves one thread at a time. A file that was removed or replaced by another process is
     noticed at the next operation (one ``stat``). ``timeout`` is the seconds a write waits for another
     process; ``durable`` makes every commit survive a power cut.
     """
@@ -73,7 +73,7 @@ class SqliteFiles:
         self._files: OrderedDict[str, _File] = OrderedDict()
         self._mutex = threading.Lock()
         self.writable_by_others = False
-        """True once a file was met that another user owns or may write: its records are not our own."""
+        """True once a file was opened that another user owns or may write: its records are not our own."""
 
     def close_idle(self) -> None:
         """Close every connection that is not at work; the next operation opens one."""
@@ -91,7 +91,7 @@ class SqliteFiles:
         self._mutex = threading.Lock()
 
     def read(self, path: str, operation: str, work: Work[T], absent: T) -> T:
-        """``work(connection)``, or ``absent`` when there is no file or it is not a database of ours."""
+        """``work(connection)``, or ``absent`` when there is no file or it is not one of Beaker's databases."""
         return self._run(path, operation, work, absent, creates=False)
 
     def change(self, path: str, operation: str, work: Work[T], absent: T) -> T:
@@ -99,7 +99,7 @@ class SqliteFiles:
         return self._run(path, operation, work, absent, creates=False, heals=True)
 
     def write(self, path: str, operation: str, work: Work[bool]) -> bool:
-        """``work(connection)`` on the file, which is made when absent and moved aside when corrupt."""
+        """``work(connection)`` on the file, which is created when absent and moved aside when corrupt."""
         return self._run(path, operation, work, False, creates=True, heals=True)
 
     def _run(self, path: str, operation: str, work: Work[T], absent: T, *, creates: bool, heals: bool = False) -> T:
@@ -184,7 +184,7 @@ class SqliteFiles:
         _close(connection)
 
     def _open(self, path: str, creates: bool) -> sqlite3.Connection | None:
-        # mode=rw: SQLite itself must not bring back a file that somebody removes at this moment.
+        # mode=rw: SQLite itself must not bring back a file that is removed at this moment.
         connection = sqlite3.connect(
             f"{Path(path).absolute().as_uri()}?mode=rw",
             uri=True,
@@ -198,7 +198,7 @@ class SqliteFiles:
                     connection.close()
                     return None
                 if not self._durable:
-                    # Making a file costs three syncs otherwise; one that a power cut spoils is moved aside.
+                    # Creating a file costs three syncs otherwise; one that a power cut spoils is moved aside.
                     connection.execute("PRAGMA synchronous = OFF")
                 enter_wal(connection, timeout=self._timeout)
                 with transaction(connection):
@@ -255,7 +255,7 @@ def _make_private(path: str) -> None:
 
 
 def _is_ours(connection: sqlite3.Connection) -> bool:
-    # In this order: another process may make the schema, number included, between the two questions.
+    # In this order: another process may create the schema, number included, between the two questions.
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     (identity,) = connection.execute("PRAGMA application_id").fetchone()
     if identity == _APPLICATION_ID:

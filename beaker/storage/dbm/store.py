@@ -103,7 +103,7 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
 
     @property
     def trusted(self) -> bool:
-        """True while the directory is this user's and nobody else may write it, nor any file met in it."""
+        """True while the directory is this user's and no other user may write it, nor any file opened in it."""
         try:
             status = os.stat(self.directory)
             own = os.geteuid()
@@ -179,7 +179,7 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         """See :class:`~beaker.storage.api.Purging`; walks through all records, so give it a ``deadline``.
 
         ``deadline`` is looked at every 2,000 records; a call gets at least that far. ``cursor`` as
-        answered, or :class:`~beaker.exceptions.ConfigError`.
+        returned, or :class:`~beaker.exceptions.ConfigError`.
         """
         end = None if deadline is None else time.monotonic() + deadline
         start, position = _place(cursor)
@@ -235,7 +235,7 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
 
     def _name(self, namespace: str) -> str:
         if not self._digest_filenames:
-            # Capitals are escaped as well: some file systems do not tell A from a.
+            # Capitals are escaped as well: some file systems do not distinguish A from a.
             readable = "n-" + _escape(encode_text(namespace))
             if len(readable) <= _LONGEST_NAME:
                 return readable
@@ -275,7 +275,7 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
 def _place(cursor: str | None) -> tuple[str, int]:
     name, _, position = (cursor or ":0").rpartition(":")
     if not position.isdigit():
-        raise ConfigError("the cursor was not made by this store", option="cursor", expected="what purge() answered")
+        raise ConfigError("the cursor is not from this store", option="cursor", expected="what purge() returned")
     return name, int(position)
 
 

@@ -33,14 +33,14 @@ class Record(NamedTuple):
 
 
 def encode(namespace: bytes, key: bytes, expires: float, data: bytes) -> bytes:
-    """The bytes of a record's file, with a version nobody has had."""
+    """The bytes of a record's file, with a version no record has had."""
     header = _HEADER.pack(_MAGIC, 0, os.urandom(8), expires, len(namespace), len(key), len(data))
     checksum = zlib.crc32(b"".join((header[8:], namespace, key)))
     return b"".join((_MAGIC, checksum.to_bytes(4, "big"), header[8:], namespace, key, data))
 
 
 def load(path: str, *, dir_fd: int | None = None, head_only: bool = False) -> Record | None:
-    """The record in a file; ``None`` when there is no file or it is not a whole record of ours.
+    """The record in a file; ``None`` when there is no file or it is not a whole record of Beaker's.
 
     With ``head_only`` the data is neither read nor required. Raises any other :class:`OSError`.
     """

@@ -78,8 +78,8 @@ class FileStore(Store, Versioned, Listing, Purging):
 
     @property
     def trusted(self) -> bool:
-        """True when ``directory`` belongs to this user and nobody else may write in it, or is not there
-        yet (it is made so). Looked up at every call."""
+        """True when ``directory`` belongs to this user and no other user may write in it, or is not there
+        yet (it is created so). Looked up at every call."""
         try:
             found = os.stat(self.directory)
         except FileNotFoundError:
@@ -154,7 +154,7 @@ class FileStore(Store, Versioned, Listing, Purging):
             raise self._unavailable("purge", err) from err
 
     def _purge_file(self, path: str, now: float) -> bool | None:
-        """Remove one expired record's file; ``None`` when it holds no record of ours."""
+        """Remove one expired record's file; ``None`` when it holds no record of Beaker's."""
         record = load(path, head_only=True)
         if record is None:
             return None
@@ -194,7 +194,7 @@ class FileStore(Store, Versioned, Listing, Purging):
 
     def _live(self, place: _Place, path: str, dir_fd: int | None) -> Record | None:
         record = load(path, dir_fd=dir_fd)
-        # The names are compared because a file can be copied over another, or be another user's idea.
+        # The names are compared because a file can be copied over another, or be another user's work.
         if record is None or record.key != place.key or record.namespace != place.namespace:
             return None
         return None if record.expires != inf and record.expires <= self._clock() else record
@@ -237,7 +237,7 @@ class FileStore(Store, Versioned, Listing, Purging):
                 for _ in range(_RETRIES):
                     with suppress(FileNotFoundError):
                         return self._change_once(place, record, allowed)
-                    # The directory is not there yet, or a clear() or somebody's rm took it away.
+                    # The directory is not there yet, or a clear() or an rm took it away.
                     if allowed is not None and not allowed(None):
                         return False
                     if record is None:

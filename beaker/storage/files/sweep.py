@@ -35,7 +35,7 @@ def record_files(namespace_directory: str) -> Iterator[str]:
 
 
 def remove_tree(directory: str) -> None:
-    """Remove a directory and what it holds; gives up, raising :class:`OSError`, when somebody keeps writing."""
+    """Remove a directory and what it holds; gives up, raising :class:`OSError`, when a writer keeps adding files."""
     for attempt in range(_ATTEMPTS):
         for name in names(directory):
             path = f"{directory}/{name}"
@@ -127,6 +127,6 @@ class Sweep:
                 os.unlink(path)
 
     def _remove_if_empty(self, directory: str) -> None:
-        # A writer that is about to use it makes it again.
+        # A writer that is about to use it creates it again.
         with suppress(OSError):
             os.rmdir(directory)

@@ -19,7 +19,7 @@ __all__ = ["Address", "Connect", "Ring", "address_name", "expiration", "parse_se
 Address = tuple[str, int] | str
 """Host and port, or the path of a Unix socket."""
 Connect = Callable[[Address], Any]
-"""Makes a ``pymemcache.Client`` that is not connected yet."""
+"""Creates a ``pymemcache.Client`` that is not connected yet."""
 
 T = TypeVar("T")
 

@@ -1,7 +1,7 @@
 """One memcached server: its idle connections, the generations it has, and what its failures mean.
 
 Why not pymemcache's own pool and HashClient: after a restart the pool hands out one dead socket after
-another, and HashClient answers "absent" for a server it has marked as failing, which no store may do.
+another, and HashClient returns "absent" for a server it has marked as failing, which no store may do.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ T = TypeVar("T")
 class Server:
     """Runs work on a connection of one server; every failure becomes ``StoreUnavailable``.
 
-    Connections are shared by nobody: each belongs to one call at a time, ``idle`` of them are kept, and
+    Connections are not shared: each belongs to one call at a time, ``idle`` of them are kept, and
     a child process begins with none. Work that may run twice is run again once, on a new connection,
     when a kept one turns out to be broken: a restarted server costs no error.
     """
@@ -70,7 +70,7 @@ class Server:
                 client.close()
                 if not (kept and repeatable) or isinstance(err, TimeoutError):
                     raise StoreUnavailable(f"{self.name} {_reason(err)}", backend=BACKEND, operation=operation) from err
-                # The others have been idle for longer and are as dead.
+                # The other connections have been idle for longer and are as dead.
                 self.close()
                 client = self._connect(self.address)
             except self._nonsense as err:
@@ -81,7 +81,7 @@ class Server:
                     operation=operation,
                 ) from err
             except BaseException:
-                # Half an answer may still be on its way: nobody may read it as theirs.
+                # Half a response may still be on its way: no other call may read it as its own.
                 client.close()
                 raise
             else:
@@ -116,7 +116,7 @@ class Server:
         size: int = 0,
         limit: int = 0,
     ) -> tuple[list[bytes], bytes | None]:
-        """Send ``commands`` and a ``get`` of the generation at once: their answers, and it (or ``None``).
+        """Send ``commands`` and a ``get`` of the generation at once: their responses, and it (or ``None``).
 
         ``ValueTooLarge(size, ...)`` when the server's limit is below ours; ``limit`` is what to name if it
         does not say. A generation is hex digits, so that the line ``END`` can only be the end.
@@ -148,7 +148,7 @@ class Server:
         return self._known.get(key)
 
     def learn(self, operation: str, key: bytes, generation: bytes | None) -> bytes:
-        """Keep a generation that was in force just now; when there is none, make one."""
+        """Keep a generation that was in force just now; when there is none, create one."""
         if generation is None:
             command = b"add %b 0 0 %d\r\n%b\r\n" % (key, STAMP, new_stamp())
             generation = self.write(operation, (command,), key)[1]
@@ -180,7 +180,7 @@ def _reason(err: BaseException) -> str:
     return f"cannot be reached or hung up ({type(err).__name__})"
 
 
-# Why not pymemcache's own commands: none sends two commands at once and copes with an answer that comes in
+# Why not pymemcache's own commands: none sends two commands at once and copes with a response that comes in
 # pieces (`raw_command` keeps the last piece only), and a hit takes 1.4 times as long through `get_many`.
 
 
@@ -234,8 +234,8 @@ def _values(message: bytes, client: Any) -> dict[bytes, tuple[bytes, bytes]]:
 
 
 def _hung_up(sock: Any) -> bool:
-    # Nothing is due on an idle connection: what can be read is the end of the stream, or an answer that
-    # belongs to somebody else.
+    # Nothing is due on an idle connection: what can be read is the end of the stream, or a response to
+    # an earlier call.
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     return bool(poll.poll(0))

@@ -29,7 +29,7 @@ _BATCH = 500
 """Keys in one message; with many more, client and server could each wait for the other to read."""
 _MESSAGE = 4_000_000
 _ROUNDS = 16
-"""How often an insertion starts anew because others write the same record at the same time."""
+"""How often an insertion starts anew because other clients write the same record at the same time."""
 
 
 class _Version(NamedTuple):
@@ -205,7 +205,7 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
             if live is not None:
                 return False
         raise StoreUnavailable(
-            f"{server.name}: {_ROUNDS} attempts met as many other writers", backend=BACKEND, operation="insert"
+            f"{server.name}: {_ROUNDS} attempts collided with other writers", backend=BACKEND, operation="insert"
         )
 
     def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:

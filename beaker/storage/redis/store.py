@@ -83,7 +83,7 @@ class RedisStore(Store, Versioned, Listing, Bulk, ForkAware):
         self._address = self._place.address if self._place else "the given client's server"
         self._faults = faults()
         if client is not None and client.get_encoder().decode_responses:
-            raise ConfigError("client decodes answers to text", option="client", hint="leave decode_responses out")
+            raise ConfigError("client decodes responses to text", option="client", hint="leave decode_responses out")
         clustered = self._place.kind == "cluster" if self._place else hasattr(client, "nodes_manager")
         self._shard_count = _SHARDS if clustered else 1
         # redis-py's own pools notice a fork; a client of the caller's is not ours to replace.

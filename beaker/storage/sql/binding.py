@@ -1,4 +1,4 @@
-"""Where the SQL stores get connections from: a url, somebody's Engine, or somebody's Connection."""
+"""Where the SQL stores get connections from: a url, or the application's Engine or Connection."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Binding:
         self._theirs_in_memory = in_memory and not owned
         self._owned = owned
         self._engine = engine
-        # Not with an engine of somebody's: its options may rewrite statements when they are compiled.
+        # Not with the application's engine: its options may rewrite statements when they are compiled.
         self.executes_compiled = owned and sqlalchemy.__version__.startswith("2.0.")
         self._turn = threading.RLock()
 
@@ -69,12 +69,12 @@ class Binding:
             yield connection
 
     def close(self) -> None:
-        """Close the idle connections of an engine made here; a database in memory ends with that."""
+        """Close the idle connections of an engine created here; a database in memory ends with that."""
         if self._owned:
             self._engine.dispose()
 
     def before_fork(self) -> None:
-        # Idle connections only, so that it is safe for somebody's engine as well: its pool opens new ones.
+        # Idle connections only, so that it is safe for the application's engine as well: its pool opens new ones.
         if self._file:
             self._engine.dispose()
 
@@ -86,8 +86,8 @@ class Binding:
 
 
 class ConnectionBinding(Binding):
-    """Somebody's Connection, by one thread at a time. Inside a transaction of theirs a write becomes a
-    savepoint of it and is theirs to commit; outside, it is a transaction of its own."""
+    """The application's Connection, by one thread at a time. Inside its transaction a write becomes a
+    savepoint that the application commits; outside, it is a transaction of its own."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(connection.engine, owned=False)
@@ -119,7 +119,7 @@ class ConnectionBinding(Binding):
         return self._connection is not None and self._connection.in_transaction()
 
     def before_fork(self) -> None:
-        """Nothing here may be closed: it is theirs."""
+        """Nothing here may be closed: it is the application's."""
 
     def after_fork(self) -> None:
         _inherited.append(self._connection)
@@ -183,7 +183,7 @@ def _own_engine(given: str | URL, options: dict[str, Any]) -> Binding:
             hint="pip install 'beaker-gae[database]' and the driver",
         ) from err
     except (exc.ArgumentError, TypeError, ValueError) as err:
-        # A TypeError of SQLAlchemy's names the options it does not know; the others quote values.
+        # A TypeError of SQLAlchemy's names the options it does not know; the other errors quote values.
         reason = f": {err}" if isinstance(err, TypeError) else ""
         raise ConfigError(f"the engine options (sa_opts, sa.*) cannot be used{reason}", option="sa_opts") from err
     if engine.dialect.is_async:

@@ -1,4 +1,4 @@
-"""What the SQL stores do to rows, on a connection that somebody else opens and commits."""
+"""What the SQL stores do to rows, on a connection that the caller opens and commits."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Rows:
     def purge(self, db: Connection, now: float, start: float, limit: int) -> tuple[list[Any], int]:
         """Delete of the first ``limit`` rows that expired from ``start`` to ``now``; those rows, and how many went."""
         rows = list(db.execute(self._statements.expired, {"p_now": now, "p_from": start, "p_limit": limit}))
-        # Each is asked again whether it expired: somebody may have written it anew since.
+        # Each is checked again for expiry: it may have been written anew since.
         doomed = [
             {"p_namespace_digest": row[0], "p_key_digest": row[1], "p_now": now}
             for row in sorted(rows, key=lambda row: (row[0], row[1]))

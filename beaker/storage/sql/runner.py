@@ -55,11 +55,11 @@ class Runner(ForkAware):
         return self._run(operation, work, absent, self._binding.look)
 
     def change(self, operation: str, work: Work[T], absent: T) -> T:
-        """Like :meth:`read`, and commits: for what needs no table to be made."""
+        """Like :meth:`read`, and commits: for what needs no table to be created."""
         return self._run(operation, work, absent, self._binding.begin)
 
     def write(self, operation: str, work: Work[T]) -> T:
-        """Like :meth:`change`, after making the table when there is none."""
+        """Like :meth:`change`, after creating the table when there is none."""
         return self._run(operation, work, cast(T, None), self._binding.begin, creates=True)
 
     def _run(self, operation: str, work: Work[T], absent: T, begin: Begin, *, creates: bool = False) -> T:
@@ -91,7 +91,7 @@ class Runner(ForkAware):
         if code in _ROLLED_BACK:
             return True
         if was_ready and attempt == 1 and ("no such table" in str(original) or code in _NO_SUCH_TABLE):
-            # Somebody dropped the table under us.
+            # The table was dropped while we used it.
             self._ready = False
             return True
         return False

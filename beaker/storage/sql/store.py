@@ -82,7 +82,7 @@ class SqlStore(Store, Versioned, Listing, Purging, Bulk):
         self._finalizer = weakref.finalize(self, binding.close)
 
     def close(self) -> None:
-        """Close the idle connections of an engine made here. The store stays usable."""
+        """Close the idle connections of an engine created here. The store stays usable."""
         self._runner.close()
 
     # Store
@@ -162,7 +162,7 @@ class SqlStore(Store, Versioned, Listing, Purging, Bulk):
     ) -> tuple[int, str | None]:
         """See :class:`~beaker.storage.api.Purging`; goes through the index of expiry times, oldest first.
 
-        The deadline is looked at after every 500 rows. ``cursor`` as answered, or
+        The deadline is looked at after every 500 rows. ``cursor`` as returned, or
         :class:`~beaker.exceptions.ConfigError`.
         """
         end = None if deadline is None else time.monotonic() + deadline
@@ -256,5 +256,5 @@ def _place(cursor: str | None) -> float:
         return 0.0 if cursor is None else float(cursor)
     except ValueError:
         raise ConfigError(
-            "the cursor was not made by this store", option="cursor", expected="what purge() answered"
+            "the cursor is not from this store", option="cursor", expected="what purge() returned"
         ) from None

@@ -1,4 +1,4 @@
-"""The table of the SQL stores: its shape, how it is made, and how a foreign one is refused."""
+"""The table of the SQL stores: its shape, how it is created, and how a foreign one is refused."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def check_table(table: Table) -> None:
 
 
 def ensure_table(begin: Callable[[], AbstractContextManager[Connection]], table: Table, *, create: bool) -> bool:
-    """Whether the database has ``table``, after creating it when ``create``; safe beside others doing the same.
+    """Whether the database has ``table``, after creating it when ``create``; safe beside others doing so.
 
-    ``begin`` answers a connection in a transaction. A table of that name with other columns raises
+    ``begin`` returns a connection in a transaction. A table of that name with other columns raises
     :class:`~beaker.exceptions.ConfigError` and is left as it is.
     """
     from sqlalchemy import exc
@@ -69,7 +69,7 @@ def ensure_table(begin: Callable[[], AbstractContextManager[Connection]], table:
         with begin() as connection:
             table.create(connection)
     except exc.DBAPIError:
-        # Somebody else created it between the look and the statement; anything else is a real failure.
+        # Another process created it between the look and the statement; anything else is a real failure.
         with begin() as connection:
             if not _has_table(connection, table):
                 raise
@@ -85,7 +85,7 @@ def _has_table(connection: Connection, table: Table) -> bool:
     found = {column["name"]: column for column in inspector.get_columns(table.name, schema=table.schema)}
     missing = [name for name in COLUMNS if name not in found]
     unknown = [name for name in found if name not in COLUMNS]
-    # A column somebody added is no harm while rows can be inserted without it.
+    # A column that was added is no harm while rows can be inserted without it.
     needed = [name for name in unknown if not found[name]["nullable"] and found[name].get("default") is None]
     if missing or needed:
         raise _foreign(table, missing, unknown)
