@@ -21,11 +21,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.environments import UPSTREAM
 from gae import emulator
 from tests import servers
 
 HERE = Path(__file__).resolve().parent
-UPSTREAM = ["Beaker==1.14.1", "SQLAlchemy", "psycopg[binary]", "pymemcache", "python-memcached", "redis"]
+
 SECRET = "benchmarks only: 32 bytes of nothing secret"
 RACES = {"R2": 1000, "R4": 1000, "R5": 1000, "R6": 2000, "R7": 2000}
 SECONDS = 1500
@@ -87,16 +88,6 @@ KINDS = ["memory", "file", "dbm", "sqlite", "postgres", "memcached", "redis", "g
 
 def _fresh() -> str:
     return f"t_{uuid.uuid4().hex[:12]}"
-
-
-def upstream_python() -> str:
-    """The interpreter that has Beaker 1.14.1, made at first use."""
-    folder = HERE.parent / ".venv-upstream"
-    python = folder / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", *UPSTREAM], check=True)
-    return str(python)
 
 
 def run(python: str, kind: str, config: Config, race: str, count: int) -> dict[str, Any]:
@@ -177,7 +168,7 @@ def main(arguments: list[str]) -> int:
     figures: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
     with places(kinds) as found:
         for beaker in given.beakers.split(","):
-            python = sys.executable if beaker == "ours" else upstream_python()
+            python = sys.executable if beaker == "ours" else UPSTREAM.python()
             figures[beaker] = {}
             for kind in kinds:
                 outcomes = {}
