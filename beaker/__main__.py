@@ -14,11 +14,13 @@ from typing import TextIO
 
 from beaker import __version__
 from beaker.config import environment
-from beaker.config.coerce import as_seconds
+from beaker.config.coerce import as_count, as_seconds
+from beaker.config.deployment import LAPTOP, complete, data_directory, kept_secret
+from beaker.config.parse import coerce_cache
 from beaker.crypto.keyring import KeyRing, new_key
 from beaker.exceptions import BeakerException, ConfigError
 from beaker.operations import explain
-from beaker.operations.purging import Outcome, purge, purgeable, stores_of
+from beaker.operations.purging import Outcome, check_options, missing, purge, purgeable, stores_of
 from beaker.runtime import current
 from beaker.runtime import environ as process_environ
 from beaker.session.context import SessionContext
@@ -34,20 +36,21 @@ _PURGE = """\
 Removes expired records of the sessions and caches that BEAKER_SESSION_... and BEAKER_CACHE_... variables configure, or
 of one store named by --type and --option. Safe beside a running application; bounded by --limit and --deadline, and
 resumable: what is printed as the cursor goes into --cursor of the next run. Datastore's own TTL policies do the same
-later and for a fee (docs/operations.md has the gcloud command).
+later and for a fee (docs/operations.md has the gcloud command). Exit status 1 when a store failed, 2 for a store, an
+option or a variable that is not there: nothing is touched then.
 """
 
 
 def main(arguments: Sequence[str] | None = None, *, out: TextIO | None = None) -> int:
-    """Run one command; answers the exit status: 0 done, 1 failed, 2 wrong usage."""
+    """Run one command. Returns the exit status: 0 done, 1 failed, 2 wrong usage or options (nothing was touched)."""
     parser = _parser()
     asked = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace, TextIO], int] = asked.run
     try:
         return run(asked, out or sys.stdout)
     except BeakerException as error:
-        print(f"python -m beaker {asked.command}: {error}", file=sys.stderr)
-        return 1
+        print(f"python -m beaker {asked.command}: {error} [{error.code}]", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -83,14 +86,17 @@ def _explain(asked: argparse.Namespace, out: TextIO) -> int:
 
 
 def _purge(asked: argparse.Namespace, out: TextIO) -> int:
+    if asked.option and not asked.type:
+        raise ConfigError("--option belongs to a store", option="--option", hint="name it: --type")
+    limit = None if asked.limit is None else as_count("--limit", asked.limit)
+    deadline = None if asked.deadline is None else _positive("--deadline", asked.deadline)
     stores = purgeable(_named_stores(asked) if asked.type else _configured_stores())
     if not stores:
         print("no store here keeps expired records; nothing to purge", file=out)
         return 0
-    deadline = None if asked.deadline is None else as_seconds("--deadline", asked.deadline)
     show = _Progress(sys.stderr) if sys.stderr.isatty() else None
     try:
-        outcome = purge(stores, limit=asked.limit, deadline=deadline, cursor=asked.cursor, progress=show)
+        outcome = purge(stores, limit=limit, deadline=deadline, cursor=asked.cursor, progress=show)
     except ValueError as error:
         raise ConfigError(str(error), option="--cursor") from error
     if show is not None:
@@ -103,6 +109,13 @@ def _purge(asked: argparse.Namespace, out: TextIO) -> int:
         print(f"stopped: {outcome.error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _positive(option: str, text: str) -> float:
+    seconds = as_seconds(option, text)
+    if not seconds:
+        raise ConfigError(f"{option} leaves no time", option=option, expected="more than 0 seconds")
+    return seconds
 
 
 class _Progress:
@@ -126,15 +139,19 @@ class _Progress:
 
 
 def _named_stores(asked: argparse.Namespace) -> list[object]:
-    from beaker.config.parse import coerce_cache
-
-    options = {"type": asked.type}
+    options: dict[str, str] = {}
     for pair in asked.option:
         name, equals, value = pair.partition("=")
-        if not equals:
-            raise ConfigError("--option cannot be used", option="--option", expected="NAME=VALUE")
+        if not equals or name in options:
+            expected = "NAME=VALUE, each name once"
+            raise ConfigError("--option cannot be used", option="--option", expected=expected)
         options[name] = value
-    return stores_of(cache={**coerce_cache(options), "cache_regions": {}})
+    check_options(asked.type, options)
+    stores = stores_of(cache={**coerce_cache({**options, "type": asked.type, "strict": True}), "cache_regions": {}})
+    absent = [reason for reason in map(missing, stores) if reason]
+    if absent:
+        raise ConfigError(f"there is nothing to purge: {'; '.join(absent)}", option="--option", code="purge.no-store")
+    return stores
 
 
 def _configured_stores() -> list[object]:
@@ -142,21 +159,38 @@ def _configured_stores() -> list[object]:
     given = environment.read(process_environ(), resolve=lambda reference, variable: new_key())
     if given.errors:
         raise given.errors[0]
-    _laptop_defaults(given)
+    for unknown in given.unknown:
+        if unknown.variable.startswith((environment.SESSION_VARIABLE, environment.CACHE_VARIABLE)):
+            raise ConfigError(str(unknown), option=unknown.variable, code="config.unknown-variable")
+    runtime = current()
+    complete(given, runtime, data_directory(process_environ()), secret=lambda path: kept_secret(path) or new_key())
     if not given.session and not given.cache and not given.regions:
         raise ConfigError("no store is named", option="--type", hint="give --type, or BEAKER_SESSION_TYPE and the like")
     sessions = SessionContext(given.session_options()) if given.session else None
     cache = given.cache_options() if given.cache or given.regions else None
-    return stores_of(sessions, cache)
+    stores = purgeable(stores_of(sessions, cache))
+    absent = {id(store): reason for store in stores if (reason := missing(store))}
+    by_default = [
+        options["data_dir"]
+        for scope, options in (("session", given.session), ("cache", given.cache))
+        if given.origins.get(f"{scope}.data_dir") == LAPTOP
+    ]
+    # Nothing was ever stored in a directory nobody named: that is no mistake, as long as something is there.
+    fatal = [store for store in stores if id(store) in absent and not _below(store, by_default)]
+    if fatal or (stores and len(absent) == len(stores)):
+        reasons = "; ".join(dict.fromkeys(absent.values()))
+        raise ConfigError(
+            f"there is nothing to purge: {reasons}",
+            option="BEAKER_DATA_DIR",
+            hint="name the stores by BEAKER_ variables or --type, or start in the application's directory",
+            code="purge.no-store",
+        )
+    return [store for store in stores if id(store) not in absent]
 
 
-def _laptop_defaults(given: environment.Given) -> None:
-    """Below BEAKER_DATA_DIR the deployment kit keeps what no other variable gives a place."""
-    directory = process_environ().get("BEAKER_DATA_DIR", "").strip()
-    if directory and current().durable_disk:
-        for scope, options in (("session", given.session), ("cache", given.cache)):
-            options.setdefault("type", "file")
-            options.setdefault("data_dir", str(Path(directory) / scope))
+def _below(store: object, directories: Sequence[str]) -> bool:
+    own = getattr(store, "directory", None)
+    return own is not None and any(Path(own).is_relative_to(Path(directory).absolute()) for directory in directories)
 
 
 def _new_key(asked: argparse.Namespace, out: TextIO) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from beaker import clock as _clock
+from beaker.caching import defaults
 from beaker.caching.entry import Entry
 from beaker.caching.factory import given, runtime_of, store_for
 from beaker.caching.namespace import EntryNamespaceManager, NamespaceManager
@@ -97,9 +98,8 @@ class MemoryNamespaceManager(EntryNamespaceManager):
 
     def __init__(self, namespace: str, **kwargs: Any) -> None:
         self.configure(kwargs)
-        limit = runtime_of(kwargs).memory_limit
-        self._max_entries: int = kwargs.get("max_entries") or 10_000
-        self._max_bytes: int = kwargs.get("max_bytes") or min(64 * 2**20, limit // 4 if limit else 64 * 2**20)
+        self._max_entries = defaults.max_entries(kwargs)
+        self._max_bytes = defaults.max_bytes(kwargs, runtime_of(kwargs))
         bounds = {"max_entries": self._max_entries, "max_bytes": self._max_bytes, "clock": self.clock}
         self._pool = store_for("live", LivePool, bounds)
         self._locks = kwargs.get("locks") or (NullLocks() if kwargs.get("lock") == "none" else _creation)
@@ -186,7 +186,9 @@ class FileNamespaceManager(StoreNamespaceManager):
             **given({**kwargs, "lock_dir": lock_dir}, "lock_dir", "durable", "max_value", "clock"),
         }
         store = store_for("file", FileStore, arguments)
-        super().__init__(namespace, store, **{**kwargs, "lock_dir": _locks_at(lock_dir, arguments)})
+        super().__init__(
+            namespace, store, **{**kwargs, "lock_dir": defaults.lock_directory(arguments["directory"], arguments)}
+        )
 
 
 class DBMNamespaceManager(StoreNamespaceManager):
@@ -213,7 +215,9 @@ class DBMNamespaceManager(StoreNamespaceManager):
             **given(kwargs, "durable", "clock"),
         }
         store = store_for("dbm", DbmStore, arguments)
-        super().__init__(namespace, store, **{**kwargs, "lock_dir": _locks_at(lock_dir, arguments)})
+        super().__init__(
+            namespace, store, **{**kwargs, "lock_dir": defaults.lock_directory(arguments["directory"], arguments)}
+        )
 
 
 class MemoryContainer(Container):
@@ -245,17 +249,10 @@ def _directory(kind: str, own: str | None, data_dir: str | None, options: dict[s
         told = "files are this instance's memory, no other instance sees them and they vanish with it; use ext:google,"
         told += " ext:memcached, ext:redis or ext:database to share"
         warn(ConfigWarning(f"type {kind!r} on {runtime.platform.value}: {told}", code="config.local-files"))
-    if own:
-        return os.fspath(own)
-    if data_dir:
-        return os.path.join(data_dir, f"container_{kind}")
-    if not runtime.durable_disk:
-        return os.path.join(runtime.temp_dir, "beaker", f"container_{kind}")
+    found = defaults.store_directory(kind, {f"{kind}_dir": own, "data_dir": data_dir}, runtime)
+    if found is not None:
+        return found
     directory = private_directory(runtime.temp_dir)
     told = f"records go to {directory}, which the system may clean up; set data_dir"
     warn(ConfigWarning(f"type {kind!r} without data_dir: {told}", code="config.no-data-dir"))
     return os.path.join(directory, f"container_{kind}")
-
-
-def _locks_at(lock_dir: str | None, arguments: dict[str, Any]) -> str:
-    return lock_dir or os.path.join(arguments["directory"], ".locks")

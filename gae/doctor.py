@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from beaker.crypto.keyring import new_key
+from beaker.config.environment import read
 from beaker.exceptions import ConfigError
 from beaker.operations.checks import of_error
 from beaker.operations.explain import add_arguments, quietly, show
@@ -20,11 +20,11 @@ from beaker.operations.explain import examine as examine_options
 from beaker.operations.report import OptionRow, Report
 from beaker.runtime import Platform, Runtime
 from beaker.runtime import environ as process_environ
-from gae.settings import HOW_TO_MAKE_A_SECRET, KEPT_SECRET, Tasks, collect
+from gae.secret_manager import read_secret
+from gae.settings import Tasks
 
 __all__ = ["examine", "main"]
 
-_SIGNING = {"BEAKER_SESSION_SECRET", "BEAKER_SESSION_VALIDATE_KEY"}
 _IN_APP_YAML = re.compile(
     r"^[ \t]*(BEAKER_(?:SESSION|CACHE|TASKS)_(?:\w+__)?(?:SECRET|SECRET_FALLBACKS|VALIDATE_KEY|ENCRYPT_KEY))[ \t]*:"
     r"[ \t]*['\"]?(?!secret:)[^\s'\"#]",
@@ -38,45 +38,15 @@ def examine(environ: Mapping[str, str], *, directory: Path | None = None, secret
     Raises ConfigError only when ``BEAKER_PLATFORM`` names no platform.
     """
     runtime = Runtime.detect(environ)
-    given = collect(environ, runtime, keep_secret=False, secrets_client=secrets_client)
+    given = read(
+        environ, resolve=lambda reference, option: read_secret(reference, option=option, client=secrets_client)
+    )
     directory = directory or Path.cwd()
-    unusable = {error.option.removesuffix("_FILE") for error in given.errors} & _SIGNING
-    if unusable and not (given.session.get("secret") or given.session.get("validate_key")):
-        # Its own finding says what is wrong with it: a stand-in keeps others from following from that.
-        given.put("session", "secret", new_key(), "unusable")
-        given.cache.setdefault("secret", given.session["secret"])
-    if runtime.durable_disk and not (given.session.get("secret") or given.session.get("validate_key")):
-        _kept(given, Path(environ.get("BEAKER_DATA_DIR", "").strip() or directory / "data"))
-    report = examine_options(given, runtime, environ)
-    _missing_key(report, runtime)
+    report = examine_options(given, runtime, environ, directory=directory)
     _tasks(report, runtime, environ, secrets_client)
     _app_yaml(report, directory)
     _scheduled(report, directory)
     return report
-
-
-def _kept(given: Any, data_dir: Path) -> None:
-    path = data_dir / KEPT_SECRET
-    if path.exists():
-        value = f"file:{path}"
-        given.put("session", "secret", value, "laptop default")
-        given.cache.setdefault("secret", value)
-        given.origins.setdefault("cache.secret", "session.secret")
-
-
-def _missing_key(report: Report, runtime: Runtime) -> None:
-    """On a laptop the first start makes a key; on a platform nothing starts without one."""
-    for finding in [finding for finding in report.findings if finding.code == "missing-key"]:
-        report.findings.remove(finding)
-        if runtime.durable_disk:
-            report.add("note", "key-to-be-made", "the first start makes a session secret and keeps it", "nothing to do")
-        else:
-            report.add(
-                "error",
-                "missing-key",
-                "there is no session secret: the application stops at start",
-                HOW_TO_MAKE_A_SECRET,
-            )
 
 
 def _tasks(report: Report, runtime: Runtime, environ: Mapping[str, str], client: Any) -> None:
@@ -97,7 +67,7 @@ def _tasks(report: Report, runtime: Runtime, environ: Mapping[str, str], client:
     if runtime.serverless and runtime.platform is not Platform.APPENGINE and not (tasks.audience or tasks.secret):
         report.add(
             "note",
-            "nobody-may-purge",
+            "deploy.nobody-may-purge",
             "/tasks/beaker/purge answers 403 to everybody: no OIDC audience and no shared secret are configured",
             "see gae/deploy/ttl.md: BEAKER_TASKS_AUDIENCE and BEAKER_TASKS_SERVICE_ACCOUNTS, or a TTL policy",
         )
@@ -108,7 +78,7 @@ def _app_yaml(report: Report, directory: Path) -> None:
         for found in _IN_APP_YAML.finditer(path.read_text("utf-8", "replace")):
             report.add(
                 "error",
-                "secret-in-app-yaml",
+                "deploy.secret-in-app-yaml",
                 f"{path.name} holds the value of {found[1]}: it is in version control and shown in the console",
                 "make a new one, put it into Secret Manager, and secret:projects/P/secrets/S/versions/V here",
             )
@@ -117,7 +87,7 @@ def _app_yaml(report: Report, directory: Path) -> None:
 def _scheduled(report: Report, directory: Path) -> None:
     """A cron.yaml that purges answers the question of a TTL policy."""
     if any("/tasks/beaker/purge" in path.read_text("utf-8", "replace") for path in directory.glob("cron.y*ml")):
-        report.findings = [finding for finding in report.findings if finding.code != "no-ttl-policy"]
+        report.findings = [finding for finding in report.findings if finding.code != "deploy.no-ttl-policy"]
 
 
 def main(arguments: Sequence[str] | None = None, *, out: TextIO | None = None) -> int:

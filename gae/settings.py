@@ -29,9 +29,9 @@ from pathlib import Path
 from typing import Any
 
 from beaker.config.coerce import as_list
+from beaker.config.deployment import HOW_TO_MAKE_A_SECRET, KEPT_SECRET, complete, data_directory
 from beaker.config.environment import Given, read, region_name
 from beaker.config.options import SessionOptions
-from beaker.config.parse import is_builtin
 from beaker.exceptions import ConfigError
 from beaker.runtime import Runtime
 from beaker.session.defaults import resolve_type
@@ -41,12 +41,6 @@ __all__ = ["HOW_TO_MAKE_A_SECRET", "KEPT_SECRET", "Settings", "Tasks", "collect"
 
 log = logging.getLogger("gae")
 
-KEPT_SECRET = "session-secret"
-"""Name of the file, in the data directory, that keeps a laptop's session secret."""
-HOW_TO_MAKE_A_SECRET = (
-    "make one with `python -m beaker keys new` and set BEAKER_SESSION_SECRET to it, or BEAKER_SESSION_SECRET_FILE to a"
-    " mounted file, or BEAKER_SESSION_SECRET=secret:projects/P/secrets/S/versions/V; never write it into app.yaml"
-)
 _SHORTEST_TASKS_SECRET = 16
 
 
@@ -76,6 +70,7 @@ class Tasks:
                 option="BEAKER_TASKS_SECRET",
                 expected=f"at least {_SHORTEST_TASKS_SECRET} bytes",
                 hint="make one with `python -m beaker keys new`",
+                code="config.weak-key",
             )
 
     @classmethod
@@ -177,6 +172,7 @@ class Settings:
                 f"there is no session secret{' (' + empty + ')' if empty else ''}",
                 option="session.secret",
                 hint=HOW_TO_MAKE_A_SECRET,
+                code="config.missing-key",
             )
         tasks = Tasks.from_environ(environ, client=secrets_client)
         with _named(given.variables):
@@ -244,34 +240,18 @@ def collect(
         for name, value in (options or {}).items():
             path = ".".join(filter(None, (scope, region, name)))
             given.put(scope, name, resolve(value, path) if is_reference(value) else value, "argument", region=region)
-    data_dir = environ.get("BEAKER_DATA_DIR", "").strip() or str(Path.cwd() / "data")
-    if runtime.durable_disk:
-        _laptop_defaults(given, Path(data_dir), keep_secret)
-    if "secret" not in given.cache and given.session.get("secret"):
-        # Subkeys are derived by purpose, so one secret serves cookies and stored values.
-        given.put("cache", "secret", given.session["secret"], "session.secret")
+    complete(given, runtime, data_directory(environ), secret=_kept_secret if keep_secret else lambda path: None)
     return given
 
 
-def _laptop_defaults(given: Given, data_dir: Path, keep_secret: bool) -> None:
-    if keep_secret and not (given.session.get("secret") or given.session.get("validate_key")):
-        given.put("session", "secret", _kept_secret(data_dir), "laptop default")
-    for scope, options in (("session", given.session), ("cache", given.cache)):
-        if "type" not in options and "namespace_class" not in options:
-            given.put(scope, "type", "file", "laptop default")
-        if "data_dir" not in options and is_builtin(options.get("type")) and "namespace_class" not in options:
-            given.put(scope, "data_dir", str(data_dir / scope), "laptop default")
-
-
-def _kept_secret(directory: Path) -> str:
-    """A random secret kept in ``directory`` with mode 0600, made at the first start."""
-    path = directory / KEPT_SECRET
+def _kept_secret(path: Path) -> str:
+    """A random secret kept at ``path`` with mode 0600, made at the first start."""
     if not path.exists():
         try:
             _make_secret(path)
         except OSError as error:
             raise ConfigError(
-                f"no session secret can be kept in {directory}",
+                f"no session secret can be kept in {path.parent}",
                 option="BEAKER_DATA_DIR",
                 got=type(error).__name__,
                 expected="a directory this user can write",

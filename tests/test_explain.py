@@ -75,28 +75,34 @@ def test_a_good_deployment_has_no_findings() -> None:
 @pytest.mark.parametrize(
     ("code", "severity", "environ", "fix"),
     [
-        ("missing-key", "error", ON_APP_ENGINE, "keys new"),
-        ("missing-key", "warning", {}, "keys new"),
-        ("missing-key", "error", {"BEAKER_SESSION_TYPE": "cookie"}, "keys new"),
-        ("weak-key", "warning", {**QUIET, "BEAKER_SESSION_SECRET": "0123456789abcdef0123"}, "keys new"),
-        ("weak-key", "error", {**QUIET, "BEAKER_SESSION_SECRET": "short"}, "keys new"),
-        ("local-sessions", "error", {**QUIET, "BEAKER_SESSION_TYPE": "memory"}, "ext:google"),
-        ("local-cache", "warning", {**QUIET, "BEAKER_CACHE_TYPE": "file"}, "ext:google"),
-        ("insecure-cookie", "warning", {**QUIET, "BEAKER_SESSION_SECURE": "no"}, "session.secure"),
+        ("config.missing-key", "error", ON_APP_ENGINE, "keys new"),
+        ("deploy.key-to-be-made", "note", {}, "nothing to do: it will be in "),
+        ("deploy.key-to-be-made", "note", {"BEAKER_SESSION_TYPE": "cookie"}, "nothing to do"),
+        ("config.invalid-option", "error", {**QUIET, "BEAKER_TTL_POLICY": "ture"}, "true or false"),
+        ("config.weak-key", "warning", {**QUIET, "BEAKER_SESSION_SECRET": "0123456789abcdef0123"}, "keys new"),
+        ("config.weak-key", "error", {**QUIET, "BEAKER_SESSION_SECRET": "short"}, "keys new"),
+        ("deploy.local-sessions", "error", {**QUIET, "BEAKER_SESSION_TYPE": "memory"}, "ext:google"),
+        ("deploy.local-cache", "warning", {**QUIET, "BEAKER_CACHE_TYPE": "file"}, "ext:google"),
+        ("config.insecure-cookie", "warning", {**QUIET, "BEAKER_SESSION_SECURE": "no"}, "session.secure"),
         (
-            "pickle-without-key",
+            "config.pickle-without-key",
             "error",
-            {"GOOGLE_CLOUD_PROJECT": "p", "BEAKER_CACHE_TYPE": "ext:google", "BEAKER_CACHE_SERIALIZER": "pickle"},
+            {**ON_APP_ENGINE, "BEAKER_CACHE_TYPE": "ext:google", "BEAKER_CACHE_SERIALIZER": "pickle"},
             "cache.secret",
         ),
-        ("no-ttl-policy", "warning", {**QUIET, "BEAKER_TTL_POLICY": ""}, "gcloud firestore fields ttls update expires"),
-        ("unknown-variable", "warning", {**QUIET, "BEAKER_SESSION_TIMOUT": "9"}, "BEAKER_SESSION_TIMEOUT"),
-        ("empty-variable", "note", {**QUIET, "BEAKER_SESSION_TIMEOUT": ""}, "unset BEAKER_SESSION_TIMEOUT"),
-        ("option", "error", {**QUIET, "BEAKER_SESSION_TIMEOUT": "soon"}, "seconds"),
-        ("option", "error", {**QUIET, "BEAKER_CACHE_TYPE": "ext:memcached"}, "url"),
-        ("no-place", "error", {"GAE_ENV": "standard"}, "session.secret"),
         (
-            "secret-not-read",
+            "deploy.no-ttl-policy",
+            "warning",
+            {**QUIET, "BEAKER_TTL_POLICY": ""},
+            "gcloud firestore fields ttls update expires",
+        ),
+        ("config.unknown-variable", "warning", {**QUIET, "BEAKER_SESSION_TIMOUT": "9"}, "BEAKER_SESSION_TIMEOUT"),
+        ("config.empty-variable", "note", {**QUIET, "BEAKER_SESSION_TIMEOUT": ""}, "unset BEAKER_SESSION_TIMEOUT"),
+        ("config.invalid-option", "error", {**QUIET, "BEAKER_SESSION_TIMEOUT": "soon"}, "seconds"),
+        ("config.missing-option", "error", {**QUIET, "BEAKER_CACHE_TYPE": "ext:memcached"}, "url"),
+        ("config.no-place", "error", {"GAE_ENV": "standard"}, "session.secret"),
+        (
+            "deploy.secret-not-read",
             "note",
             {**QUIET, "BEAKER_SESSION_SECRET": "secret:projects/p/secrets/s/versions/1"},
             "gae.doctor",
@@ -113,10 +119,10 @@ def test_each_finding_comes_with_its_fix(code: str, severity: str, environ: dict
 def test_the_ttl_command_names_what_is_in_use() -> None:
     """Kind, database and project are those of the configuration; on an emulator there is no such thing."""
     environ = {**QUIET, "BEAKER_TTL_POLICY": "", "BEAKER_SESSION_TABLE_NAME": "kinds", "BEAKER_SESSION_DATABASE": "d"}
-    assert found(environ)["no-ttl-policy"].fix.startswith(
+    assert found(environ)["deploy.no-ttl-policy"].fix.startswith(
         "gcloud firestore fields ttls update expires --collection-group=kinds --enable-ttl --database=d --project=demo"
     )
-    assert "no-ttl-policy" not in found({**environ, "DATASTORE_EMULATOR_HOST": "localhost:1"})
+    assert "deploy.no-ttl-policy" not in found({**environ, "DATASTORE_EMULATOR_HOST": "localhost:1"})
 
 
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +133,7 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(registry, "find_spec", lambda name: None)
     backends.register_backend("ext:google", "beaker.ext.google:GoogleNamespaceManager")  # forgets what was loaded
     monkeypatch.delitem(registry._registered, "ext:google")
-    finding = found(QUIET)["missing-extra"]
+    finding = found(QUIET)["config.missing-package"]
     assert (finding.severity, finding.fix) == ("error", "pip install 'beaker-gae[google]'")
 
 
@@ -137,9 +143,9 @@ def test_a_key_file_open_to_others_is_found(tmp_path: Path) -> None:
     path.write_text(KEY)
     environ = {"BEAKER_SESSION_SECRET_FILE": str(path)}
     path.chmod(0o644)
-    assert found(environ)["readable-key"].fix == f"chmod 600 {path}"
+    assert found(environ)["deploy.readable-key"].fix == f"chmod 600 {path}"
     path.chmod(0o600)
-    assert "readable-key" not in found(environ)
+    assert "deploy.readable-key" not in found(environ)
 
 
 def test_another_distribution_in_our_package_is_found() -> None:
@@ -153,7 +159,7 @@ def test_another_distribution_in_our_package_is_found() -> None:
     report = Report()
     checks.of_distributions(report, others)
     [finding] = report.findings
-    assert (finding.severity, finding.code) == ("error", "foreign-distribution")
+    assert (finding.severity, finding.code) == ("error", "deploy.foreign-distribution")
     assert "beaker 1.14.1" in finding.message
     assert "pip uninstall beaker" in finding.fix
 
@@ -201,10 +207,10 @@ def test_a_wrong_clock_is_an_error_and_no_answer_a_warning(dated: tuple[str, typ
     handler.date = formatdate(1_000_000_000, usegmt=True)
     out = io.StringIO()
     assert main(["explain", "--json", "--check-clock", url], out=out) == 1
-    assert "clock-skew" in out.getvalue()
+    assert "deploy.clock-skew" in out.getvalue()
     out = io.StringIO()
     main(["explain", "--json", "--check-clock", "http://127.0.0.1:1/"], out=out)
-    assert "clock-unknown" in out.getvalue()
+    assert "deploy.clock-unknown" in out.getvalue()
 
 
 def test_small_offsets_are_no_finding() -> None:
@@ -230,7 +236,7 @@ def test_json_and_exit_status(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BEAKER_SESSION_TYPE", "memory")
     out = io.StringIO()
     assert main(["explain"], out=out) == 1
-    assert "ERROR local-sessions" in out.getvalue()
+    assert "ERROR deploy.local-sessions" in out.getvalue()
     monkeypatch.setenv("BEAKER_PLATFORM", "moon")
     assert main(["explain"], out=io.StringIO()) == 1
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
+from beaker.caching.defaults import lock_kind
 from beaker.caching.entry import EntryCodec
 from beaker.config.options import CacheOptions
 from beaker.crypto.envelope import Envelope
@@ -23,9 +24,6 @@ from beaker.storage.lease import LeaseLocks
 __all__ = ["codec_for", "freeze", "given", "locks_for", "runtime_of", "store_for"]
 
 S = TypeVar("S")
-
-_LOCAL = {"memory": "thread", "file": "file", "dbm": "file"}
-"""What ``lock = auto`` means for stores that only this host sees; every other store takes leases."""
 
 
 def runtime_of(options: Mapping[str, Any]) -> Runtime:
@@ -97,14 +95,9 @@ def locks_for(store: Store, options: Mapping[str, Any]) -> LockFactory:
     local disk lasts and ``lock_dir`` is known, threads elsewhere. ConfigError when a lease is asked of a
     store that cannot hold one, MissingCacheParameter when ``file`` has no ``lock_dir``.
     """
-    asked = options.get("lock") or "auto"
     lock_dir = options.get("lock_dir")
     runtime = runtime_of(options)
-    kind = asked
-    if asked == "auto":
-        kind = _LOCAL.get(store.backend) or ("lease" if isinstance(store, Versioned) else "thread")
-        if kind == "file" and not (lock_dir and runtime.file_locks):
-            kind = "thread"
+    kind = lock_kind(store.backend, options, runtime, versioned=isinstance(store, Versioned))
     if kind == "none":
         return NullLocks()
     if kind == "thread":

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from beaker.caching.namespace import NamespaceManager
+from beaker.config.extras import EXTRAS, how_to_install
 from beaker.exceptions import InvalidCacheBackendError
 
 __all__ = ["ENTRY_POINTS", "known", "load", "register_backend"]
@@ -37,13 +38,13 @@ _BUILTIN = {
     "redis": "beaker.ext.redis:RedisNamespaceManager",
 }
 _EXTRAS = {
-    "beaker.ext.memcached": ("memcached", "pymemcache"),
-    "beaker.ext.database": ("database", "sqlalchemy"),
-    "beaker.ext.sqla": ("database", "sqlalchemy"),
-    "beaker.ext.google": ("google", "google.cloud.datastore"),
-    "beaker.ext.redis": ("redis", "redis"),
+    "beaker.ext.memcached": "memcached",
+    "beaker.ext.database": "database",
+    "beaker.ext.sqla": "database",
+    "beaker.ext.google": "google",
+    "beaker.ext.redis": "redis",
 }
-"""The extra of the distribution, and the package it brings, by the module that needs it."""
+"""The extra of the distribution, by the module that needs it."""
 
 _registered: dict[str, str | type[NamespaceManager]] = {}
 _loaded: dict[str, type[NamespaceManager]] = {}
@@ -103,7 +104,8 @@ def _resolve(name: str, target: str | type[NamespaceManager]) -> Any:
 def _require_extra(name: str, module: str) -> None:
     if module not in _EXTRAS:
         return
-    extra, package = _EXTRAS[module]
+    extra = _EXTRAS[module]
+    package = EXTRAS[extra].module
     try:
         found = find_spec(package) is not None
     except ModuleNotFoundError:
@@ -112,7 +114,8 @@ def _require_extra(name: str, module: str) -> None:
         raise InvalidCacheBackendError(
             f"backend {name!r} needs the package {package!r}",
             option="type",
-            hint=f"pip install 'beaker-gae[{extra}]'",
+            hint=how_to_install(extra),
+            code="config.missing-package",
         )
 
 

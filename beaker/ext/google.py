@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from beaker.caching.defaults import project
 from beaker.caching.factory import given, runtime_of, store_for
 from beaker.caching.store_manager import StoreNamespaceManager
 from beaker.container import Container
@@ -30,9 +31,9 @@ class GoogleNamespaceManager(StoreNamespaceManager):
         from beaker.storage.datastore import DatastoreStore
 
         arguments = {"table_name": table_name, **given(params, *_OPTIONS)}
-        project = runtime_of(params).project
-        if project and "client" not in arguments:
-            arguments.setdefault("project", project)
+        found = project(params, runtime_of(params))
+        if found:
+            arguments["project"] = found
         super().__init__(namespace, store_for("google", DatastoreStore, arguments), **params)
 
 

@@ -6,7 +6,7 @@ import os
 import stat
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import distributions
 from importlib.util import find_spec
 from typing import Any
@@ -14,11 +14,14 @@ from typing import Any
 from beaker import backends
 from beaker.caching.cache import Cache
 from beaker.caching.namespace import EntryNamespaceManager
+from beaker.config.coerce import as_bool
+from beaker.config.deployment import HOW_TO_MAKE_A_SECRET
 from beaker.config.environment import Given
+from beaker.config.extras import how_to_install
 from beaker.config.options import SessionOptions
 from beaker.crypto.keyring import KeyRing
 from beaker.crypto.tokens import SKEW
-from beaker.exceptions import ConfigError, ConfigWarning, InvalidCacheBackendError, InvalidCryptoBackendError
+from beaker.exceptions import ConfigError, ConfigWarning
 from beaker.operations.report import Report
 from beaker.runtime import Runtime
 from beaker.session.context import SessionContext
@@ -33,7 +36,6 @@ LOCAL = ("memory", "file", "dbm")
 """Types that one instance has for itself on serverless."""
 GOOGLE = ("ext:google", "google")
 DISTRIBUTION = "beaker-gae"
-NEW_KEY = "python -m beaker keys new"
 
 
 @contextmanager
@@ -43,40 +45,31 @@ def warned(report: Report) -> Iterator[None]:
         warnings.simplefilter("always")
         yield
     for warning in caught:
-        if issubclass(warning.category, ConfigWarning):
-            text = str(warning.message)
-            if "key" in text and "keys new" in text:
-                report.add("warning", "weak-key", text.partition("; make one")[0], f"make another one: {NEW_KEY}")
-            else:
-                report.add("warning", "option", text, "correct the option or leave it out")
+        told = warning.message
+        if isinstance(told, ConfigWarning):
+            report.add("warning", told.code, told.message, told.hint or "correct the option or leave it out")
 
 
-def of_error(report: Report, error: ConfigError, code: str = "") -> None:
-    """An option that cannot be used: nothing starts with it. ``code`` where the error does not tell."""
+def of_error(report: Report, error: ConfigError) -> None:
+    """An option that cannot be used: nothing starts with it."""
     fix = error.hint or (f"expected: {error.expected}" if error.expected else f"correct {error.option or 'it'}")
-    if code:
-        pass
-    elif isinstance(error, InvalidCacheBackendError) and error.hint.startswith("pip install"):
-        code = "missing-extra"
-    elif isinstance(error, InvalidCryptoBackendError):
-        code, fix = "missing-extra", error.hint or "pip install 'beaker-gae[crypto]'"
-    elif "key" in str(error) and ("short" in str(error) or "need" in str(error)):
-        code = "weak-key" if "short" in str(error) else "missing-key"
-    else:
-        code = "option"
     # The hint is the fix: it is not said twice.
-    report.add("error", code, str(error).removesuffix(f"; {error.hint}"), fix)
+    report.add("error", error.code, str(error).removesuffix(f"; {error.hint}"), fix)
 
 
-def of_variables(report: Report, given: Given) -> None:
+def of_variables(report: Report, given: Given, environ: Mapping[str, str]) -> None:
     """Variables that cannot be used, mean nothing, or are empty."""
     for error in given.errors:
         of_error(report, error)
+    try:
+        ttl_policy(environ)
+    except ConfigError as error:
+        of_error(report, error)
     for unknown in given.unknown:
         fix = f"rename it to {unknown.nearest}" if unknown.nearest else f"unset {unknown.variable}"
-        report.add("warning", "unknown-variable", f"{unknown.variable} names no option of Beaker", fix)
+        report.add("warning", "config.unknown-variable", f"{unknown.variable} names no option of Beaker", fix)
     for variable in given.empty:
-        report.add("note", "empty-variable", f"{variable} is empty and counts as absent", f"unset {variable}")
+        report.add("note", "config.empty-variable", f"{variable} is empty and counts as absent", f"unset {variable}")
 
 
 def store_behind(options: SessionOptions, runtime: Runtime) -> str | None:
@@ -94,26 +87,28 @@ def of_sessions(report: Report, options: SessionOptions, runtime: Runtime) -> st
     try:
         kind = resolve_type(options, runtime)
     except ConfigError as error:
-        of_error(report, error, "no-place")
+        of_error(report, error)
         kind = ""
     if not keyed:
-        needs = runtime.serverless or client_side(kind)
         report.add(
-            "error" if needs else "warning",
-            "missing-key",
-            "no key protects the sessions" + ("" if needs else ": whoever can write to their store can make some"),
-            f"{NEW_KEY} > secret.key, then session.secret = file:secret.key (BEAKER_SESSION_SECRET_FILE=secret.key)",
+            "error",
+            "config.missing-key",
+            "there is no session secret: the application stops at start",
+            HOW_TO_MAKE_A_SECRET,
         )
     if runtime.serverless and store_behind(options, runtime) in LOCAL:
         report.add(
             "error",
-            "local-sessions",
+            "deploy.local-sessions",
             f"sessions of type {kind} on {runtime.platform.value}: each instance has its own, and they vanish with it",
             "session.type = ext:google (BEAKER_SESSION_TYPE=ext:google), or hybrid, or cookie",
         )
     if options.secure is False and runtime.https:
         report.add(
-            "warning", "insecure-cookie", "the cookie may travel over plain http", "leave session.secure out, or true"
+            "warning",
+            "config.insecure-cookie",
+            "the cookie may travel over plain http",
+            "leave session.secure out, or true",
         )
     _pickles(report, "session", options.serializer, keyed, store_behind(options, runtime), cookie=kind == "cookie")
     key_files(report, (options.secret, options.validate_key, options.encrypt_key, options.secret_fallbacks), runtime)
@@ -146,12 +141,12 @@ def of_caches(report: Report, options: Mapping[str, Any], runtime: Runtime) -> N
                 of_error(report, error)
         if own.get("encrypt_key") is not None and find_spec("cryptography") is None:
             report.add(
-                "error", "missing-extra", f"{name}.encrypt_key needs cryptography", "pip install 'beaker-gae[crypto]'"
+                "error", "config.missing-package", f"{name}.encrypt_key needs cryptography", how_to_install("crypto")
             )
         if runtime.serverless and kind in ("file", "dbm"):
             report.add(
                 "warning",
-                "local-cache",
+                "deploy.local-cache",
                 f"{name}.type = {kind} on {runtime.platform.value} is memory of one instance, by way of its disk",
                 f"{name}.type = memory, or ext:google to share values",
             )
@@ -163,7 +158,7 @@ def _pickles(report: Report, where: str, serializer: object, keyed: object, kind
     if serializer == "pickle" and not keyed and kind not in LOCAL and not cookie:
         report.add(
             "error",
-            "pickle-without-key",
+            "config.pickle-without-key",
             f"{where}.serializer = pickle without a key: a pickle nobody signed is never loaded, so nothing is found",
             f"set {where}.secret, or {where}.serializer = json",
         )
@@ -180,7 +175,15 @@ def key_files(report: Report, values: Iterable[object], runtime: Runtime) -> Non
         except OSError:
             continue
         if mode & (stat.S_IRGRP | stat.S_IROTH | stat.S_IWGRP | stat.S_IWOTH):
-            report.add("warning", "readable-key", f"the key file {path} is open to other users", f"chmod 600 {path}")
+            report.add(
+                "warning", "deploy.readable-key", f"the key file {path} is open to other users", f"chmod 600 {path}"
+            )
+
+
+def ttl_policy(environ: Mapping[str, str]) -> bool:
+    """What ``BEAKER_TTL_POLICY`` says: whether Datastore is known to remove what has expired. Raises ConfigError."""
+    text = environ.get("BEAKER_TTL_POLICY", "").strip()
+    return bool(text) and as_bool("BEAKER_TTL_POLICY", text)
 
 
 def of_datastore(
@@ -194,8 +197,9 @@ def of_datastore(
     """Datastore keeps what has expired until a TTL policy or a purge removes it: is there one?"""
     if not set(types) & set(GOOGLE) or runtime.emulator_host:
         return
-    if environ.get("BEAKER_TTL_POLICY", "").strip().lower() in ("1", "true", "yes", "on"):
-        return
+    with suppress(ConfigError):
+        if ttl_policy(environ):
+            return
     backend: Mapping[str, Any] = sessions.backend if sessions is not None else {}
     tables = {(backend.get("table_name"), backend.get("database"))} if sessions is not None else set()
     for own in [] if caches is None else (caches, *caches["cache_regions"].values()):
@@ -210,7 +214,7 @@ def of_datastore(
     done = "then set BEAKER_TTL_POLICY=true; or purge by schedule (/tasks/beaker/purge, python -m beaker purge)"
     report.add(
         "warning",
-        "no-ttl-policy",
+        "deploy.no-ttl-policy",
         "expired records stay in Datastore until something removes them, and no TTL policy is known",
         "\n".join([*commands, done]),
     )
@@ -224,9 +228,10 @@ def of_distributions(report: Report, installed: Iterable[Any] | None = None) -> 
             continue
         report.add(
             "error",
-            "foreign-distribution",
+            "deploy.foreign-distribution",
             f"the distribution {name} {found.version} owns files in beaker/ too",
-            f"pip uninstall {name} && pip install --force-reinstall --no-deps {DISTRIBUTION}",
+            f"pip uninstall {name}, then install {DISTRIBUTION} again from where it came: pip install --force-reinstall"
+            " --no-deps ...",
         )
 
 
@@ -237,7 +242,7 @@ def of_clock(report: Report, offset: float, source: str) -> None:
     where = "ahead of" if offset > 0 else "behind"
     report.add(
         "error" if abs(offset) > SKEW else "warning",
-        "clock-skew",
+        "deploy.clock-skew",
         f"this machine's clock is {abs(offset):.0f} s {where} that of {source}; sessions from over {SKEW:.0f} s in the"
         " future are refused",
         "synchronise the clock (chrony, systemd-timesyncd)",

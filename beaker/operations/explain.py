@@ -21,29 +21,20 @@ from typing import Any, TextIO
 
 import beaker
 from beaker.clock import now as default_clock
+from beaker.config.deployment import complete, data_directory, is_keyed, kept_secret
 from beaker.config.environment import Given, read
-from beaker.config.options import BackendOptions, CacheOptions, OptionInfo, SessionOptions, describe
+from beaker.config.extras import EXTRAS, how_to_install
 from beaker.crypto.keyring import new_key
 from beaker.exceptions import ConfigError
 from beaker.operations import checks
-from beaker.operations.report import Detected, OptionRow, Report
+from beaker.operations.effective import cache_rows, session_rows
+from beaker.operations.report import Detected, Report
 from beaker.runtime import Runtime
-from beaker.session import defaults
 
 __all__ = ["add_arguments", "clock_offset", "examine", "of_variables", "quietly", "show"]
 
 _CLOCK_SECONDS = 5.0
-
-EXTRAS = {
-    "google": ("google.cloud.datastore", "google-cloud-datastore"),
-    "crypto": ("cryptography", "cryptography"),
-    "memcached": ("pymemcache", "pymemcache"),
-    "database": ("sqlalchemy", "SQLAlchemy"),
-    "redis": ("redis", "redis"),
-    "functions": ("functions_framework", "functions-framework"),
-    "secrets": ("google.cloud.secretmanager", "google-cloud-secret-manager"),
-}
-"""By extra of the distribution: a module it brings, and the distribution that module is of."""
+_SIGNING = {"BEAKER_SESSION_SECRET", "BEAKER_SESSION_VALIDATE_KEY"}
 
 _SIGNS = {
     "appengine": ("GAE_ENV",),
@@ -60,26 +51,50 @@ _PROJECT = (
 )  # fmt: skip
 
 
-def examine(given: Given, runtime: Runtime, environ: Mapping[str, str]) -> Report:
-    """The report on the options ``given``, in the surroundings ``runtime`` (found in ``environ``).
+def examine(given: Given, runtime: Runtime, environ: Mapping[str, str], *, directory: Path | None = None) -> Report:
+    """The report on a deployment whose variables say ``given``, in the surroundings ``runtime`` (found in ``environ``).
 
-    Never raises for options that are wrong: each is a finding. Values of secret options are not in it.
+    What is left open counts as the deployment kit fills it in for an application started in ``directory`` (default:
+    the current one). Never raises for options that are wrong: each is a finding. Values of secret options are not in
+    it, and nothing is made.
     """
     report = Report(detected=[*_surroundings(runtime, environ), *_installed()])
-    checks.of_variables(report, given)
+    checks.of_variables(report, given, environ)
+    _complete(report, given, runtime, data_directory(environ, directory))
     sessions = _parsed(report, given.session_options)
     caches = _parsed(report, given.cache_options)
     if sessions is not None:
         kind = checks.of_sessions(report, sessions, runtime)
-        report.options += _session_rows(sessions, kind, given, runtime)
+        report.options += session_rows(sessions, kind, given, runtime)
     if caches is not None:
         checks.of_caches(report, caches, runtime)
-        report.options += _cache_rows(caches, given)
+        report.options += cache_rows(caches, given, runtime)
     types = [] if sessions is None else [checks.store_behind(sessions, runtime)]
     types += [] if caches is None else [options.get("type") for options in (caches, *caches["cache_regions"].values())]
     checks.of_datastore(report, [kind for kind in types if kind], sessions, caches, runtime, environ)
     checks.of_distributions(report)
     return report
+
+
+def _complete(report: Report, given: Given, runtime: Runtime, data_dir: Path) -> None:
+    """Fill ``given`` in as a start would, with stand-ins for keys that only a start could make or read."""
+    unusable = {error.option.removesuffix("_FILE") for error in given.errors} & _SIGNING
+    if unusable and not is_keyed(given):
+        # Its own finding says what is wrong with it: a stand-in keeps others from following from that.
+        given.put("session", "secret", new_key(), "unusable")
+
+    def kept(path: Path) -> str:
+        found = kept_secret(path)
+        if found is None:
+            report.add(
+                "note",
+                "deploy.key-to-be-made",
+                "the first start makes a session secret and keeps it",
+                f"nothing to do: it will be in {path}",
+            )
+        return found or new_key()
+
+    complete(given, runtime, data_dir, secret=kept)
 
 
 def _parsed(report: Report, parse: Any) -> Any:
@@ -131,117 +146,22 @@ def _installed() -> list[Detected]:
             value = version(distribution) if found else "not installed"
         except PackageNotFoundError:
             value = "installed"
-        rows.append(Detected(f"extra {extra}", value, "" if found else f"pip install 'beaker-gae[{extra}]'"))
+        rows.append(Detected(f"extra {extra}", value, "" if found else how_to_install(extra)))
     return rows
-
-
-def _session_rows(options: SessionOptions, kind: str, given: Given, runtime: Runtime) -> list[OptionRow]:
-    effective: dict[str, tuple[Any, str]] = {}
-    if options.type is None and kind:
-        effective["type"] = (kind, _why_type(options, runtime))
-    if options.secure is None:
-        secure = defaults.cookie_is_secure(options, runtime)
-        effective["secure"] = (
-            ("on over https", "decided by each request's scheme")
-            if secure is None
-            else (secure, "the platform serves https")
-        )
-    if options.key == "auto":
-        effective["key"] = (defaults.cookie_name(options, runtime), "auto: by the platform and the cookie's attributes")
-    if options.touch_interval is None:
-        effective["touch_interval"] = (defaults.touch_interval(options), "a tenth of timeout, at most 300 s")
-    if options.absolute_timeout is None and defaults.client_side(kind):
-        effective["absolute_timeout"] = (
-            defaults.absolute_timeout(options, kind),
-            "sessions that live in cookies end",
-        )
-    known = {name: info for name, info in describe(SessionOptions).items() if name != "backend"}
-    values = {name: getattr(options, name) for name in known}
-    store = checks.store_behind(options, runtime)
-    return [
-        *_rows("session", known, values, given, effective),
-        *_rows("session", _of_backend(store, options.backend), dict(options.backend), given, {}),
-    ]
-
-
-def _why_type(options: SessionOptions, runtime: Runtime) -> str:
-    if not runtime.serverless:
-        return "data_dir is set" if options.backend.get("data_dir") else "no data_dir is set"
-    keyed = "a key" if options.secret or options.validate_key else ""
-    project = "a project" if options.backend.get("project") or runtime.project else ""
-    return " and ".join(filter(None, (keyed, project))) + " known on serverless"
-
-
-def _cache_rows(options: Mapping[str, Any], given: Given) -> list[OptionRow]:
-    general = {name: value for name, value in options.items() if name != "cache_regions"}
-    known = {name: info for name, info in describe(CacheOptions).items() if name not in ("regions", "expiretime")}
-    rows = _rows("cache", {**known, **_of_backend(general["type"], general)}, general, given, {})
-    for region, own in options["cache_regions"].items():
-        told = {**describe(CacheOptions), **describe(BackendOptions)}
-        # What a region does not say for itself stands under "cache".
-        mine = {name: own.get(name) for name in given.regions.get(region, {})}
-        infos = {name: told[name] for name in mine if name in told}
-        rows += _rows(f"cache.{region}", infos, mine, given, {}) or [
-            OptionRow(f"cache.{region}", "(all)", "as cache", "default")
-        ]
-    return rows
-
-
-def _of_backend(kind: str | None, given: Mapping[str, Any]) -> dict[str, OptionInfo]:
-    """The options of stores that mean something for ``kind``, and others that were given all the same."""
-    name = kind if kind is None or kind in ("memory", "file", "dbm") or kind.startswith("ext:") else f"ext:{kind}"
-    return {
-        option: info
-        for option, info in describe(BackendOptions).items()
-        if option in given or not info.backends or name in info.backends
-    }
-
-
-def _rows(
-    scope: str,
-    known: Mapping[str, OptionInfo],
-    values: Mapping[str, Any],
-    given: Given,
-    effective: Mapping[str, tuple[Any, str]],
-) -> list[OptionRow]:
-    rows = []
-    for name, info in known.items():
-        path = f"{scope}.{name}"
-        origin = given.origins.get(path)
-        value, reason = effective.get(name, (values.get(name, info.default), given.variables.get(path, "")))
-        if origin is None:
-            origin = "platform" if name in effective else "default"
-        rows.append(OptionRow(scope, name, _shown(info, value), origin, reason))
-    # Options of a backend that is not ours, and of SQLAlchemy: their values may be anything.
-    others = [name for name in values if name not in known and f"{scope}.{name}" in given.origins]
-    for name in others:
-        path = f"{scope}.{name}"
-        rows.append(OptionRow(scope, name, "<set>", given.origins[path], given.variables.get(path, "")))
-    return rows
-
-
-def _shown(info: OptionInfo, value: Any) -> str:
-    if value is None or value == "":
-        return "-"
-    if info.secret:
-        return "<set>"
-    if isinstance(value, (bool, int, float, str)):
-        text = f"{value:.10g}" if isinstance(value, float) else str(value)
-        return f"{text} {info.unit}" if info.unit and not isinstance(value, (bool, str)) else text
-    if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
-        return ", ".join(value) or "-"
-    return f"<{type(value).__name__}>"
 
 
 def of_variables(environ: Mapping[str, str]) -> Report:
-    """The report on what the ``BEAKER_`` variables of ``environ`` say, without the deployment kit's defaults."""
+    """The report on what the ``BEAKER_`` variables of ``environ`` amount to, without reading Secret Manager."""
     runtime = Runtime.detect(environ)
     # Nothing is sealed with it, so any good key stands for a secret that only the deployment kit can read.
     given = read(environ, resolve=lambda reference, variable: new_key())
     report = examine(given, runtime, environ)
     for path in [path for path, origin in given.origins.items() if origin == "secret manager"]:
         report.add(
-            "note", "secret-not-read", f"{path} is in Secret Manager and was not read", "python -m gae.doctor reads it"
+            "note",
+            "deploy.secret-not-read",
+            f"{path} is in Secret Manager and was not read",
+            "python -m gae.doctor reads it",
         )
     return report
 
@@ -270,7 +190,7 @@ def show(
         except (OSError, ValueError) as error:
             report.add(
                 "warning",
-                "clock-unknown",
+                "deploy.clock-unknown",
                 f"{asked.check_clock} told no time ({type(error).__name__})",
                 "name an http or https address that answers",
             )

@@ -5,19 +5,26 @@ One run serves three hosts: the cron handler of the deployment kit, ``python -m 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 from beaker._typing import Clock
 from beaker.caching.cache import Cache
 from beaker.clock import now as default_clock
-from beaker.exceptions import StoreError
+from beaker.config.options import BackendOptions, describe
+from beaker.config.parse import is_builtin
+from beaker.exceptions import ConfigError, StoreError
+from beaker.operations.effective import full_name
 from beaker.session.context import SessionContext
 from beaker.storage.api import Purging
 
-__all__ = ["Outcome", "keep_cursor", "kept_cursor", "purge", "purgeable", "stores_of"]
+__all__ = [
+    "Outcome", "check_options", "keep_cursor", "kept_cursor", "missing", "purge", "purgeable", "stores_of",
+]  # fmt: skip
 
 NAMESPACE = "beaker.purge"
 BATCH = 500
@@ -68,6 +75,39 @@ def stores_of(
             found.append(getattr(Cache(NAMESPACE, **options).namespace, "store", None))
     unique = {id(store): store for store in found if store is not None}
     return list(unique.values())
+
+
+def check_options(kind: str, options: Mapping[str, str]) -> None:
+    """Raise ConfigError for an option that the store of type ``kind`` does not use; a third party's may use any."""
+    if not is_builtin(kind):
+        return
+    known, name = describe(BackendOptions), full_name(kind)
+    for option in options:
+        info = known.get(option)
+        used = option.startswith("sa.") if info is None else not info.backends or name in info.backends
+        if used and not (option.startswith("sa.") and name != "ext:database"):
+            continue
+        fitting = [item.name for item in known.values() if not item.backends or name in item.backends]
+        near = get_close_matches(option, fitting, n=1)
+        raise ConfigError(
+            f"{option} is not an option of the type {kind}",
+            option=option,
+            expected="one of " + ", ".join(fitting),
+            hint=f"did you mean {near[0]}?" if near else "",
+            code="config.unknown-option",
+        )
+
+
+def missing(store: Any) -> str:
+    """Why ``store`` cannot hold a record yet: its directory, database file or table is not there; else ``""``.
+
+    Nothing is made. A server is asked only for a table; whether a Datastore kind was ever used cannot be asked.
+    """
+    directory = getattr(store, "directory", None)
+    if directory is not None:
+        return "" if os.path.isdir(directory) else f"the directory {directory} does not exist"
+    exists = getattr(store, "exists", None)
+    return "" if exists is None or exists() else f"the {store.backend} store's database or table does not exist"
 
 
 def purgeable(stores: Iterable[Any]) -> list[Any]:

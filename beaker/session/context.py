@@ -12,7 +12,6 @@ from beaker import backends
 from beaker._typing import Clock
 from beaker.caching.store_manager import StoreNamespaceManager
 from beaker.clock import now as default_clock
-from beaker.config.coerce import wrong
 from beaker.config.options import SessionOptions
 from beaker.crypto.envelope import Envelope
 from beaker.crypto.tokens import DataTokens, IdTokens
@@ -76,6 +75,9 @@ class SessionContext:
             self.store_type = store_type
             self._manager = self._build_manager()
             self._envelope = Envelope(backend=self._backend_name, ring=self.ring, encrypt=self.encrypt)
+        self._revocation = defaults.revocation(options, self.type)
+        if isinstance(self._revocation, str):
+            backends.load(self._revocation)
         self._revocations: Revocations | None = None
         self.values = ValueCodec(options.serializer, may_pickle=defaults.may_pickle(options, self.type))
         self.legacy = self._legacy_reader()
@@ -134,23 +136,20 @@ class SessionContext:
 
         ``None`` for cookie sessions without that option, and where ``revocation`` is false.
         """
-        option = self.options.revocation
-        if option is False or (option is None and self.type == "cookie"):
+        if self._revocation is None:
             return None
         if self._revocations is None:
-            store = self.records.store if option is None or option is True else self._revocation_store(option)
+            store = self.records.store if self._revocation is True else self._revocation_store(self._revocation)
             self._revocations = Revocations(
                 store, interval=self.options.revocation_check_interval, lifetime=self.absolute, clock=self.clock
             )
         return self._revocations
 
-    def _revocation_store(self, option: Any) -> Any:
-        given = {"type": option} if isinstance(option, str) else option
-        if not isinstance(given, Mapping) or not isinstance(given.get("type"), str):
-            raise wrong("session.revocation", option, "a type's name, or a dict with `type` and backend options")
-        args = {**self.options.backend, **{name: value for name, value in given.items() if name != "type"}}
-        factory: Any = backends.load(given["type"])
-        manager = factory(NAMESPACE, runtime=self.runtime, clock=self.clock, **args)
+    def _revocation_store(self, kind: str) -> Any:
+        option = self.options.revocation
+        own = {name: value for name, value in option.items() if name != "type"} if isinstance(option, Mapping) else {}
+        factory: Any = backends.load(kind)
+        manager = factory(NAMESPACE, runtime=self.runtime, clock=self.clock, **{**self.options.backend, **own})
         return manager.store
 
     def revoke(self, *, user: Hashable = None, everybody: bool = False) -> None:

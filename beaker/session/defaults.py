@@ -5,9 +5,11 @@ Functions of the options and the runtime; nothing is opened or connected.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, Literal
 
 from beaker._typing import Clock
+from beaker.config.coerce import wrong
 from beaker.config.options import SessionOptions
 from beaker.crypto.keyring import KeyRing
 from beaker.exceptions import ConfigError, MissingCacheParameter
@@ -15,8 +17,8 @@ from beaker.runtime import Runtime
 
 __all__ = [
     "COOKIE_LIFETIME", "MAKE_A_KEY", "absolute_timeout", "client_side", "cookie_is_secure", "cookie_name",
-    "has_key", "key_ring", "may_pickle", "missing_key", "resolve_type", "session_store", "store_is_private",
-    "touch_interval",
+    "has_key", "key_ring", "may_pickle", "missing_key", "resolve_type", "revocation", "session_store",
+    "store_is_private", "touch_interval",
 ]  # fmt: skip
 
 COOKIE_LIFETIME: Final = 14 * 86400.0
@@ -64,6 +66,7 @@ def resolve_type(options: SessionOptions, runtime: Runtime) -> str:
         option="session.type",
         hint="instances share no memory and no disk: set session.secret (sessions in cookies)"
         " or GOOGLE_CLOUD_PROJECT (Datastore); " + MAKE_A_KEY,
+        code="config.no-place",
     )
 
 
@@ -83,6 +86,24 @@ def session_store(options: SessionOptions, runtime: Runtime, kind: str) -> str |
     if has_project(options, runtime) or runtime.emulator_host:
         return "ext:google"
     return "file" if has_directory(options) else "memory"
+
+
+def revocation(options: SessionOptions, kind: str) -> str | Literal[True] | None:
+    """Where revocation points are kept: a store's type, ``True`` for the sessions' own store, ``None`` for nowhere.
+
+    Raises ConfigError when ``revocation`` names no store, or cookie sessions are to keep points in their own.
+    """
+    option = options.revocation
+    if isinstance(option, str) and option.strip().lower() in ("true", "false"):
+        option = option.strip().lower() == "true"
+    if option is False or (option is None and kind == "cookie"):
+        return None
+    if option is None or (option is True and kind != "cookie"):
+        return True
+    name = option.get("type") if isinstance(option, Mapping) else option
+    if not isinstance(name, str):
+        raise wrong("session.revocation", option, "a type's name, or a dict with `type` and backend options")
+    return name
 
 
 def store_is_private(options: SessionOptions, kind: str) -> bool:
@@ -134,7 +155,10 @@ def key_ring(options: SessionOptions, clock: Clock) -> KeyRing | None:
     signing = getattr(options, name)
     if signing is None and options.encrypt_key is not None:
         raise MissingCacheParameter(
-            "encrypted sessions need a second key that signs", option="session.validate_key", hint=MAKE_A_KEY
+            "encrypted sessions need a second key that signs",
+            option="session.validate_key",
+            hint=MAKE_A_KEY,
+            code="config.missing-key",
         )
     return KeyRing.of(
         {f"session.{name}": signing, "session.secret_fallbacks": None if signing is None else options.secret_fallbacks},
@@ -150,4 +174,5 @@ def missing_key(kind: str) -> MissingCacheParameter:
         f"{kind} sessions need a key",
         option="session.validate_key",
         hint="set session.validate_key or session.secret; " + MAKE_A_KEY,
+        code="config.missing-key",
     )

@@ -85,31 +85,31 @@ def test_a_good_deployment_has_no_findings(run: Run) -> None:
 @pytest.mark.parametrize(
     ("code", "severity", "environ", "fix"),
     [
-        ("weak-key", "error", {"BEAKER_SESSION_SECRET": "too-short"}, "python -m beaker keys new"),
-        ("weak-key", "warning", {"BEAKER_SESSION_SECRET": "0123456789abcdef0123"}, "python -m beaker keys new"),
-        ("missing-key", "error", {"BEAKER_SESSION_SECRET": ""}, "python -m beaker keys new"),
-        ("local-sessions", "error", {"BEAKER_SESSION_TYPE": "memory"}, "BEAKER_SESSION_TYPE=ext:google"),
-        ("local-sessions", "error", {"BEAKER_SESSION_TYPE": "file"}, "BEAKER_SESSION_TYPE=ext:google"),
-        ("local-sessions", "error", {"BEAKER_SESSION_TYPE": "dbm"}, "BEAKER_SESSION_TYPE=ext:google"),
+        ("config.weak-key", "error", {"BEAKER_SESSION_SECRET": "too-short"}, "python -m beaker keys new"),
+        ("config.weak-key", "warning", {"BEAKER_SESSION_SECRET": "0123456789abcdef0123"}, "python -m beaker keys new"),
+        ("config.missing-key", "error", {"BEAKER_SESSION_SECRET": ""}, "python -m beaker keys new"),
+        ("deploy.local-sessions", "error", {"BEAKER_SESSION_TYPE": "memory"}, "BEAKER_SESSION_TYPE=ext:google"),
+        ("deploy.local-sessions", "error", {"BEAKER_SESSION_TYPE": "file"}, "BEAKER_SESSION_TYPE=ext:google"),
+        ("deploy.local-sessions", "error", {"BEAKER_SESSION_TYPE": "dbm"}, "BEAKER_SESSION_TYPE=ext:google"),
         (
-            "local-sessions",
+            "deploy.local-sessions",
             "error",
             {"BEAKER_SESSION_TYPE": "hybrid", "BEAKER_SESSION_STORE": "memory"},
             "BEAKER_SESSION_TYPE=ext:google",
         ),
-        ("local-cache", "warning", {"BEAKER_CACHE_TYPE": "file"}, "ext:google"),
+        ("deploy.local-cache", "warning", {"BEAKER_CACHE_TYPE": "file"}, "ext:google"),
         (
-            "pickle-without-key",
+            "config.pickle-without-key",
             "error",
             {"BEAKER_SESSION_SECRET": "", "BEAKER_SESSION_SERIALIZER": "pickle"},
             "set session.secret, or session.serializer = json",
         ),
-        ("no-ttl-policy", "warning", {"BEAKER_TTL_POLICY": ""}, "--collection-group=beaker_cache --enable-ttl"),
-        ("insecure-cookie", "warning", {"BEAKER_SESSION_SECURE": "no"}, "session.secure"),
-        ("unknown-variable", "warning", {"BEAKER_SESSION_TIMOUT": "9"}, "BEAKER_SESSION_TIMEOUT"),
-        ("empty-variable", "note", {"BEAKER_SESSION_TIMEOUT": ""}, "unset BEAKER_SESSION_TIMEOUT"),
-        ("option", "error", {"BEAKER_SESSION_TIMEOUT": "soon"}, "seconds"),
-        ("option", "error", {"BEAKER_PLATFORM": "moon"}, "appengine"),
+        ("deploy.no-ttl-policy", "warning", {"BEAKER_TTL_POLICY": ""}, "--collection-group=beaker_cache --enable-ttl"),
+        ("config.insecure-cookie", "warning", {"BEAKER_SESSION_SECURE": "no"}, "session.secure"),
+        ("config.unknown-variable", "warning", {"BEAKER_SESSION_TIMOUT": "9"}, "BEAKER_SESSION_TIMEOUT"),
+        ("config.empty-variable", "note", {"BEAKER_SESSION_TIMEOUT": ""}, "unset BEAKER_SESSION_TIMEOUT"),
+        ("config.invalid-option", "error", {"BEAKER_SESSION_TIMEOUT": "soon"}, "seconds"),
+        ("config.invalid-option", "error", {"BEAKER_PLATFORM": "moon"}, "appengine"),
     ],
 )
 def test_each_finding_says_what_to_do(run: Run, code: str, severity: str, environ: dict[str, str], fix: str) -> None:
@@ -125,14 +125,14 @@ def test_a_missing_extra_is_found(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(registry, "find_spec", lambda name: None)
     monkeypatch.delitem(registry._loaded, "ext:google", raising=False)
     status, found = run(GOOD)
-    assert (status, found["missing-extra"].fix) == (1, "pip install 'beaker-gae[google]'")
+    assert (status, found["config.missing-package"].fix) == (1, "pip install 'beaker-gae[google]'")
 
 
 def test_missing_cryptography_is_found(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """An encryption key without the package that uses it."""
     monkeypatch.setattr(checks, "find_spec", lambda name: None)
     status, found = run({**GOOD, "BEAKER_CACHE_ENCRYPT_KEY": KEY})
-    assert (status, found["missing-extra"].fix) == (1, "pip install 'beaker-gae[crypto]'")
+    assert (status, found["config.missing-package"].fix) == (1, "pip install 'beaker-gae[crypto]'")
 
 
 def test_another_owner_of_our_package_is_found(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +141,7 @@ def test_another_owner_of_our_package_is_found(run: Run, monkeypatch: pytest.Mon
     monkeypatch.setattr(checks, "distributions", lambda: [other])
     status, found = run(GOOD)
     assert status == 1
-    assert found["foreign-distribution"].fix.startswith("pip uninstall beaker && ")
+    assert found["deploy.foreign-distribution"].fix.startswith("pip uninstall beaker, then install beaker-gae again")
 
 
 def test_a_wrong_clock_is_found(run: Run, dated: Any) -> None:
@@ -149,11 +149,11 @@ def test_a_wrong_clock_is_found(run: Run, dated: Any) -> None:
     url, handler = dated
     handler.date = formatdate(1_000_000_000, usegmt=True)
     status, found = run(GOOD, "--check-clock", url)
-    assert (status, found["clock-skew"].severity) == (1, "error")
-    assert "synchronise the clock" in found["clock-skew"].fix
+    assert (status, found["deploy.clock-skew"].severity) == (1, "error")
+    assert "synchronise the clock" in found["deploy.clock-skew"].fix
     handler.date = None
     status, found = run(GOOD, "--check-clock", url)
-    assert (status, list(found)) == (0, ["clock-unknown"])
+    assert (status, list(found)) == (0, ["deploy.clock-unknown"])
 
 
 def found(environ: Mapping[str, str], directory: Path, payload: bytes | None = None) -> dict[str, Finding]:
@@ -173,18 +173,18 @@ def test_secrets_are_read_and_judged(tmp_path: Path) -> None:
     """A good one is good, a weak one is found, and of one that cannot be read only that is said."""
     environ = {**GOOD, "BEAKER_SESSION_SECRET": REFERENCE}
     assert found(environ, tmp_path, KEY.encode()) == {}
-    assert list(found(environ, tmp_path, b"0123456789abcdef0123")) == ["weak-key"]
+    assert list(found(environ, tmp_path, b"0123456789abcdef0123")) == ["config.weak-key"]
     refused = found(environ, tmp_path)
-    assert list(refused) == ["option"]
-    assert "BEAKER_SESSION_SECRET" in refused["option"].message
-    assert "roles/secretmanager.secretAccessor" in refused["option"].fix
+    assert list(refused) == ["config.invalid-option"]
+    assert "BEAKER_SESSION_SECRET" in refused["config.invalid-option"].message
+    assert "roles/secretmanager.secretAccessor" in refused["config.invalid-option"].fix
     mounted = {**GOOD, "BEAKER_SESSION_SECRET": "", "BEAKER_SESSION_SECRET_FILE": str(tmp_path / "none")}
-    assert list(found(mounted, tmp_path)) == ["option", "empty-variable"]
+    assert list(found(mounted, tmp_path)) == ["config.invalid-option", "config.empty-variable"]
 
 
 def test_on_a_laptop_the_key_is_the_kept_one(tmp_path: Path) -> None:
     """Before the first start a note that one will be made; afterwards its file is judged. Looking makes nothing."""
-    assert list(found({}, tmp_path)) == ["key-to-be-made"]
+    assert list(found({}, tmp_path)) == ["deploy.key-to-be-made"]
     assert list(tmp_path.iterdir()) == []
     kept = tmp_path / "data" / KEPT_SECRET
     kept.parent.mkdir()
@@ -192,18 +192,18 @@ def test_on_a_laptop_the_key_is_the_kept_one(tmp_path: Path) -> None:
     kept.chmod(0o600)
     assert found({}, tmp_path) == {}
     kept.chmod(0o644)
-    assert found({"BEAKER_DATA_DIR": str(kept.parent)}, tmp_path)["readable-key"].fix == f"chmod 600 {kept}"
+    assert found({"BEAKER_DATA_DIR": str(kept.parent)}, tmp_path)["deploy.readable-key"].fix == f"chmod 600 {kept}"
 
 
 def test_who_may_purge_is_asked_where_it_matters(tmp_path: Path) -> None:
     """Off App Engine a purge needs an audience or a secret; wrong ones are errors."""
     nobody = {**GOOD, "BEAKER_TASKS_SECRET": ""}
-    assert "gae/deploy/ttl.md" in found(nobody, tmp_path)["nobody-may-purge"].fix
+    assert "gae/deploy/ttl.md" in found(nobody, tmp_path)["deploy.nobody-may-purge"].fix
     on_app_engine = {**nobody, "GAE_ENV": "standard"}
-    assert "nobody-may-purge" not in found(on_app_engine, tmp_path)
-    weak = found({**GOOD, "BEAKER_TASKS_SECRET": "too-short"}, tmp_path)["weak-key"]
+    assert "deploy.nobody-may-purge" not in found(on_app_engine, tmp_path)
+    weak = found({**GOOD, "BEAKER_TASKS_SECRET": "too-short"}, tmp_path)["config.weak-key"]
     assert (weak.severity, "BEAKER_TASKS_SECRET" in weak.message) == ("error", True)
-    alone = found({**nobody, "BEAKER_TASKS_AUDIENCE": "https://x"}, tmp_path)["option"]
+    alone = found({**nobody, "BEAKER_TASKS_AUDIENCE": "https://x"}, tmp_path)["config.invalid-option"]
     assert (alone.severity, "BEAKER_TASKS_SERVICE_ACCOUNTS" in alone.fix) == ("error", True)
 
 
@@ -211,20 +211,20 @@ def test_files_of_the_deployment_are_looked_at(tmp_path: Path) -> None:
     """A secret in app.yaml is an error; a cron.yaml that purges answers the question of a TTL policy."""
     app_yaml = tmp_path / "app.yaml"
     app_yaml.write_text(f"env_variables:\n  BEAKER_SESSION_SECRET: '{KEY}'\n")
-    leaked = found(GOOD, tmp_path)["secret-in-app-yaml"]
+    leaked = found(GOOD, tmp_path)["deploy.secret-in-app-yaml"]
     assert leaked.severity == "error"
     assert KEY not in leaked.message + leaked.fix
     harmless = "  BEAKER_SESSION_SECRET_FILE: /key\n  BEAKER_SESSION_KEY: shop\n  # BEAKER_TASKS_SECRET: none\n"
     for good in (REFERENCE, f"'{REFERENCE}'", f'"{REFERENCE}"', "''", "# to be set", ""):
         app_yaml.write_text(f"env_variables:\n  BEAKER_SESSION_SECRET: {good}\n{harmless}")
-        assert "secret-in-app-yaml" not in found(GOOD, tmp_path), good
+        assert "deploy.secret-in-app-yaml" not in found(GOOD, tmp_path), good
     for name in ("BEAKER_CACHE_PAGES__ENCRYPT_KEY", "BEAKER_TASKS_SECRET", "BEAKER_SESSION_SECRET_FALLBACKS"):
         app_yaml.write_text(f"env_variables:\n  {name}: {KEY}\n{harmless}")
-        assert name in found(GOOD, tmp_path)["secret-in-app-yaml"].message
+        assert name in found(GOOD, tmp_path)["deploy.secret-in-app-yaml"].message
     asking = {**GOOD, "BEAKER_TTL_POLICY": ""}
-    assert "no-ttl-policy" in found(asking, tmp_path)
+    assert "deploy.no-ttl-policy" in found(asking, tmp_path)
     (tmp_path / "cron.yaml").write_text((ROOT / "gae" / "deploy" / "cron.yaml").read_text())
-    assert "no-ttl-policy" not in found(asking, tmp_path)
+    assert "deploy.no-ttl-policy" not in found(asking, tmp_path)
 
 
 def test_on_the_emulator_from_the_shell(datastore_emulator: Any, tmp_path: Path) -> None:
