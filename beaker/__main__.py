@@ -18,7 +18,7 @@ from beaker.config.coerce import as_count, as_seconds
 from beaker.config.deployment import LAPTOP, complete, data_directory, kept_secret
 from beaker.config.parse import coerce_cache
 from beaker.crypto.keyring import KeyRing, new_key
-from beaker.exceptions import BeakerException, ConfigError
+from beaker.exceptions import BeakerException, ConfigError, MissingCacheParameter
 from beaker.operations import explain
 from beaker.operations.purging import Outcome, check_options, missing, purge, purgeable, stores_of
 from beaker.runtime import current
@@ -147,6 +147,10 @@ def _named_stores(asked: argparse.Namespace) -> list[object]:
             raise ConfigError("--option cannot be used", option="--option", expected=expected)
         options[name] = value
     check_options(asked.type, options)
+    if asked.type in ("file", "dbm") and not {"data_dir", f"{asked.type}_dir"} & options.keys():
+        raise MissingCacheParameter(
+            f"the {asked.type} store's directory is not named", option="--option", hint="--option data_dir=DIRECTORY"
+        )
     stores = stores_of(cache={**coerce_cache({**options, "type": asked.type, "strict": True}), "cache_regions": {}})
     absent = [reason for reason in map(missing, stores) if reason]
     if absent:
@@ -161,7 +165,12 @@ def _configured_stores() -> list[object]:
         raise given.errors[0]
     for unknown in given.unknown:
         if unknown.variable.startswith((environment.SESSION_VARIABLE, environment.CACHE_VARIABLE)):
-            raise ConfigError(str(unknown), option=unknown.variable, code="config.unknown-variable")
+            raise ConfigError(
+                f"{unknown.variable} names no option of Beaker",
+                option=unknown.variable,
+                hint=f"did you mean {unknown.nearest}?" if unknown.nearest else "unset it",
+                code="config.unknown-variable",
+            )
     runtime = current()
     complete(given, runtime, data_directory(process_environ()), secret=lambda path: kept_secret(path) or new_key())
     if not given.session and not given.cache and not given.regions:

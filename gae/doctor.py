@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from beaker.config.environment import read
+from beaker.config.environment import read, region_name
 from beaker.exceptions import ConfigError
 from beaker.operations.checks import of_error
 from beaker.operations.explain import add_arguments, quietly, show
@@ -64,6 +64,15 @@ def _tasks(report: Report, runtime: Runtime, environ: Mapping[str, str], client:
     report.options += [
         OptionRow("tasks", name, value or "-", "environment" if value else "default") for name, value in shown.items()
     ]
+    regions = {row.scope.removeprefix("cache.") for row in report.options if row.scope.startswith("cache.")}
+    for name in tasks.warmup_regions:
+        if region_name(name) not in regions:
+            report.add(
+                "warning",
+                "deploy.unknown-region",
+                f"BEAKER_WARMUP_REGIONS names {name}, and no variable configures a region of that name",
+                "correct the name, or ignore this where the application configures the region itself",
+            )
     if runtime.serverless and runtime.platform is not Platform.APPENGINE and not (tasks.audience or tasks.secret):
         report.add(
             "note",

@@ -135,7 +135,10 @@ class Handlers:
     def _answer_purge(self, environ: Environ) -> tuple[str, str, str]:
         if not self._may_purge(environ):
             return "403 Forbidden", "text/plain", "forbidden\n"
-        asked = parse_qs(environ.get("QUERY_STRING", "")).get("cursor")
+        parameters = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+        asked = parameters.pop("cursor", None)
+        if parameters:
+            return "400 Bad Request", "text/plain", "the only parameter is cursor\n"
         started = time.monotonic()
         try:
             stores = purgeable(self._stores())

@@ -64,6 +64,12 @@ class Tasks:
                 option="BEAKER_TASKS_SERVICE_ACCOUNTS",
                 expected="BEAKER_TASKS_SERVICE_ACCOUNTS, the e-mail address of what starts purges",
             )
+        if self.service_accounts and not self.audience:
+            raise ConfigError(
+                "BEAKER_TASKS_SERVICE_ACCOUNTS has no effect without an audience: nobody may purge by a token",
+                option="BEAKER_TASKS_AUDIENCE",
+                expected="BEAKER_TASKS_AUDIENCE, the audience that the tokens of those accounts are for",
+            )
         if self.secret is not None and len(self.secret.encode()) < _SHORTEST_TASKS_SECRET:
             raise ConfigError(
                 "the shared secret BEAKER_TASKS_SECRET is too short",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,13 +69,93 @@ def test_purge_reads_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert run("purge")[1] == "file: 30 expired records removed\n"
 
 
-def test_purge_says_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
-    """No store named, a malformed option, a foreign cursor: status 1 and a sentence, no traceback."""
-    assert run("purge")[0] == 1
-    assert run("purge", "--type", "file", "--option", "data_dir")[0] == 1
-    assert run("purge", "--type", "dbm", "--option", "data_dir=/nonexistent/x", "--cursor", "zzz")[0] == 1
-    assert run("purge", "--type", "nosuch")[0] == 1
-    assert "Traceback" not in capsys.readouterr().err
+def test_purge_says_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A foreign cursor, a type that does not exist: status 2 and a sentence, no traceback."""
+    for arguments in (
+        ("--type", "file", "--option", f"data_dir={tmp_path}", "--cursor", "zzz"),
+        ("--type", "nosuch"),
+        ("--type", "cookie"),
+        ("--limit", "0"),
+        ("--limit", "-1"),
+        ("--deadline", "0"),
+        ("--deadline", "soon"),
+    ):
+        (tmp_path / "container_file").mkdir(exist_ok=True)
+        assert run("purge", *arguments)[0] == 2, arguments
+        said = capsys.readouterr().err
+        assert said.startswith("python -m beaker purge: ")
+        assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--type", "file", "--option", "datadir=data"), "did you mean data_dir?"),
+        (("--type", "file", "--option", "url=data"), "url is not an option of the type file"),
+        (("--type", "file", "--option", "sa.echo=1"), "sa.echo is not an option"),
+        (("--type", "file", "--option", "type=dbm"), "type is not an option"),
+        (("--type", "file", "--option", "data_dir"), "NAME=VALUE"),
+        (("--type", "file", "--option", "data_dir=data", "--option", "data_dir=x"), "each name once"),
+        (("--type", "file"), "--option data_dir=DIRECTORY"),
+        (("--type", "file", "--option", "data_dir=dat"), "container_file does not exist"),
+        (("--type", "dbm", "--option", "dbm_dir=dat"), "dat does not exist"),
+        (("--type", "ext:database", "--option", "url=sqlite:///typo.db"), "database or table does not exist"),
+        (("--type", "ext:database", "--option", "url=sqlite:///real.db"), "database or table does not exist"),
+        (("--type", "google", "--option", "data_dir=data"), "data_dir is not an option of the type google"),
+        (("--option", "data_dir=data"), "--type"),
+    ],
+)
+def test_a_typo_purges_nothing(
+    arguments: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """An option that the store does not use, or a place that is not there: status 2, and every file stays as it was."""
+    monkeypatch.chdir(tmp_path)
+    expired_and_live(tmp_path / "data")
+    sqlite3.connect(tmp_path / "real.db").close()
+    before = sorted(path for path in tmp_path.rglob("*"))
+    assert run("purge", *arguments) == (2, "")
+    assert message in capsys.readouterr().err
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({}, "there is nothing to purge"),
+        ({"BEAKER_CACHE_DATADIR": "data"}, "did you mean BEAKER_CACHE_DATA_DIR?"),
+        ({"BEAKER_CACHE_DATA_DIR": "dat"}, "dat/container_file does not exist"),
+        ({"BEAKER_DATA_DIR": "dat"}, "dat/cache/container_file does not exist"),
+        ({"BEAKER_SESSION_TIMOUT": "5"}, "did you mean BEAKER_SESSION_TIMEOUT?"),
+        ({"BEAKER_CACHE_TYPE": "ext:databse"}, "ext:databse"),
+    ],
+)
+def test_a_variable_that_is_wrong_purges_nothing(
+    variables: dict[str, str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Misspelt variables and directories that are not there: status 2 before anything is touched."""
+    monkeypatch.chdir(tmp_path)
+    expired_and_live(tmp_path / "elsewhere")
+    before = sorted(path for path in tmp_path.rglob("*"))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert run("purge") == (2, "")
+    assert message in capsys.readouterr().err
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+def test_purge_finds_what_a_laptop_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without variables it is the directory the deployment kit uses; what nothing was stored in yet is passed over."""
+    monkeypatch.chdir(tmp_path)
+    expired_and_live(tmp_path / "data" / "cache")
+    assert run("purge") == (0, "file: 30 expired records removed\n")
+
+
+def test_an_address_without_http_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    """--check-clock takes an http or https address only."""
+    with pytest.raises(SystemExit) as stopped:
+        run("explain", "--check-clock", "example.com")
+    assert stopped.value.code == 2
+    assert "http or https" in capsys.readouterr().err
 
 
 def test_new_keys_are_good_and_differ(tmp_path: Path) -> None:
@@ -98,7 +180,7 @@ def test_weak_keys_are_named_and_not_shown(tmp_path: Path) -> None:
     assert status == 1
     assert told.count("\n") == 2
     assert "tooshort" not in told
-    assert run("keys", "check", str(tmp_path / "none"))[0] == 1
+    assert run("keys", "check", str(tmp_path / "none"))[0] == 2
 
 
 def test_it_runs_as_a_module() -> None:

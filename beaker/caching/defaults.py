@@ -46,9 +46,9 @@ def store_directory(kind: str, options: Mapping[str, Any], runtime: Runtime) -> 
     """The directory of the ``file`` or ``dbm`` store, absolute; ``None``: a private one in the temporary directory."""
     own, data_dir = options.get(f"{kind}_dir"), options.get("data_dir")
     if own:
-        return os.path.abspath(os.fspath(own))
+        return os.path.abspath(str(own))
     if data_dir:
-        return os.path.join(os.path.abspath(os.fspath(data_dir)), f"container_{kind}")
+        return os.path.join(os.path.abspath(str(data_dir)), f"container_{kind}")
     return None if runtime.durable_disk else os.path.join(runtime.temp_dir, "beaker", f"container_{kind}")
 
 

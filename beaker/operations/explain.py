@@ -171,8 +171,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="answer a JSON object")
     parser.add_argument("--all", action="store_true", help="show options nobody set, too (JSON always does)")
     parser.add_argument(
-        "--check-clock", metavar="URL", help="compare this machine's clock with the Date header of a server's answer"
+        "--check-clock",
+        metavar="URL",
+        type=_address,
+        help="compare this machine's clock with the Date header of a server's answer",
     )
+
+
+def _address(text: str) -> str:
+    if not text.lower().startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError("an http or https address is expected")
+    return text
 
 
 def show(

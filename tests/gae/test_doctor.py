@@ -207,6 +207,15 @@ def test_who_may_purge_is_asked_where_it_matters(tmp_path: Path) -> None:
     assert (alone.severity, "BEAKER_TASKS_SERVICE_ACCOUNTS" in alone.fix) == ("error", True)
 
 
+def test_variables_of_tasks_that_do_nothing_are_found(tmp_path: Path) -> None:
+    """Accounts without an audience, and a region to warm that nothing configures."""
+    accounts = found({**GOOD, "BEAKER_TASKS_SERVICE_ACCOUNTS": "a@b"}, tmp_path)["config.invalid-option"]
+    assert (accounts.severity, "BEAKER_TASKS_AUDIENCE" in accounts.fix) == ("error", True)
+    warmed = {**GOOD, "BEAKER_CACHE_LONG__EXPIRE": "60", "BEAKER_WARMUP_REGIONS": "long, lnog"}
+    region = found(warmed, tmp_path)["deploy.unknown-region"]
+    assert (region.severity, "names lnog," in region.message) == ("warning", True)
+
+
 def test_files_of_the_deployment_are_looked_at(tmp_path: Path) -> None:
     """A secret in app.yaml is an error; a cron.yaml that purges answers the question of a TTL policy."""
     app_yaml = tmp_path / "app.yaml"

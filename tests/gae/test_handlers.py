@@ -192,6 +192,15 @@ def test_no_cursor_breaks_a_purge(store: str, request: pytest.FixtureRequest, tm
     assert made.get("beaker.purge", "cursor") is None
 
 
+@pytest.mark.parametrize("query", ["limit=5", "curser=0:", "cursor=0:&deadline=1"])
+def test_a_parameter_that_a_purge_does_not_know_is_refused(query: str, tmp_path: Path, clock: FakeClock) -> None:
+    """A misspelt cursor, or a bound that would not be kept: 400, and nothing is removed."""
+    store = expired(FileStore(tmp_path, clock=clock), clock)
+    answer = site(stores=lambda: [store]).get(f"{PURGE}?{query}", **CRON)
+    assert (answer.status, answer.text) == ("400 Bad Request", "the only parameter is cursor\n")
+    assert store.purge(clock(), 100)[0] == 5
+
+
 def test_a_store_that_fails_is_asked_again(tmp_path: Path, clock: FakeClock, caplog: Any) -> None:
     """503 with what was done and where to go on; the scheduler's next call does."""
 

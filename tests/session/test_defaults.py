@@ -11,6 +11,7 @@ from beaker.container import MemoryNamespaceManager
 from beaker.crypto.keyring import KeyRing, new_key
 from beaker.exceptions import ConfigError
 from beaker.session import defaults
+from beaker.session.context import SessionContext
 
 OLD, OLDER, NEW, ENCRYPTING = new_key(), new_key(), new_key(), new_key()
 
@@ -46,6 +47,20 @@ def test_errors_of_pairs_name_both_options() -> None:
         ring(secret=[NEW, OLD, OLDER], encrypt_key=[ENCRYPTING, new_key()])
     with pytest.raises(ConfigError, match=r"session\.secret_fallbacks"):
         ring(secret=NEW, secret_fallbacks="short")
+
+
+@pytest.mark.parametrize("option", ["true", True, "nothing", 5, {"url": "x"}])
+def test_a_revocation_option_that_names_no_store_is_refused_at_start(option: Any) -> None:
+    """Cookie sessions have no store of their own, and a misspelt one is found before the first revocation."""
+    with pytest.raises(ConfigError):
+        SessionContext(parse_session(kwargs={"type": "cookie", "secret": NEW, "revocation": option}))
+
+
+@pytest.mark.parametrize(("option", "there"), [("true", True), ("False", False), (None, True), (False, False)])
+def test_revocation_is_switched_by_words_too(option: Any, there: bool) -> None:
+    """As an INI file writes them."""
+    options = parse_session(kwargs={"type": "memory", "secret": NEW, "revocation": option})
+    assert (SessionContext(options).revocations is not None) == there
 
 
 def test_a_store_of_the_applications_own_is_not_private() -> None:

@@ -702,3 +702,29 @@ def test_mysql_statements() -> None:
     assert "ON DUPLICATE KEY UPDATE data" in upsert
     assert "created =" not in upsert
     assert statements.insert_absent is None
+
+
+def test_what_is_no_engine_is_refused_by_name() -> None:
+    """An ORM session, its factory and an async engine are told what to give instead; anything else, what is taken."""
+    from sqlalchemy.orm import Session, scoped_session, sessionmaker
+
+    engine = sa.create_engine("sqlite://")
+    for given in (Session(engine), scoped_session(sessionmaker(engine)), sessionmaker(engine)):
+        with pytest.raises(ConfigError, match=r"'bind' cannot be used; .* got \w+; .*session\.get_bind\(\)"):
+            SqlStore(given)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"expected a SQLAlchemy Engine, a Connection or a url, got int"):
+        SqlStore(5)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"postgresql:// in place of postgres://"):
+        SqlStore("postgres://user:secret@host/db")
+    engine.dispose()
+
+
+def test_looking_for_a_store_creates_nothing(tmp_path: Path) -> None:
+    """exists() is false without a file or a table, and creates neither; true once a record was stored."""
+    missing, empty = SqlStore(f"sqlite:///{tmp_path}/missing.db"), SqlStore(f"sqlite:///{tmp_path}/empty.db")
+    (tmp_path / "empty.db").touch()
+    assert (missing.exists(), empty.exists()) == (False, False)
+    assert [path.name for path in tmp_path.iterdir()] == ["empty.db"]
+    empty.set("n", "k", b"v", ttl=None)
+    assert empty.exists()
+    empty.close()

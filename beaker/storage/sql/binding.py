@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from beaker.exceptions import ConfigError, InvalidCacheBackendError, MissingCacheParameter
 from beaker.storage.sqlite import enter_wal
@@ -55,6 +57,22 @@ class Binding:
 
         url = self._engine.url
         return URL.create(url.drivername, host=url.host, port=url.port, database=url.database).render_as_string()
+
+    def lacks(self, table: str) -> bool:
+        """Whether the database is a SQLite file that is not there or has no ``table``.
+
+        Looked at read-only: SQLAlchemy's connection would create the file, or change its journal mode.
+        """
+        path = self._engine.url.database or ""
+        if not self._file or path.startswith("file:"):
+            return False
+        if not os.path.exists(path):
+            return True
+        uri = f"file:{quote(os.path.abspath(path))}?mode=ro"
+        query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
+            return database.execute(query, (table,)).fetchone() is None
+        return False
 
     def begin(self) -> contextlib.AbstractContextManager[Connection]:
         return self._alone() if self.volatile else self._engine.begin()
@@ -145,7 +163,26 @@ def bind_to(bind: str | URL | Engine | Connection, options: Mapping[str, Any]) -
         return Binding(bind, owned=False)
     if not bind:
         raise MissingCacheParameter("the database store needs a url", option="url", hint="sqlite:////tmp/cache.db")
+    if not isinstance(bind, (str, sqlalchemy.URL)):
+        raise _no_bind(bind)
     return _own_engine(bind, dict(options))
+
+
+def _no_bind(given: object) -> ConfigError:
+    # By name: sqlalchemy.orm and the asyncio part are not imported for the sake of an error.
+    names = {kind.__name__ for kind in type(given).__mro__}
+    hint = ""
+    if names & {"Session", "scoped_session", "sessionmaker"}:
+        hint = "a session commits when the application does: give its engine, bind=session.get_bind()"
+    elif "AsyncEngine" in names:
+        hint = "give the synchronous engine: bind=engine.sync_engine"
+    return ConfigError(
+        "option 'bind' cannot be used",
+        option="bind",
+        expected="a SQLAlchemy Engine, a Connection or a url",
+        got=type(given).__name__,
+        hint=hint,
+    )
 
 
 def _own_engine(given: str | URL, options: dict[str, Any]) -> Binding:
@@ -175,7 +212,12 @@ def _own_engine(given: str | URL, options: dict[str, Any]) -> Binding:
             arguments.setdefault("connect_timeout", _CONNECT_SECONDS)
         engine = engine_from_config({**options, "url": url, "connect_args": arguments}, prefix="")
     except exc.NoSuchModuleError as err:
-        raise ConfigError(f"the database url names the unknown dialect {url.drivername!r}", option="url") from err
+        dialect = url.get_backend_name()
+        raise ConfigError(
+            f"the database url names the unknown dialect {url.drivername!r}",
+            option="url",
+            hint="SQLAlchemy 2 wants postgresql:// in place of postgres://" if dialect == "postgres" else "",
+        ) from err
     except ImportError as err:
         raise InvalidCacheBackendError(
             f"the database url {url.drivername}:// needs the package {err.name or 'of that name'}, which is missing",

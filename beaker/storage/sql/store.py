@@ -71,6 +71,7 @@ class SqlStore(Store, Versioned, Listing, Purging, Bulk):
         self.table = table
         self.max_value = max_value
         self._clock = clock
+        self._binding = binding
         self._statements = Statements(table, binding.dialect)
         self._rows = Rows(
             self._statements,
@@ -80,6 +81,10 @@ class SqlStore(Store, Versioned, Listing, Purging, Bulk):
         )
         self._runner = Runner(binding, table, create_table=create_table, backend=self.backend)
         self._finalizer = weakref.finalize(self, binding.close)
+
+    def exists(self) -> bool:
+        """Whether database and table are there; creates neither. StoreUnavailable when the server does not reply."""
+        return not self._binding.lacks(self.table.name) and self._runner.read("exists", lambda db, again: True, False)
 
     def close(self) -> None:
         """Close the idle connections of an engine created here. The store stays usable."""
