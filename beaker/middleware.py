@@ -22,8 +22,9 @@ class SessionMiddleware:
     without any such prefix all of it is options. Keyword arguments win. Raises ConfigError at construction
     for options that cannot be used. ``options`` takes ready-made SessionOptions instead.
 
-    A session nobody touches costs no I/O and adds no header. Otherwise it is saved when the first byte of
-    the body is due, once; what a streamed body changes later is saved at its end (cookie sessions warn).
+    A session nobody touches costs no I/O and adds no header. Otherwise it is saved when the first chunk of
+    the body is there, once; what a streamed body changes later is saved at its end (cookie sessions warn).
+    A response whose headers are never sent, as a websocket's, saves at its end, too, and warns of a lost cookie.
     """
 
     session: Any = None
@@ -49,17 +50,21 @@ class SessionMiddleware:
         # Registries of frameworks (Paste's) want to be told of the object behind a global name.
         if "paste.registry" in environ and self.session is not None:
             environ["paste.registry"].register(self.session, session)
-        response = _Response(session, start_response)
-        body = self.wrap_app(environ, response.start)
-        if isinstance(body, (list, tuple)):
-            response.send()
+        response = _Response(session, environ, start_response)
+        try:
+            body = self.wrap_app(environ, response.start)
+        except StopIteration:
+            if _may_take_over(environ):
+                response.take_over()
+            raise
+        if type(body) in (list, tuple):
+            # Nothing of the application runs any more.
+            response.end()
             return body
         wrapper = environ.get("wsgi.file_wrapper")
-        if isinstance(wrapper, type) and isinstance(body, wrapper) and not session.accessed():
-            # A server sends a bare file faster, and nothing can touch the session any more.
-            response.send()
+        if isinstance(wrapper, type) and isinstance(body, wrapper) and _sent_as_file(body, response):
             return body
-        return _Body(body, response)
+        return _SizedBody(body, response) if hasattr(body, "__len__") else _Body(body, response)
 
     def revoke(self, *, user: Any = None, everybody: bool = False) -> None:
         """End every session of ``user``, or of everybody; see :meth:`SessionContext.revoke`."""
@@ -69,15 +74,38 @@ class SessionMiddleware:
         return f"<SessionMiddleware {self.context!r}>"
 
 
+def _may_take_over(environ: Environ) -> bool:
+    """Whether the application can have answered on the socket itself, which gunicorn hands out.
+
+    Websocket libraries (simple-websocket, Flask-Sock, python-engineio) then raise StopIteration, at which
+    gunicorn closes the connection.
+    """
+    return "gunicorn.socket" in environ and "HTTP_UPGRADE" in environ
+
+
+def _is_websocket(environ: Environ, status: str) -> bool:
+    """Whether the response with ``status`` goes out over a socket that no longer speaks HTTP.
+
+    gevent-websocket has upgraded the connection before the application runs. Where a server hands out its
+    socket, an upgrade that succeeded is a 101, and every other success is said on a socket taken over.
+    """
+    if environ.get("wsgi.websocket") is not None:
+        return True
+    offered = "gunicorn.socket" in environ or "werkzeug.socket" in environ
+    return offered and environ.get("HTTP_UPGRADE", "").lower() == "websocket" and status.startswith("2")
+
+
 class _Response:
-    """Keeps the application's status and headers until the first byte is due."""
+    """Keeps the application's status and headers until its first chunk is there."""
 
     __slots__ = (
-        "_added", "_exc_info", "_headers", "_session", "_start_response", "_status", "_write", "failed", "sent",
+        "_added", "_environ", "_exc_info", "_headers", "_session", "_start_response", "_status", "_write",
+        "failed", "sent",
     )  # fmt: skip
 
-    def __init__(self, session: SessionObject, start_response: StartResponse) -> None:
+    def __init__(self, session: SessionObject, environ: Environ, start_response: StartResponse) -> None:
         self._session = session
+        self._environ = environ
         self._start_response = start_response
         self._status: str | None = None
         self._headers: Headers = []
@@ -90,23 +118,21 @@ class _Response:
         if self.sent:
             # The server raises the error, or answers the application's second attempt, as PEP 3333 says.
             return self._start_response(status, with_session_headers(headers, self._added), exc_info)
+        if self._status is not None and not exc_info:
+            raise AssertionError("start_response was called a second time without exc_info")
         self._status, self._headers, self._exc_info = status, headers, exc_info
         return self.write
 
     def write(self, data: bytes) -> object:
         self.send()
-        assert self._write is not None  # send() has just called start_response, which answers it
+        assert self._write is not None  # send() has just called start_response, which returns it
         return self._write(data)
 
     def send(self) -> None:
+        """Save the session and call the server's start_response, once; nothing before the application has."""
         if self.sent or self._status is None:
             return
-        try:
-            self._added = self._session.commit()
-        except BaseException:
-            # The server will say so; close() must not save after all what the visitor is told has failed.
-            self.failed = True
-            raise
+        self._commit(unsent=_is_websocket(self._environ, self._status))
         headers = with_session_headers(self._headers, self._added)
         self.sent = True
         exc_info, self._exc_info = self._exc_info, None
@@ -118,23 +144,44 @@ class _Response:
         finally:
             exc_info = None
 
-    def finish(self) -> None:
+    def _commit(self, *, unsent: bool) -> None:
+        try:
+            self._added = self._session.commit_unsent() if unsent else self._session.commit()
+        except BaseException:
+            # The server will say so; close() must not save after all what the visitor is told has failed.
+            self.failed = True
+            raise
+
+    def take_over(self) -> None:
+        """Save the session of a response that the application has sent on the socket itself."""
+        if self._status is None:
+            self._commit(unsent=True)
+
+    def end(self) -> None:
+        """The body is complete: what was not sent or saved yet is now."""
         if self.failed:
             return
-        if not self.sent and self._status is not None:
-            self.send()
-        elif self.sent:
+        if self.sent:
             self._session.finish()
+        elif self._status is not None:
+            self.send()
+        else:
+            self.take_over()
 
 
 class _Body:
-    """Iterates the application's body, sending the headers when its first chunk is there."""
+    """Iterates the application's body, sending the headers when its first chunk is there.
+
+    An empty chunk counts: an application may yield it to say that it is not ready, and PEP 3333 forbids
+    middleware to wait for the next one. Servers want start_response to have been called before any chunk, and
+    some send the headers at once, so the session is saved then; what the body changes later, at its end.
+    """
 
     __slots__ = ("_body", "_iterator", "_response")
 
     def __init__(self, body: Iterable[bytes], response: _Response) -> None:
         self._body = body
-        self._iterator = iter(body)
+        self._iterator: Iterator[bytes] | None = None
         self._response = response
 
     def __iter__(self) -> Iterator[bytes]:
@@ -142,6 +189,8 @@ class _Body:
 
     def __next__(self) -> bytes:
         try:
+            if self._iterator is None:
+                self._iterator = iter(self._body)
             chunk = next(self._iterator)
         except StopIteration:
             self._response.send()
@@ -150,7 +199,7 @@ class _Body:
             # A request that failed saves nothing (manual 2.3).
             self._response.failed = True
             raise
-        if chunk and not self._response.sent:
+        if not self._response.sent:
             self._response.send()
         return chunk
 
@@ -160,7 +209,42 @@ class _Body:
             if close is not None:
                 close()
         finally:
-            self._response.finish()
+            self._response.end()
+
+
+class _SizedBody(_Body):
+    """A body that knows how many chunks it has: of a single one servers compute Content-Length."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        return len(self._body)  # type: ignore[arg-type]
+
+
+def _sent_as_file(body: Any, response: _Response) -> bool:
+    """Leave a server's file wrapper to the server, which sends a bare file faster and knows its length.
+
+    Its ``close()`` ends the response. False where the wrapper takes no attributes.
+    """
+    close = getattr(body, "close", None)
+
+    def close_and_end() -> None:
+        try:
+            if close is not None:
+                close()
+        finally:
+            response.end()
+
+    try:
+        body.close = close_and_end
+    except (AttributeError, TypeError):
+        return False
+    try:
+        response.send()
+    except BaseException:
+        body.close()
+        raise
+    return True
 
 
 def with_session_headers(headers: Headers, session: Headers) -> Headers:

@@ -79,6 +79,7 @@ class SessionContext:
         if isinstance(self._revocation, str):
             backends.load(self._revocation)
         self._revocations: Revocations | None = None
+        self._told_of_processes = False
         self.values = ValueCodec(options.serializer, may_pickle=defaults.may_pickle(options, self.type))
         self.legacy = self._legacy_reader()
 
@@ -115,6 +116,27 @@ class SessionContext:
             return manager
         self._backend_name = self.store_type
         return ManagerStore(factory, args, backend=self.store_type)
+
+    def check_processes(self, environ: Mapping[str, Any]) -> None:
+        """Warn, once, of what one process keeps to itself where ``wsgi.multiprocess`` says there are several."""
+        if self._told_of_processes or not environ.get("wsgi.multiprocess"):
+            return
+        self._told_of_processes = True
+        option = self.options.revocation
+        if self.type != "cookie" and self._backend_name == "memory":
+            name = {"hybrid": "session.store", "custom": "session.namespace_class"}.get(self.type, "session.type")
+            kept = "a session" if self.type != "hybrid" else "a session too large for its cookie"
+        elif (option.get("type") if isinstance(option, Mapping) else option) == "memory":
+            name, kept = "session.revocation", "a revocation"
+        else:
+            return
+        warnings.warn(
+            f"{name}: the server runs several processes (wsgi.multiprocess), and each keeps its own memory, so that "
+            f"{kept} is unknown to the process that serves the next request; set {name} to a store they share "
+            "(file on one host, else ext:redis, ext:google, ...), or run one process",
+            ConfigWarning,
+            stacklevel=2,
+        )
 
     @property
     def records(self) -> SessionRecords:

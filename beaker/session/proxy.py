@@ -17,6 +17,11 @@ from beaker.session.snapshot import id_text, raw_id
 
 __all__ = ["SessionObject", "opener"]
 
+_UNSENT = (
+    "a session was saved in a response whose headers are not sent, as a websocket's, so that its cookie could not be: "
+    "a new session, a new id, or data kept in the cookie is lost; save it in an ordinary request first"
+)
+
 
 class Opener(Protocol):
     """Opens the session a request's cookie names, or the one with a raw id; ``began`` is when the request did."""
@@ -74,6 +79,7 @@ class SessionObject:
     def _load(self) -> BaseSession:
         session: BaseSession | None = self._session
         if session is None:
+            self._context.check_processes(self._environ)
             session = self._open(self._environ, None, self._began)
             object.__setattr__(self, "_session", session)
         return session
@@ -148,6 +154,22 @@ class SessionObject:
         if cookies:
             headers.append(("Cache-Control", "private, no-store"))
         return headers + cookies
+
+    def commit_unsent(self) -> list[tuple[str, str]]:
+        """:meth:`commit` for a response whose headers reach nobody, as a websocket's do. Warns of a lost cookie."""
+        session = self._session
+        if session is None:
+            return []
+        before, kept = (session.snapshot.id, session.is_new, session.snapshot.values), self._is_kept(session)
+        headers = self.commit()
+        after = (session.snapshot.id, session.is_new, session.snapshot.values)
+        # A stored session of a known id needs no cookie; one that was only read loses the renewal of its end.
+        if any(name == "Set-Cookie" for name, _ in headers) and before[: 2 if kept else 3] != after[: 2 if kept else 3]:
+            warnings.warn(_UNSENT, BeakerWarning, stacklevel=3)
+        return headers
+
+    def _is_kept(self, session: BaseSession) -> bool:
+        return self._context.type != "cookie" and (self._context.type != "hybrid" or session.in_store)
 
     def finish(self) -> None:
         """After the body: save what changed since :meth:`commit`. Warns when that would need a header."""
