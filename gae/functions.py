@@ -15,6 +15,7 @@ A function does not own the WSGI stack it runs in, so the session's headers are 
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -147,8 +148,10 @@ class _Sessions:
             # Outside of functions Flask makes a response of it before any middleware sees it.
             answer = flask.current_app.handle_http_exception(error)
         response: Response = flask.make_response(answer)
-        if response.is_streamed and not response.direct_passthrough:
-            response.response = _Stream(response.response)
+        if _is_iterated(request, response):
+            response.response = stream = _Stream(response.response)
+            if stream.failed:
+                return response
         try:
             headers = with_session_headers(list(response.headers), session.commit())
         except BaseException:
@@ -161,23 +164,40 @@ class _Sessions:
         return response
 
 
+def _is_iterated(request: Request, response: Response) -> bool:
+    """Whether the server will run a generator of the application for this response."""
+    bodiless = request.method == "HEAD" or response.status_code < 200 or response.status_code in (204, 304)
+    return response.is_streamed and not response.direct_passthrough and not bodiless
+
+
 class _Stream:
-    """A streamed body whose first chunk is made at once: until then it may still change the session's cookie."""
+    """A streamed body whose first chunk is computed at once: until then it may still change the session's cookie.
+
+    An empty chunk counts, too: it says that the stream is not ready, and is not to be waited for. An error is
+    raised where the bare stream would raise it, and ``failed`` is set.
+    """
 
     def __init__(self, body: Iterable[Any]) -> None:
         self._body = body
-        self._iterator = iter(body)
         self._first: list[Any] = []
-        for chunk in self._iterator:
-            self._first.append(chunk)
-            if chunk:
-                break
+        self._error: BaseException | None = None
+        try:
+            self._iterator = iter(body)
+            self._first += itertools.islice(self._iterator, 1)
+        except Exception as error:
+            self._error = error
+
+    @property
+    def failed(self) -> bool:
+        return self._error is not None
 
     def __iter__(self) -> Iterator[Any]:
         return self
 
     def __next__(self) -> Any:
-        return self._first.pop(0) if self._first else next(self._iterator)
+        if self._error is not None:
+            raise self._error
+        return self._first.pop() if self._first else next(self._iterator)
 
     def close(self) -> None:
         close = getattr(self._body, "close", None)

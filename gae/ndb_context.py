@@ -112,7 +112,8 @@ class NDBContextMiddleware:
         body: Iterable[bytes] = ()
         try:
             body = inside.run(self._app, environ, start_response)
-            return _Body(body, inside, context)
+            if type(body) not in (list, tuple):
+                return _SizedBody(body, inside, context) if hasattr(body, "__len__") else _Body(body, inside, context)
         except BaseException as error:
             try:
                 # A body that cannot even be iterated over is nobody's to close but ours.
@@ -120,6 +121,9 @@ class NDBContextMiddleware:
             finally:
                 inside.run(context.__exit__, type(error), error, error.__traceback__)
             raise
+        # Nothing of the application runs any more, and of a bare list servers compute Content-Length.
+        inside.run(context.__exit__, None, None, None)
+        return body
 
 
 class _Body:
@@ -147,6 +151,13 @@ class _Body:
         finally:
             # Work left on NDB's event loop is finished here.
             self._inside.run(self._context.__exit__, None, None, None)
+
+
+class _SizedBody(_Body):
+    """A body that knows how many chunks it has."""
+
+    def __len__(self) -> int:
+        return len(self._body)  # type: ignore[arg-type]
 
 
 def _close(body: Iterable[bytes], inside: contextvars.Context) -> None:
