@@ -1,0 +1,105 @@
+"""What frameworks answer, asked of real servers bare and behind each of our middlewares: the same, byte for byte."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import pytest
+
+from tests.frameworks.conftest import SERVERS
+from tests.frameworks.exchange import Client, Exchange
+from tests.servers import Server
+
+COOKIE = "beaker.session.id"
+TYPES = ("memory", "file", "cookie", "hybrid")
+UNTOUCHED = ("untouched", "cache")
+
+STREAMS = (
+    "stream", "stream-empty-first", "stream-only-empty", "stream-nothing", "raise-first", "raise-second",
+    "raise-after-empty",
+)  # fmt: skip
+COMMON = ("page", "empty", "no-content", "not-modified", "redirect", "file", *STREAMS)
+CASES: dict[str, tuple[str, ...]] = {
+    "flask": (*COMMON, "empty-response", "abort", "raise", "stream-with-context"),
+    "django": (*COMMON, "not-found", "raise"),
+    "pyramid": (*COMMON, "raise"),
+    "bottle": (*COMMON, "none", "raise"),
+    "webob": (*COMMON, "empty-iter", "empty-chunk", "conditional"),
+    "functions": (*(name for name in COMMON if name != "stream-only-empty"), "empty-response", "abort", "raise"),
+    "wsgi": (
+        "page", "list-empty", "list-of-empty", "tuple", "no-content", "no-content-chunk", "not-modified", "length",
+        "length-empty-first", "length-zero", "length-wrong", "sized", "sized-empty", "sized-two", "not-iterable",
+        "own-headers", "bad-header", "hop-by-hop", "late", "late-and-empty", "late-in-iter", "too-late", "never",
+        "write", "write-and-body", "write-and-stream", "write-empty", "write-late", "write-and-raise", "again",
+        "again-in-body", "again-after-empty", "again-after-chunk", "twice", "file", "file-with-length",
+        "file-in-memory", "file-empty", *STREAMS,
+    ),
+}  # fmt: skip
+VARIANTS = {name: (*TYPES, *UNTOUCHED, "compose") for name in CASES} | {"functions": TYPES}
+
+# Sent without start_response: no header can be added to these, and what servers make of them is theirs.
+UNSTARTED = ("too-late", "never")
+
+
+class Seen(NamedTuple):
+    """One response, and what the visitor's next request was told of the session when the response had a cookie."""
+
+    response: Exchange
+    cookies: list[str]
+    visits: str | None
+
+
+def visits(client: Client, site: str, cookies: list[str]) -> str:
+    told = client.ask("GET", f"{site}/count", "; ".join(line.partition(";")[0] for line in cookies))
+    # The body of a page may come in one chunk.
+    return re.sub(r"\A1\r\n(.)\r\n0\r\n\r\n\Z", r"\1", told.body.decode())
+
+
+def ask(client: Client, site: str, case: str, method: str) -> Seen:
+    response = client.ask(method, f"{site}/{case}")
+    cookies = [line for line in response.all("set-cookie") if line.startswith(f"{COOKIE}=")]
+    return Seen(response, cookies, visits(client, site, cookies) if cookies else None)
+
+
+def comparable(response: Exchange) -> Exchange:
+    """The response without what tells the time and what a session adds or completes."""
+    kept = [
+        (name, value)
+        for name, value in response.headers
+        if name.lower() not in ("date", "vary", "cache-control") and not value.startswith(f"{COOKIE}=")
+    ]
+    return response._replace(headers=tuple(kept), reused=False)
+
+
+def differences(bare: Seen, wrapped: Seen, variant: str, case: str) -> Iterator[str]:
+    expected, got = comparable(bare.response), comparable(wrapped.response)
+    for field in ("status", "headers", "body", "complete"):
+        if getattr(expected, field) != getattr(got, field):
+            yield f"{field}: {getattr(expected, field)!r:.300} became {getattr(got, field)!r:.300}"
+    if variant in UNTOUCHED:
+        if wrapped.response.headers and not wrapped.cookies and len(got.headers) != len(expected.headers):
+            yield "headers were added"
+        return
+    if re.match(r"HTTP/1\.\d [234]\d\d", expected.status) and case not in UNSTARTED and len(wrapped.cookies) != 1:
+        yield f"{len(wrapped.cookies)} session cookies"
+    if wrapped.visits not in (None, "1"):
+        yield f"the cookie leads to a session with {wrapped.visits} visits"
+
+
+@pytest.mark.parametrize("framework", CASES)
+@pytest.mark.parametrize("server", SERVERS)
+def test_the_same_with_and_without_us(served: Callable[[str], Server], server: str, framework: str) -> None:
+    """Status, headers, body and framing are those of the bare application; a cookie sent leads to what was saved."""
+    wrong = []
+    with contextlib.closing(Client(served(server).port)) as client:
+        for case in CASES[framework]:
+            for method in ("GET", "HEAD"):
+                bare = ask(client, f"/bare/{framework}", case, method)
+                for variant in VARIANTS[framework]:
+                    seen = ask(client, f"/{variant}/{framework}", case, method)
+                    found = differences(bare, seen, variant, case)
+                    wrong += [f"{method} {case} behind {variant}: {text}" for text in found]
+    assert not wrong, "\n".join(wrong)
