@@ -61,29 +61,33 @@ def visits(client: Client, site: str, cookies: list[str]) -> str:
 def ask(client: Client, site: str, case: str, method: str) -> Seen:
     response = client.ask(method, f"{site}/{case}")
     cookies = [line for line in response.all("set-cookie") if line.startswith(f"{COOKIE}=")]
-    return Seen(response, cookies, visits(client, site, cookies) if cookies else None)
+    return Seen(response, cookies, visits(client, site, cookies) if cookies and method == "GET" else None)
 
 
-def comparable(response: Exchange) -> Exchange:
-    """The response without what tells the time and what a session adds or completes."""
-    kept = [
+def headers(response: Exchange, variant: str) -> list[tuple[str, str]]:
+    """The headers without what tells the time and what a session adds or completes."""
+    ours = () if variant in UNTOUCHED else ("vary", "cache-control")
+    return [
         (name, value)
         for name, value in response.headers
-        if name.lower() not in ("date", "vary", "cache-control") and not value.startswith(f"{COOKIE}=")
+        if name.lower() not in ("date", *ours) and not value.startswith(f"{COOKIE}=")
     ]
-    return response._replace(headers=tuple(kept), reused=False)
 
 
 def differences(bare: Seen, wrapped: Seen, variant: str, case: str) -> Iterator[str]:
-    expected, got = comparable(bare.response), comparable(wrapped.response)
-    for field in ("status", "headers", "body", "complete"):
-        if getattr(expected, field) != getattr(got, field):
-            yield f"{field}: {getattr(expected, field)!r:.300} became {getattr(got, field)!r:.300}"
+    expected, got = bare.response, wrapped.response
+    pairs = {
+        "headers": (headers(expected, variant), headers(got, variant)),
+        **{name: (getattr(expected, name), getattr(got, name)) for name in ("status", "body", "complete")},
+    }
+    for name, (was, became) in pairs.items():
+        if was != became:
+            yield f"{name}: {was!r:.300} became {became!r:.300}"
+    started = re.match(r"HTTP/1\.\d [234]\d\d", expected.status) and case not in UNSTARTED
     if variant in UNTOUCHED:
-        if wrapped.response.headers and not wrapped.cookies and len(got.headers) != len(expected.headers):
-            yield "headers were added"
-        return
-    if re.match(r"HTTP/1\.\d [234]\d\d", expected.status) and case not in UNSTARTED and len(wrapped.cookies) != 1:
+        if wrapped.cookies:
+            yield "a session cookie"
+    elif started and len(wrapped.cookies) != 1:
         yield f"{len(wrapped.cookies)} session cookies"
     if wrapped.visits not in (None, "1"):
         yield f"the cookie leads to a session with {wrapped.visits} visits"
