@@ -23,10 +23,7 @@ class Exchange(NamedTuple):
 
 
 class Client:
-    """Sends GET over one connection as long as the server keeps it, HEAD over one of its own, read to its end.
-
-    Some servers and frameworks send a body after all; after HEAD that is found by reading on.
-    """
+    """Sends requests over one connection as long as the server keeps it."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -39,22 +36,27 @@ class Client:
             self._socket.close()
         self._socket = self._reader = None
 
-    def ask(self, method: str, path: str, cookie: str = "") -> Exchange:
-        if method == "HEAD":
+    def ask(self, method: str, path: str, cookie: str = "", *, last: bool = False) -> Exchange:
+        """The response to a request; ``last`` asks the server to close the connection, and reads all it sends.
+
+        So is HEAD, for some servers and frameworks send a body after all.
+        """
+        last = last or method == "HEAD"
+        if last:
             self.close()
         lines = [f"{method} {path} HTTP/1.1", "Host: site.example"]
         lines += [f"Cookie: {cookie}"] if cookie else []
-        lines += ["Connection: close"] if method == "HEAD" else []
+        lines += ["Connection: close"] if last else []
         request = "\r\n".join([*lines, "", ""]).encode()
         reused = self._reader is not None
-        exchange = self._exchange(request, method, reused)
+        exchange = self._exchange(request, method, reused, last)
         if reused and not exchange.status:
             # The server had closed the connection without having said so.
             self.close()
-            exchange = self._exchange(request, method, False)
+            exchange = self._exchange(request, method, False, last)
         return exchange
 
-    def _exchange(self, request: bytes, method: str, reused: bool) -> Exchange:
+    def _exchange(self, request: bytes, method: str, reused: bool, last: bool) -> Exchange:
         if self._socket is None:
             self._socket = socket.create_connection(("127.0.0.1", self._port), SECONDS)
             self._reader = self._socket.makefile("rb")
@@ -63,7 +65,7 @@ class Client:
         try:
             self._socket.sendall(request)
             status, headers = read_head(reader)
-            body, complete, ended = read_body(reader, method, status, headers)
+            body, complete, ended = read_body(reader, method, status, headers, last)
         except (BrokenPipeError, ConnectionResetError):
             status, headers, body, complete, ended = "", [], b"", False, True
         if ended:
@@ -81,11 +83,11 @@ def read_head(reader: BinaryIO) -> tuple[str, list[tuple[str, str]]]:
 
 
 def read_body(
-    reader: BinaryIO, method: str, status: str, headers: list[tuple[str, str]]
+    reader: BinaryIO, method: str, status: str, headers: list[tuple[str, str]], last: bool
 ) -> tuple[bytes, bool, bool]:
     """The bytes after the head, whether they are all, and whether the connection ends with them."""
     told = {name.lower(): value.lower() for name, value in headers}
-    closes = told.get("connection") == "close" or method == "HEAD" or not status.startswith("HTTP/1.1 ")
+    closes = last or told.get("connection") == "close" or not status.startswith("HTTP/1.1 ")
     code = status.split(" ")[1] if " " in status else ""
     if closes:
         # Everything there is: also what should not be.
