@@ -1,65 +1,65 @@
-"""Environments of pinned packages, installed from the registry once and kept between runs.
+"""Environments of pinned packages, installed from PyPI once and kept between runs.
 
-Each lies in the user's cache directory under a name that changes with the pins and with the Python, so that a change
-of either installs anew. A registry that cannot be reached skips the asking test on a laptop and fails it in CI.
+Each lies in the user's cache directory (``$XDG_CACHE_HOME/beaker-gae``) under a name that changes with its pins and
+with the Python; remove it whenever you like. Without PyPI the asking test is skipped on a laptop and fails in CI.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.servers import missing
 
-_STAMP = ".complete"
-_KEPT_SECONDS = 30 * 86400
-
-
-def cache() -> Path:
-    """Where the environments are kept: ``beaker-tests`` in the user's cache directory."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "beaker-tests"
+_DONE = "complete"
 
 
 def environment(name: str, requirements: Path) -> Path:
-    """The Python of the environment that holds ``requirements`` (a file of pins), installed when there is none yet.
-
-    Two runs may ask at once: the second waits for the first.
-    """
-    pins = f"{sys.implementation.cache_tag}\n{requirements.read_text('utf-8')}"
-    folder = cache() / f"{name}-{hashlib.sha256(pins.encode()).hexdigest()[:16]}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / _STAMP).exists():
-            _remove_unused(name)
+    """The Python of an environment that holds ``requirements``, a file of pins. It never holds a Beaker."""
+    key = "\0".join((requirements.read_text("utf-8"), sys.version, sys.executable))
+    folder = _cache() / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        if not (folder / _DONE).exists():
             _install(folder, requirements)
-        (folder / _STAMP).touch()
-    return folder / "bin" / "python"
+            (folder / _DONE).touch()
+    return folder / "venv" / "bin" / "python"
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "beaker-gae"
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    # Two runs may want one environment at the same moment; the lock ends with the process.
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _install(folder: Path, requirements: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True, capture_output=True)
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    done = subprocess.run([*pip, "install", "--requirement", requirements], capture_output=True, text=True)
+    # Cleared first: an earlier attempt may have ended half-way.
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--clear", "--without-pip", folder / "venv"], check=True, capture_output=True
+    )
+    target = ("--python", folder / "venv" / "bin" / "python")
+    done = _pip(*target, "install", "--requirement", requirements)
     if done.returncode == 0:
         return
-    told = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr[-300:]]
-    if "ResolutionImpossible" in done.stderr:
-        pytest.fail(f"{requirements} contradicts itself: {told[0]}", pytrace=False)
-    missing("PyPI", f"pip could not install {requirements.parent.name}/{requirements.name}: {told[0]}")
+    if _pip("index", "versions", "pip").returncode:
+        missing("PyPI", f"the packages of {requirements.parent.name}/{requirements.name} come from there")
+    pytest.fail(f"{requirements} cannot be installed:\n{done.stdout[-2000:]}{done.stderr[-3000:]}", pytrace=False)
 
 
-def _remove_unused(name: str) -> None:
-    """Remove the environments of this name that no run has asked for in a month."""
-    for stamp in cache().glob(f"{name}-*/{_STAMP}"):
-        if stamp.stat().st_mtime < time.time() - _KEPT_SECONDS:
-            shutil.rmtree(stamp.parent, ignore_errors=True)
+def _pip(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments)
+    return subprocess.run(command, capture_output=True, text=True)

@@ -140,9 +140,13 @@ class Server:
         self.stop()
         self._log.close()
 
-    def _last_words(self) -> str:
+    def output(self) -> str:
+        """What the process has printed, up to 1 MiB."""
         # The child shares this descriptor's offset: seeking would make it write over its own output.
-        return "\n".join(os.pread(self._log.fileno(), 1 << 16, 0).decode(errors="replace").splitlines()[-15:])
+        return os.pread(self._log.fileno(), 1 << 20, 0).decode(errors="replace")
+
+    def _last_words(self) -> str:
+        return "\n".join(self.output().splitlines()[-15:])
 
 
 class RedisServer(Server):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.frameworks.plain import FILE, STREAMS, Broken, chunks, count, visit, wsgi
+from tests.frameworks.websockets import websockets
 
 def flask() -> Any:
     """Flask, and Werkzeug's response classes under it."""
@@ -193,4 +194,5 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "pyramid": pyramid,
     "bottle": bottle,
     "webob": webob,
+    "websockets": websockets,
 }
