@@ -58,8 +58,15 @@ def late(environ: Any, start_response: Any) -> Any:
     environ["beaker.session"].save()
 
 
-def serve(wsgi: Any) -> None:
-    body = wsgi({}, lambda *sent: None)
+def early(environ: Any, start_response: Any) -> Any:
+    environ["beaker.session"]["a"] = 1
+    environ["beaker.session"].save()
+    # As a websocket's handler does: no response is started.
+    yield from ()
+
+
+def serve(wsgi: Any, **environ: Any) -> None:
+    body = wsgi(environ, lambda *sent: None)
     list(body)
     body.close()
 
@@ -109,6 +116,10 @@ CALLS: dict[str, tuple[str, Callable[[], object]]] = {
     "a change after the headers": (
         "session.changed-too-late",
         lambda: serve(SessionMiddleware(late, type="memory")),
+    ),
+    "a cookie that is never sent": (
+        "session.cookie-not-sent",
+        lambda: serve(SessionMiddleware(early, type="memory")),
     ),
 }
 

@@ -15,7 +15,7 @@ from beaker.clock import now as default_clock
 from beaker.config.options import SessionOptions
 from beaker.crypto.envelope import Envelope
 from beaker.crypto.tokens import DataTokens, IdTokens
-from beaker.exceptions import ConfigError, ConfigWarning, warn
+from beaker.exceptions import BeakerWarning, ConfigError, ConfigWarning, warn
 from beaker.runtime import Runtime
 from beaker.runtime import current as current_runtime
 from beaker.session import defaults
@@ -79,7 +79,7 @@ class SessionContext:
         if isinstance(self._revocation, str):
             backends.load(self._revocation)
         self._revocations: Revocations | None = None
-        self._told_of_processes = False
+        self._warned: set[str] = set()
         self.values = ValueCodec(options.serializer, may_pickle=defaults.may_pickle(options, self.type))
         self.legacy = self._legacy_reader()
 
@@ -119,9 +119,8 @@ class SessionContext:
 
     def check_processes(self, environ: Mapping[str, Any]) -> None:
         """Warn, once, of what one process keeps to itself where ``wsgi.multiprocess`` says there are several."""
-        if self._told_of_processes or not environ.get("wsgi.multiprocess"):
+        if not environ.get("wsgi.multiprocess"):
             return
-        self._told_of_processes = True
         option = self.options.revocation
         if self.type != "cookie" and self._backend_name == "memory":
             name = {"hybrid": "session.store", "custom": "session.namespace_class"}.get(self.type, "session.type")
@@ -130,13 +129,18 @@ class SessionContext:
             name, kept = "session.revocation", "a revocation"
         else:
             return
-        warnings.warn(
-            f"{name}: the server runs several processes (wsgi.multiprocess), and each keeps its own memory, so that "
+        message = (
+            f"{name}: the server runs several processes (wsgi.multiprocess) and each keeps its own memory, so that "
             f"{kept} is unknown to the process that serves the next request; set {name} to a store they share "
-            "(file on one host, else ext:redis, ext:google, ...), or run one process",
-            ConfigWarning,
-            stacklevel=2,
+            "(file on one host, else ext:redis, ext:google, ...), or run one process"
         )
+        self.warn_once(ConfigWarning(message, code="session.memory-of-one-process"))
+
+    def warn_once(self, warning: BeakerWarning) -> None:
+        """Issue ``warning`` unless this configuration has issued one with its code in this process."""
+        if warning.code not in self._warned:
+            self._warned.add(warning.code)
+            warn(warning)
 
     @property
     def records(self) -> SessionRecords:

@@ -165,7 +165,7 @@ class SessionObject:
         after = (session.snapshot.id, session.is_new, session.snapshot.values)
         # A stored session of a known id needs no cookie; one that was only read loses the renewal of its end.
         if any(name == "Set-Cookie" for name, _ in headers) and before[: 2 if kept else 3] != after[: 2 if kept else 3]:
-            warnings.warn(_UNSENT, BeakerWarning, stacklevel=2)
+            self._context.warn_once(BeakerWarning(_UNSENT, code="session.cookie-not-sent"))
         return headers
 
     def _is_kept(self, session: BaseSession) -> bool:

@@ -6,19 +6,30 @@ after what is odd about the response. ``/count`` says how often that was saved.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from tests.frameworks.plain import FILE, STREAMS, Broken, chunks, count, visit, wsgi
 from tests.frameworks.websockets import websockets
 
+
+def packages(*names: str) -> list[Any]:
+    """Modules of packages that the environment has and the checkout's own has not."""
+    return [import_module(name) for name in names]
+
+
+def streamed(response: Callable[[Any], Any], items: tuple[bytes | None, ...], request: Any = None) -> Any:
+    return response(chunks(*items))
+
+
 def flask() -> Any:
     """Flask, and Werkzeug's response classes under it."""
     import flask
 
     app = flask.Flask("site")
-    plain = {"content_type": "text/plain"}
 
     def failing() -> Any:
         raise Broken("the view fails")
@@ -36,8 +47,8 @@ def flask() -> Any:
         "raise": failing,
     }
     for name, items in STREAMS.items():
-        views[name] = lambda items=items: flask.Response(chunks(*items), **plain)
-    views["stream-with-context"] = lambda: flask.Response(flask.stream_with_context(chunks(b"", b"one")), **plain)
+        views[name] = functools.partial(streamed, functools.partial(flask.Response, content_type="text/plain"), items)
+    views["stream-with-context"] = lambda: flask.Response(flask.stream_with_context(chunks(b"", b"one")))
 
     def view(case: str) -> Any:
         visit(flask.request.environ)
@@ -49,10 +60,7 @@ def flask() -> Any:
 
 def django() -> Any:
     """Django with the middlewares that change an empty or a conditional response."""
-    from django import http
-    from django.conf import settings
-    from django.core.wsgi import get_wsgi_application
-    from django.urls import re_path
+    http, conf, wsgi, urls = packages("django.http", "django.conf", "django.core.wsgi", "django.urls")
 
     def failing(request: Any) -> Any:
         raise Broken("the view fails")
@@ -69,19 +77,19 @@ def django() -> Any:
         "raise": failing,
     }
     for name, items in STREAMS.items():
-        views[name] = lambda request, items=items: http.StreamingHttpResponse(chunks(*items))
+        views[name] = functools.partial(streamed, http.StreamingHttpResponse, items)
 
     def view(request: Any, case: str) -> Any:
         visit(request.environ)
         return views[case](request)
 
-    settings.configure(
+    conf.settings.configure(
         ALLOWED_HOSTS=["*"],
         MIDDLEWARE=["django.middleware.common.CommonMiddleware", "django.middleware.http.ConditionalGetMiddleware"],
-        ROOT_URLCONF=(re_path("^(?P<case>.*)$", view),),
+        ROOT_URLCONF=(urls.re_path("^(?P<case>.*)$", view),),
         SECRET_KEY="not one",
     )
-    return get_wsgi_application()
+    return wsgi.get_wsgi_application()
 
 
 def pyramid() -> Any:
@@ -104,7 +112,9 @@ def pyramid() -> Any:
         "raise": lambda request: failing(),
     }
     for name, items in STREAMS.items():
-        views[name] = lambda request, items=items: Response(app_iter=chunks(*items), content_type="text/plain")
+        views[name] = functools.partial(
+            streamed, lambda body: Response(app_iter=body, content_type="text/plain"), items
+        )
 
     def view(request: Any) -> Any:
         visit(request.environ)
@@ -118,7 +128,7 @@ def pyramid() -> Any:
 
 def bottle() -> Any:
     """Bottle, which looks for the first chunk that is not empty by itself."""
-    import bottle
+    (bottle,) = packages("bottle")
 
     def failing() -> Any:
         raise Broken("the view fails")
@@ -135,11 +145,11 @@ def bottle() -> Any:
         "raise": failing,
     }
     for name, items in STREAMS.items():
-        views[name] = lambda items=items: chunks(*items)
+        views[name] = functools.partial(chunks, *items)
 
     app = bottle.Bottle()
 
-    @app.route("/<case>", method=["GET", "HEAD"])  # type: ignore[untyped-decorator]
+    @app.route("/<case>", method=["GET", "HEAD"])
     def view(case: str) -> Any:
         visit(bottle.request.environ)
         return views[case]()
@@ -149,10 +159,8 @@ def bottle() -> Any:
 
 def webob() -> Any:
     """WebOb alone, as the middlewares and applications around Paste use it."""
-    from webob import Response
-    from webob.dec import wsgify
-    from webob.exc import HTTPFound
-    from webob.static import FileApp
+    webob, dec, exc, static = packages("webob", "webob.dec", "webob.exc", "webob.static")
+    Response = webob.Response
 
     responses: dict[str, Callable[[Any], Any]] = {
         "page": lambda request: Response("hello"),
@@ -162,14 +170,14 @@ def webob() -> Any:
         "empty-chunk": lambda request: Response(app_iter=[b""]),
         "no-content": lambda request: Response(status=204),
         "not-modified": lambda request: Response(status=304),
-        "redirect": lambda request: HTTPFound(location="/elsewhere"),
+        "redirect": lambda request: exc.HTTPFound(location="/elsewhere"),
         "conditional": lambda request: Response("hello", etag="x", conditional_response=True),
-        "file": lambda request: FileApp(str(FILE)),
+        "file": lambda request: static.FileApp(str(FILE)),
     }
     for name, items in STREAMS.items():
-        responses[name] = lambda request, items=items: Response(app_iter=chunks(*items))
+        responses[name] = functools.partial(streamed, lambda body: Response(app_iter=body), items)
 
-    @wsgify  # type: ignore[untyped-decorator]
+    @dec.wsgify
     def app(request: Any) -> Any:
         visit(request.environ)
         return responses[request.path.strip("/")](request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -220,7 +221,7 @@ CASES: dict[str, Case] = {
     "file-empty": wrapped_file(io.BytesIO),
 }
 for _name, _items in STREAMS.items():
-    CASES[_name] = started(lambda items=_items: chunks(*items))
+    CASES[_name] = started(functools.partial(chunks, *_items))
 
 
 def wsgi() -> Any:
@@ -231,5 +232,3 @@ def wsgi() -> Any:
         return CASES[environ["PATH_INFO"].strip("/")](environ, start)
 
     return app
-
-

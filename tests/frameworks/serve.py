@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socketserver
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def application() -> Any:
 def gunicorn(worker: str, port: int) -> None:
     from gunicorn.app.base import BaseApplication
 
-    class Served(BaseApplication):
+    class Served(BaseApplication):  # type: ignore[misc]
         def load_config(self) -> None:
             options = {"bind": f"{HOST}:{port}", "worker_class": worker, "threads": 4, "control_socket_disable": True}
             for name, value in options.items():
@@ -34,9 +35,9 @@ def gunicorn(worker: str, port: int) -> None:
 
 
 def waitress(port: int) -> None:
-    import waitress
-
-    waitress.serve(application(), host=HOST, port=port, threads=4)
+    # Here by import_module, for the checkout's own environment has none.
+    server: Any = import_module("waitress")
+    server.serve(application(), host=HOST, port=port, threads=4)
 
 
 def wsgiref(port: int) -> None:

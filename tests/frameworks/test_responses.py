@@ -39,7 +39,7 @@ CASES: dict[str, tuple[str, ...]] = {
         "file-in-memory", "file-empty", *STREAMS,
     ),
 }  # fmt: skip
-VARIANTS = {name: (*TYPES, *UNTOUCHED, "compose") for name in CASES} | {"functions": TYPES}
+VARIANTS = dict.fromkeys(CASES, (*TYPES, *UNTOUCHED, "compose")) | {"functions": TYPES}
 
 # Sent without start_response: no header can be added to these, and what servers make of them is theirs.
 UNSTARTED = ("too-late", "never")

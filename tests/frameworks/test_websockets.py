@@ -61,9 +61,7 @@ def visits_in_the_end(client: Client, site: str, cookies: list[str], expected: s
 
 @pytest.mark.parametrize("kind", STORED)
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_session_saved_in_a_websocket_stays_saved(
-    served: Callable[[str], Server], server: str, kind: str
-) -> None:
+def test_a_session_saved_in_a_websocket_stays_saved(served: Callable[[str], Server], server: str, kind: str) -> None:
     """A stored session that a websocket handler has changed and saved is there in the next request."""
     port = served(server).port
     with contextlib.closing(Client(port)) as client:

@@ -148,6 +148,51 @@ def test_a_streamed_answer_may_change_the_session_until_its_first_chunk() -> Non
     assert closed == [True, True]
 
 
+def test_a_stream_that_is_not_ready_is_not_waited_for() -> None:
+    """An empty chunk is the first one: the response begins with it, and what follows is computed when asked for."""
+    computed: list[str] = []
+
+    def body() -> Iterator[str]:
+        for chunk in ("", "a"):
+            computed.append(chunk)
+            yield chunk
+
+    function = with_session(type="memory", secret=KEY)(lambda request: flask.Response(body()))
+    with flask.Flask("x").test_request_context():
+        response = function(flask.request)
+        assert computed == [""]
+        assert b"".join(response.iter_encoded()) == b"a"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_stream_that_fails_at_once_is_the_servers(method: str) -> None:
+    """The error is raised where the bare stream raises it, behind Flask; nothing is saved; HEAD runs no stream."""
+    run: list[bool] = []
+    visits: list[Any] = []
+
+    def body() -> Iterator[str]:
+        run.append(True)
+        raise ValueError("broken")
+        yield ""
+
+    def function(request: Any) -> Any:
+        session = request.environ["beaker.session"]
+        visits.append(session.get("visits", 0))
+        session["visits"] = visits[-1] + 1
+        session.save()
+        return flask.Response(body()) if request.path == "/stream" else "x"
+
+    client = client_of(with_session(type="memory", secret=KEY)(function))
+    client.get("/")
+    if method == "HEAD":
+        assert (client.head("/stream").status_code, run) == (200, [])
+    else:
+        with pytest.raises(ValueError, match="broken"):
+            client.get("/stream")
+    client.get("/")
+    assert visits == ([0, 1, 2] if method == "HEAD" else [0, 1, 1])
+
+
 def test_a_late_change_of_a_cookie_session_is_warned_about() -> None:
     """The headers are gone: the change cannot be kept, and a warning says so."""
 

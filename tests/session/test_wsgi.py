@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from beaker.exceptions import StoreUnavailable
+from beaker.exceptions import StoreUnavailable, UnserializableValue
 from beaker.middleware import SessionMiddleware
 from beaker.testing.browser import Browser
 from beaker.testing.session_harness import COOKIE, SECRET
@@ -62,6 +62,80 @@ def test_a_generator_that_starts_the_response_late(serve: Callable[..., Browser]
     consume(browser.app, {"wsgi.url_scheme": "http"}, started)
     keep_cookie(browser, started)
     assert stored(browser, serve) == "{'a': 1, 'late': 2}"
+
+
+@pytest.mark.parametrize("touched", [True, False])
+def test_every_chunk_comes_when_it_is_there_and_none_before_the_headers(
+    serve: Callable[..., Browser], touched: bool
+) -> None:
+    """Empty chunks are neither waited over nor handed to a server whose start_response was not called yet."""
+    steps: list[Any] = []
+
+    def app(environ: dict[str, Any], start: Any) -> Iterator[bytes]:
+        if touched:
+            environ["beaker.session"]["a"] = 1
+            environ["beaker.session"].save()
+        start("200 OK", [("Content-Type", "text/plain")])
+        for chunk in (b"", b"x", b""):
+            steps.append("computed")
+            yield chunk
+
+    body = iter(serve(app).app({"wsgi.url_scheme": "http"}, lambda *_: steps.append("started")))
+    assert not steps
+    for chunk in body:
+        steps.append(chunk)
+    assert steps == ["computed", "started", b"", "computed", b"x", "computed", b""]
+
+
+def test_a_second_start_without_an_error_is_refused(serve: Callable[..., Browser]) -> None:
+    """start_response twice without exc_info is an AssertionError, as servers raise it, and nothing is saved."""
+    twice = False
+
+    def app(environ: dict[str, Any], start: Any) -> list[bytes]:
+        environ["beaker.session"]["a"] = 2 if twice else 1
+        environ["beaker.session"].save()
+        start("200 OK", [("Content-Type", "text/plain")])
+        if twice:
+            start("200 OK", [("Content-Type", "text/plain")])
+        return [b"x"]
+
+    browser = serve(app)
+    browser.get()
+    twice = True
+    with pytest.raises(AssertionError, match="a second time"):
+        browser.get()
+    assert stored(browser, serve) == "{'a': 1}"
+
+
+def test_a_change_after_write_is_saved_behind_a_list(serve: Callable[..., Browser]) -> None:
+    """What is set after the first write() is saved at the end, also when the body is a plain list."""
+
+    def app(environ: dict[str, Any], start: Any) -> list[bytes]:
+        environ["beaker.session"]["a"] = 1
+        environ["beaker.session"].save()
+        start("200 OK", [("Content-Type", "text/plain")])(b"x")
+        environ["beaker.session"]["late"] = 2
+        environ["beaker.session"].save()
+        return []
+
+    browser = serve(app)
+    browser.get()
+    assert stored(browser, serve) == "{'a': 1, 'late': 2}"
+
+
+def test_a_body_keeps_its_length(serve: Callable[..., Browser]) -> None:
+    """A body that knows how many chunks it has still does, since of one chunk servers compute Content-Length."""
+
+    class Sized(tuple[bytes, ...]):
+        pass
+
+    def app(environ: dict[str, Any], start: Any) -> Any:
+        start("200 OK", [("Content-Type", "text/plain")])
+        return Sized((b"x",)) if environ["QUERY_STRING"] else iter([b"x"])
+
+    middleware = serve(app).app
+    assert len(middleware({"QUERY_STRING": "sized"}, lambda *_: None)) == 1
+    assert not hasattr(middleware({"QUERY_STRING": ""}, lambda *_: None), "__len__")
 
 
 def test_the_write_callable(serve: Callable[..., Browser]) -> None:
@@ -277,24 +351,86 @@ def test_head_and_empty_bodies(serve: Callable[..., Browser]) -> None:
         assert len(serve(app).request(method, "/").set_cookies) == 1
 
 
-def test_a_file_goes_to_the_server_as_it_is(serve: Callable[..., Browser]) -> None:
-    """wsgi.file_wrapper reaches the server unwrapped when the session is untouched, and works when it is not."""
+class FileWrapper:
+    """A server's own, as gunicorn's and wsgiref's are."""
 
-    class Wrapper:
-        def __init__(self, file: Any) -> None:
-            self.file = file
+    def __init__(self, file: Any) -> None:
+        self.file = file
+        self.close = file.close
 
-        def __iter__(self) -> Iterator[bytes]:
-            return iter([self.file.read()])
+    def __iter__(self) -> Iterator[bytes]:
+        return iter([self.file.read()])
 
-    def app(environ: dict[str, Any], start: Any) -> Wrapper:
+
+class BuiltinWrapper:
+    """One that takes no attributes, as mod_wsgi's."""
+
+    __slots__ = ("file",)
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter([self.file.read()])
+
+    def close(self) -> None:
+        self.file.close()
+
+
+@pytest.mark.parametrize("wrapper", [FileWrapper, BuiltinWrapper])
+@pytest.mark.parametrize("touched", ["", "touch"])
+def test_a_file_goes_to_the_server_as_it_is(serve: Callable[..., Browser], wrapper: Any, touched: str) -> None:
+    """wsgi.file_wrapper reaches the server unwrapped where its end can be noticed, and works where it cannot."""
+    files: list[io.BytesIO] = []
+
+    def app(environ: dict[str, Any], start: Any) -> Any:
         if environ["QUERY_STRING"]:
             environ["beaker.session"].get("a")
         start("200 OK", [("Content-Type", "text/plain")])
-        return Wrapper(io.BytesIO(b"file"))
+        files.append(io.BytesIO(b"file"))
+        return wrapper(files[0])
 
-    middleware = serve(app).app
-    environ = {"wsgi.file_wrapper": Wrapper, "QUERY_STRING": "", "wsgi.url_scheme": "http"}
-    assert isinstance(middleware(environ, lambda *_: None), Wrapper)
-    environ["QUERY_STRING"] = "touch"
-    assert b"".join(middleware(environ, lambda *_: None)) == b"file"
+    started: list[Any] = []
+    environ = {"wsgi.file_wrapper": wrapper, "QUERY_STRING": touched, "wsgi.url_scheme": "http"}
+    body = serve(app).app(environ, lambda *args: started.append(args))
+    assert isinstance(body, wrapper) is (wrapper is FileWrapper)
+    assert b"".join(body) == b"file"
+    assert len(started) == 1
+    body.close()
+    assert files[0].closed
+
+
+def test_what_the_close_of_a_file_changes_is_saved(serve: Callable[..., Browser]) -> None:
+    """A file that a server sends by itself still ends the response: the session is saved once more."""
+
+    def app(environ: dict[str, Any], start: Any) -> Any:
+        session = environ["beaker.session"]
+        session["a"] = 1
+        session.save()
+        start("200 OK", [("Content-Type", "text/plain")])
+
+        class File(io.BytesIO):
+            def close(self) -> None:
+                session["late"] = 2
+                session.save()
+
+        return FileWrapper(File(b"file"))
+
+    browser = serve(app)
+    browser.get("/", **{"wsgi.file_wrapper": FileWrapper})
+    assert stored(browser, serve) == "{'a': 1, 'late': 2}"
+
+
+def test_a_file_is_closed_when_the_session_cannot_be_saved(serve: Callable[..., Browser]) -> None:
+    """A store's error in place of the response leaves no file open."""
+    file = io.BytesIO(b"file")
+
+    def app(environ: dict[str, Any], start: Any) -> Any:
+        environ["beaker.session"]["a"] = lambda: None
+        environ["beaker.session"].save()
+        start("200 OK", [("Content-Type", "text/plain")])
+        return FileWrapper(file)
+
+    with pytest.raises(UnserializableValue):
+        serve(app).app({"wsgi.file_wrapper": FileWrapper, "wsgi.url_scheme": "http"}, lambda *_: None)
+    assert file.closed
