@@ -112,8 +112,7 @@ class NDBContextMiddleware:
         body: Iterable[bytes] = ()
         try:
             body = inside.run(self._app, environ, start_response)
-            if type(body) not in (list, tuple):
-                return _SizedBody(body, inside, context) if hasattr(body, "__len__") else _Body(body, inside, context)
+            return _SizedBody(body, inside, context) if hasattr(body, "__len__") else _Body(body, inside, context)
         except BaseException as error:
             try:
                 # A body that cannot even be iterated over is nobody's to close but ours.
@@ -121,10 +120,6 @@ class NDBContextMiddleware:
             finally:
                 inside.run(context.__exit__, type(error), error, error.__traceback__)
             raise
-        # Nothing of the application runs any more, and of a bare list servers compute Content-Length.
-        inside.run(context.__exit__, None, None, None)
-        return body
-
 
 class _Body:
     """The application's body, each step of it run inside."""
@@ -154,7 +149,7 @@ class _Body:
 
 
 class _SizedBody(_Body):
-    """A body that knows how many chunks it has."""
+    """A body that knows how many chunks it has: of a single one servers compute Content-Length."""
 
     def __len__(self) -> int:
         return len(self._body)  # type: ignore[arg-type]

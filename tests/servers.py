@@ -141,9 +141,10 @@ class Server:
         self._log.close()
 
     def output(self) -> str:
-        """What the process has printed, up to 1 MiB."""
+        """What the process has printed."""
+        log = self._log.fileno()
         # The child shares this descriptor's offset: seeking would make it write over its own output.
-        return os.pread(self._log.fileno(), 1 << 20, 0).decode(errors="replace")
+        return os.pread(log, os.fstat(log).st_size, 0).decode(errors="replace")
 
     def _last_words(self) -> str:
         return "\n".join(self.output().splitlines()[-15:])

@@ -30,7 +30,8 @@ def served(frameworks: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         def serve(name: str) -> Server:
             if name not in running:
                 data = tmp_path_factory.mktemp(name)
-                command = [str(frameworks), str(HERE / "serve.py"), name]
+                # Each of our warnings is to be seen, also where Python would take two for one.
+                command = [str(frameworks), "-W", "always::UserWarning", str(HERE / "serve.py"), name]
                 running[name] = Server(name, lambda port: [*command, str(port), str(data)])
                 stack.callback(running[name].close)
             return running[name]

@@ -73,19 +73,20 @@ def test_a_session_saved_in_a_websocket_stays_saved(served: Callable[[str], Serv
             assert visits_in_the_end(client, f"/{kind}/flask", first.cookies, "2") == "2", handler
 
 
+@pytest.mark.parametrize("kind", ["memory", "cookie"])
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_lost_cookie_warns(served: Callable[[str], Server], server: str) -> None:
-    """A session that needs a cookie it cannot get, new or kept in the cookie, is named in one warning."""
+def test_a_lost_cookie_warns(served: Callable[[str], Server], server: str, kind: str) -> None:
+    """A session that needs a cookie it cannot get, new or kept in the cookie, is warned about once."""
     running = served(server)
     before = running.output().count(LOST)
     with contextlib.closing(Client(running.port)) as client:
-        first = ask(client, "/cookie/flask", "page", "GET")
-        for path, cookie in (("/memory", ""), ("/cookie", first.cookies[0].partition(";")[0])):
-            for handler in SERVERS[server]:
-                with websocket(running.port, f"{path}/websockets/{handler}", cookie):
-                    pass
-        assert visits(client, "/cookie/flask", first.cookies) == "1"
+        first = ask(client, f"/{kind}/flask", "page", "GET")
+        cookie = first.cookies[0].partition(";")[0] if kind == "cookie" else ""
+        for handler in SERVERS[server]:
+            with websocket(running.port, f"/{kind}/websockets/{handler}", cookie):
+                pass
         deadline = time.monotonic() + SECONDS
         while running.output().count(LOST) == before and time.monotonic() < deadline:
             time.sleep(0.02)
-    assert running.output().count(LOST) == 1
+        assert visits(client, f"/{kind}/flask", first.cookies) == "1"
+    assert running.output().count(LOST) == before + 1
