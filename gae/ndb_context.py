@@ -121,6 +121,7 @@ class NDBContextMiddleware:
                 inside.run(context.__exit__, type(error), error, error.__traceback__)
             raise
 
+
 class _Body:
     """The application's body, each step of it run inside."""
 
