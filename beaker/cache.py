@@ -12,53 +12,78 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from beaker.caching import registry
+from beaker.caching import object_pool, registry
 from beaker.caching.cache import Cache
 from beaker.caching.call_key import CallKey
-from beaker.caching.decorated import BoundCached, CachedFunction, Settings
+from beaker.caching.decorated import CachedFunction, CachedMethod
+from beaker.caching.decorator import Decorator
 from beaker.caching.factory import freeze
+from beaker.caching.identity import namespace_of
 from beaker.caching.namespace import EntryNamespaceManager
+from beaker.caching.settings import Settings, Switch, named, switch_of
 from beaker.config.parse import parse_cache
 from beaker.exceptions import ConfigError
-from beaker.keys import func_namespace
 
 __all__ = [
     "Cache",
     "CacheManager",
     "CachedFunction",
+    "CachedMethod",
     "CallKey",
     "cache_region",
     "cache_regions",
     "region_invalidate",
+    "reset",
 ]
 
 cache_regions: dict[str, dict[str, Any]] = {}
-"""The regions' options by name. A CacheManager adds its own; ``cache_regions.update(...)`` adds others."""
+"""The regions' options by name. A CacheManager adds its own; ``cache_regions.update(...)`` adds more."""
 
 _MEMO = 512
-"""Open caches a manager remembers; namespaces may be made without end."""
+"""Open caches a manager remembers; an application may name namespaces without end."""
+
+Key = Callable[..., Any] | str | None
+"""What the option ``key`` of a decorator may be."""
 
 
 class CacheManager:
     """Opens caches that share one set of options (manual 3.2).
 
-    The options are those of :func:`beaker.util.parse_cache_config_options`, or plain keyword arguments:
-    strings are coerced here too. Regions (``cache_regions``, or ``regions`` with ``<region>.<option>``)
-    are added to :data:`cache_regions`. Raises ConfigError for options that cannot be used, and
-    InvalidCacheBackendError for an unknown ``type``, at once.
+    * The options are those of :func:`beaker.util.parse_cache_config_options`, or plain keyword arguments: strings
+      are coerced here too.
+    * ``regions`` (names) with ``<region>.<option>``, or ``cache_regions`` (a dict of dicts), are added to
+      :data:`cache_regions`.
+
+    Raises ConfigError for options that cannot be used, and InvalidCacheBackendError for an unknown ``type``, at
+    once; an error in a region names the region.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *misplaced: Any, **kwargs: Any) -> None:
+        if misplaced:
+            raise ConfigError(
+                "CacheManager takes its options by name",
+                option="options",
+                got=type(misplaced[0]).__name__,
+                expected="keyword arguments",
+                hint="for a dict: CacheManager(**options)",
+            )
+        _check_regions(kwargs.get("cache_regions"))
         options = parse_cache(kwargs=kwargs, include_defaults=False)
         self.regions: dict[str, dict[str, Any]] = options.pop("cache_regions", {})
         self.kwargs: dict[str, Any] = options
         self._own: dict[Any, dict[str, Any]] = {None: options}
+        self._switch = Switch()
         self._memo: dict[Any, Cache] = {}
-        for given in (options, *self.regions.values()):
-            _check(given)
+        _check(options)
+        for name, region in self.regions.items():
+            try:
+                _check(region)
+            except ConfigError as err:
+                raise named(err, f"cache region {name!r}") from err.__cause__
         cache_regions.update(self.regions)
 
     def get_cache(self, name: str, **kwargs: Any) -> Cache:
@@ -67,48 +92,45 @@ class CacheManager:
 
     def get_cache_region(self, name: str, region: str) -> Cache:
         """The cache of namespace ``name`` as the region says. ConfigError for an unknown region."""
-        return self._open(name, Settings(self._registry(region), region, {}, self._open).options())
+        return self._region(region).open(name)
 
     def region(
-        self,
-        region: str,
-        *args: Any,
-        ignore: Iterable[str] = (),
-        key: Callable[..., Any] | str | None = None,
-        version: object = None,
-    ) -> Callable[[Callable[..., Any]], CachedFunction]:
+        self, region: str, *args: Any, ignore: Iterable[str] = (), key: Key = None, version: object = None
+    ) -> Decorator:
         """Decorate a function to keep its results as the region says; see :func:`cache_region`."""
-        return _decorator(Settings(self._registry(region), region, {}, self._open), args, ignore, key, version)
+        _not_bare(region, "region('short')")
+        return Decorator(self._region(region), args, ignore, key, version)
 
     def cache(
-        self,
-        *args: Any,
-        ignore: Iterable[str] = (),
-        key: Callable[..., Any] | str | None = None,
-        version: object = None,
-        **kwargs: Any,
-    ) -> Callable[[Callable[..., Any]], CachedFunction]:
+        self, *args: Any, ignore: Iterable[str] = (), key: Key = None, version: object = None, **kwargs: Any
+    ) -> Decorator:
         """Decorate a function to keep its results; ``kwargs`` as for :meth:`get_cache`.
 
         ``args``, ``ignore``, ``key`` and ``version`` as for :func:`cache_region`.
         """
-        return _decorator(Settings(self._own, None, kwargs, self._open), args, ignore, key, version)
+        if len(args) == 1 and not kwargs:
+            _not_bare(args[0], "cache()")
+        return Decorator(Settings(self._own, None, kwargs, self._open, self._switch), args, ignore, key, version)
 
     def invalidate(self, func: Any, *args: Any, **kwargs: Any) -> None:
-        """Forget one result of a function decorated by :meth:`cache`.
+        """Forget one result of a function decorated by :meth:`cache`; without ``args`` all of them.
 
-        ``args``: the decorator's arguments, then the function's. ``kwargs`` as they were given to the
-        decorator; a decorated function remembers them, so they are needed for a namespace only.
+        * ``func``: the decorated function or method, or its namespace.
+        * ``args``: the decorator's arguments, then the function's. When only the decorator's are there, and the
+          function cannot be called without any, all its results are forgotten.
+        * ``kwargs``: as they were given to the decorator; a decorated function remembers them, so they are needed
+          for a namespace only.
         """
-        own = isinstance(func, (CachedFunction, BoundCached)) and not kwargs
-        _flat_invalidate(func, None if own else lambda name: self.get_cache(name, **kwargs), args)
+        own = isinstance(func, (CachedFunction, CachedMethod)) and not kwargs
+        _forget(func, None if own else lambda name: self.get_cache(name, **kwargs), args)
 
     def region_invalidate(self, namespace: Any, region: str | None, *args: Any) -> None:
         """Forget one result of a function decorated by :meth:`region`; see :func:`region_invalidate`."""
-        _region_invalidate(cache_regions if region is None else self._registry(region), namespace, region, args)
+        _forget(namespace, None if region is None else self._region(region).open, args)
 
-    def _registry(self, region: str) -> Mapping[Any, Mapping[str, Any]]:
-        return self.regions if region in self.regions else cache_regions
+    def _region(self, region: str) -> Settings:
+        registry = self.regions if region in self.regions else cache_regions
+        return Settings(registry, region, {}, self._open, switch_of(region))
 
     def _open(self, name: str, options: Mapping[str, Any]) -> Cache:
         identity = (name, freeze(options))
@@ -124,6 +146,74 @@ class CacheManager:
         return f"<CacheManager of type {self.kwargs.get('type', 'memory')!r}, regions {sorted(self.regions)}>"
 
 
+def cache_region(
+    region: str, *deco_args: Any, ignore: Iterable[str] = (), key: Key = None, version: object = None
+) -> Decorator:
+    """Decorate a function to keep its results as the region says.
+
+    * ``region``: its name. It is looked up at each call, so it may be configured, or changed, after decorating.
+    * ``deco_args``: part of the key; they distinguish functions of one name in one module.
+    * ``ignore``, ``key``: which arguments matter; see :class:`beaker.cache.CallKey`.
+    * ``version``: a changed one leaves the old results behind.
+
+    ConfigError for what cannot be cached. A ConfigWarning, with ``strict`` an error, when two functions would share
+    results: both of one name in one file, or closures over objects without a canonical form.
+    """
+    _not_bare(region, "cache_region('short')")
+    return Decorator(_shared_region(region), deco_args, ignore, key, version)
+
+
+def region_invalidate(namespace: Any, region: str | None, *args: Any) -> None:
+    """Forget one result of a function decorated by :func:`cache_region` or :meth:`CacheManager.region`.
+
+    * ``namespace``: the decorated function or method, or its namespace (``module:qualname``).
+    * ``region``: its name; may be ``None`` for a decorated function.
+    * ``args``: the decorator's arguments, then the function's. Without any, and when only the decorator's are there
+      and the function cannot be called without any, all results of the function are forgotten.
+    """
+    _forget(namespace, None if region is None else _shared_region(region).open, args)
+
+
+def reset() -> None:
+    """Forget everything that memory caches of this process hold, in all managers and regions.
+
+    For tests: values of one test are then not seen by the next, although both configure the same region. Regions
+    and what other stores hold stay.
+    """
+    object_pool.clear_all()
+
+
+def _shared_region(region: str) -> Settings:
+    return Settings(cache_regions, region, {}, _open, switch_of(region))
+
+
+def _not_bare(given: Any, right: str) -> None:
+    if right != "cache()" and not isinstance(given, str):
+        raise ConfigError(
+            "the decorator needs a region",
+            option="region",
+            expected="a region's name",
+            got=type(given).__name__,
+            hint=f"write @{right}",
+        )
+    if inspect.isroutine(given):
+        raise ConfigError(
+            "the decorator takes its arguments before the function", option="args", hint=f"write @{right}"
+        )
+
+
+def _check_regions(given: Any) -> None:
+    if given is None:
+        return
+    if not isinstance(given, Mapping) or not all(isinstance(options, Mapping) for options in given.values()):
+        raise ConfigError(
+            "cache_regions cannot be used",
+            option="cache_regions",
+            expected="a dict from each region's name to the dict of its options",
+            got=type(given).__name__ if not isinstance(given, Mapping) else "other values",
+        )
+
+
 def _check(options: Mapping[str, Any]) -> None:
     # What is wrong is said now and not at the first request. A third party's manager may connect when it
     # is built, so of those only the class is looked up.
@@ -136,60 +226,15 @@ def _open(namespace: str, options: Mapping[str, Any]) -> Cache:
     return Cache(namespace, **options)
 
 
-def _flat_invalidate(target: Any, cache: Callable[[str], Cache] | None, args: tuple[Any, ...]) -> None:
+def _forget(target: Any, cache: Callable[[str], Cache] | None, args: tuple[Any, ...]) -> None:
     """``target``: a cached function, a function, or a namespace. ``cache`` opens the one to look in."""
-    if isinstance(target, (CachedFunction, BoundCached)):
+    if isinstance(target, (CachedFunction, CachedMethod)):
         target.invalidate_flat(args, None if cache is None else cache(target.namespace))
         return
     if cache is None:
         raise ConfigError("a namespace alone does not say which region", option="region", expected="a region's name")
-    opened = cache(target if isinstance(target, str) else func_namespace(target))
-    opened.namespace.discard(opened.call_key(args))
-
-
-def _decorator(
-    settings: Settings,
-    deco_args: tuple[Any, ...],
-    ignore: Iterable[str],
-    key: Callable[..., Any] | str | None,
-    version: object,
-) -> Callable[[Callable[..., Any]], CachedFunction]:
-    def decorate(function: Callable[..., Any]) -> CachedFunction:
-        return CachedFunction(function, settings, deco_args, ignore=ignore, key=key, version=version)
-
-    return decorate
-
-
-def cache_region(
-    region: str,
-    *deco_args: Any,
-    ignore: Iterable[str] = (),
-    key: Callable[..., Any] | str | None = None,
-    version: object = None,
-) -> Callable[[Callable[..., Any]], CachedFunction]:
-    """Decorate a function to keep its results as the region says.
-
-    The region is looked up at each call, so it may be configured, or changed, after decorating.
-    ``deco_args`` are part of the key: they tell functions of one name in one module apart. ``ignore``,
-    ``key``: see :class:`beaker.caching.call_key.CallKey`. A changed ``version`` leaves the old results behind.
-    """
-    return _decorator(Settings(cache_regions, region, {}, _open), deco_args, ignore, key, version)
-
-
-def region_invalidate(namespace: Any, region: str | None, *args: Any) -> None:
-    """Forget one result of a function decorated by :func:`cache_region` or :meth:`CacheManager.region`.
-
-    ``namespace`` is the decorated function, or its namespace (``module:qualname``). ``region`` may be
-    ``None`` for a function. ``args``: the decorator's arguments, then the function's.
-    """
-    _region_invalidate(cache_regions, namespace, region, args)
-
-
-def _region_invalidate(
-    registry: Mapping[str, Mapping[str, Any]], namespace: Any, region: str | None, args: tuple[Any, ...]
-) -> None:
-    if region is None:
-        _flat_invalidate(namespace, None, args)
-        return
-    options = Settings(registry, region, {}, _open).options()
-    _flat_invalidate(namespace, lambda name: _open(name, options), args)
+    opened = cache(target if isinstance(target, str) else namespace_of(target))
+    if args:
+        opened.namespace.discard(opened.call_key(args))
+    else:
+        opened.clear()

@@ -56,10 +56,14 @@ class ContainerMeta(type):
 
 
 class Container(Value, metaclass=ContainerMeta):
-    """A :class:`Value` that finds its manager itself: by ``namespace``, made once per ``context``.
+    """A :class:`Value` that finds its manager itself: by ``namespace``, created once per ``context``.
 
-    ``context`` is a dict from names to managers that the caller keeps, or ``None``. Further keyword
-    arguments go to the manager. Older than Value, and kept for those who use it.
+    * ``key``, ``createfunc``, ``expiretime``, ``starttime``: as for :class:`Value`.
+    * ``context``: a dict from namespaces to managers that the caller keeps, or ``None``.
+    * ``namespace``: the namespace's name.
+    * Further keyword arguments go to the manager.
+
+    Older than Value, and kept for the programs that use it.
     """
 
     namespace_class: ClassVar[type[NamespaceManager]] = NamespaceManager
@@ -88,12 +92,16 @@ class Container(Value, metaclass=ContainerMeta):
 
 
 class MemoryNamespaceManager(EntryNamespaceManager):
-    """Live objects in this process: not copied, not pickled, gone with it, unknown to other processes.
+    """Live objects in this process: not copied, not pickled, lost with it, unknown to other processes.
 
-    All managers of one namespace and the same bounds share them. ``max_entries`` (10,000) and
-    ``max_bytes`` (approximate; 64 MiB, or a quarter of what the platform gives the instance) bound all
-    namespaces together: the least recently used leave first, expired ones as new ones come. A value that
-    alone is over ``max_bytes`` is not kept.
+    All managers of one namespace and the same bounds share them. The bounds are those of all namespaces
+    together: the least recently used leave first, expired ones as new ones come.
+
+    * ``max_entries``: entries kept; default 10,000.
+    * ``max_bytes``: approximate bytes kept; default 64 MiB, or a quarter of what the platform gives the
+      instance. ValueTooLarge for a value that alone is over it.
+    * ``lock``: ``none`` for no creation lock.
+    * Other options as for :meth:`NamespaceManager.configure`.
     """
 
     def __init__(self, namespace: str, **kwargs: Any) -> None:
@@ -162,10 +170,17 @@ class NullNamespaceManager(EntryNamespaceManager):
 
 
 class FileNamespaceManager(StoreNamespaceManager):
-    """One file a key under ``file_dir``, or ``data_dir``/container_file; replaced atomically, read without a lock.
+    """One file a key; replaced atomically, read without a lock.
 
-    MissingCacheParameter without either on a laptop; on serverless the platform's temporary directory is
-    used, which is the instance's own memory, and a ConfigWarning says so once.
+    * ``file_dir``: the directory of the files; default ``data_dir``/container_file.
+    * ``data_dir``: the directory of all file and dbm caches. Without either, a private directory under the
+      system's temporary one, with a ConfigWarning; on serverless that is the instance's own memory, which a
+      ConfigWarning says once.
+    * ``lock_dir``: the directory of lock files; default ``.locks`` in the directory of the files.
+    * ``digest_filenames``: file names are digests of the keys; default true.
+    * ``durable``: fsync each write; default false.
+    * ``max_value``: bytes of the largest record.
+    * Other options as for :class:`~beaker.caching.store_manager.StoreNamespaceManager`.
     """
 
     def __init__(
@@ -192,8 +207,12 @@ class FileNamespaceManager(StoreNamespaceManager):
 
 
 class DBMNamespaceManager(StoreNamespaceManager):
-    """One dbm file a namespace under ``dbm_dir``, or ``data_dir``/container_dbm; journalled unless ``dbmmodule``
-    (a module or its name) asks for another engine. The directory as for :class:`FileNamespaceManager`.
+    """One dbm file a namespace, journalled unless another engine is asked for.
+
+    * ``dbmmodule``: a dbm module, or its name, in place of the journalled default.
+    * ``dbm_dir``: the directory of the files; default ``data_dir``/container_dbm.
+    * ``data_dir``, ``lock_dir``, ``digest_filenames``, ``durable``: as for :class:`FileNamespaceManager`.
+    * Other options as for :class:`~beaker.caching.store_manager.StoreNamespaceManager`.
     """
 
     def __init__(

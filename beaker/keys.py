@@ -1,7 +1,7 @@
 """Names: for functions, for calls of functions, and for records in stores with narrow alphabets.
 
 Every construction here is injective: parts are framed with their lengths before they are joined or
-hashed, so ``('a', 'b_c')`` and ``('a_b', 'c')`` never meet.
+hashed, so ``('a', 'b_c')`` and ``('a_b', 'c')`` never collide.
 """
 
 from __future__ import annotations
@@ -10,15 +10,24 @@ import hashlib
 import re
 import types
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from beaker.exceptions import UncacheableArgument
 
-__all__ = ["KEY_LENGTH", "cache_key", "digest", "encode_text", "func_namespace", "mangle", "namespace_digest"]
+__all__ = [
+    "KEY_LENGTH",
+    "cache_key",
+    "digest",
+    "encode_text",
+    "func_namespace",
+    "layers",
+    "mangle",
+    "namespace_digest",
+]
 
 KEY_LENGTH = 250
-"""Longest readable cache key in bytes of UTF-8, unless told otherwise: memcached's limit."""
+"""Longest readable cache key in bytes of UTF-8, unless asked otherwise: memcached's limit."""
 
 _RECORD = b"beaker:record:1\0"
 _NAMESPACE = b"beaker:namespace:1\0"
@@ -47,7 +56,7 @@ def mangle(namespace: str, key: str, limit: int = 200) -> str:
     """A physical name of at most ``limit`` characters from ``[A-Za-z0-9_.:-]`` for the pair.
 
     Readable (``k:3:foo:bar``) when both parts already keep to that alphabet and fit, else ``h:`` and
-    64 hex digits. Different pairs give different names, where the store tells ``a`` from ``A``; one
+    64 hex digits. Different pairs give different names, where the store distinguishes ``a`` from ``A``; one
     that does not wants :func:`digest`. Never empty, never begins with ``_``. ``ValueError`` when
     ``limit`` is below 66.
     """
@@ -63,17 +72,23 @@ def mangle(namespace: str, key: str, limit: int = 200) -> str:
 # Names of functions
 
 
+def layers(func: Any) -> Iterator[Any]:
+    """``func``, then what it wraps, and so on to the function beneath: through decorators that used
+    ``functools.wraps``, ``partial``, methods, ``classmethod`` and ``staticmethod``; at most 100."""
+    for _ in range(100):
+        yield func
+        inner = getattr(func, "__wrapped__", None) or getattr(func, "__func__", None)
+        if inner is None and hasattr(func, "keywords"):
+            inner = getattr(func, "func", None)
+        if inner is None:
+            return
+        func = inner
+
+
 def func_namespace(func: Callable[..., Any]) -> str:
     """``module:qualname`` of the function beneath (manual 5.1.6): of what a decorator, ``partial``,
     method, ``classmethod`` or ``staticmethod`` wraps; of its class for another callable object."""
-    target: Any = func
-    for _ in range(100):
-        inner = getattr(target, "__wrapped__", None) or getattr(target, "__func__", None)
-        if inner is None and hasattr(target, "keywords"):
-            inner = getattr(target, "func", None)
-        if inner is None:
-            break
-        target = inner
+    *_, target = layers(func)
     if not hasattr(target, "__qualname__"):
         target = type(target)
     return f"{target.__module__}:{target.__qualname__}"
@@ -94,10 +109,10 @@ def cache_key(
     Arguments may be None, bool, int, float, complex, str, bytes, tuple, list, dict, set, frozenset, range,
     date, time, datetime, timedelta, Decimal, UUID, Enum members, paths, frozen dataclasses, named tuples,
     classes and functions of a module, methods of such objects, and objects whose ``__cache_key__()``
-    answers one of these. Anything else raises :class:`~beaker.exceptions.UncacheableArgument`.
+    returns one of these. Anything else raises :class:`~beaker.exceptions.UncacheableArgument`.
 
     A key over ``key_length`` bytes of UTF-8 becomes ``#`` and the 64 hex digits of its SHA-256. With
-    ``legacy`` it is the ``str()`` of the arguments joined by spaces, as Beaker up to 1.14 makes it:
+    ``legacy`` it is the ``str()`` of the arguments joined by spaces, as Beaker up to 1.14 builds it:
     ``f(1)`` and ``f('1')`` then share a key.
     """
     if legacy:
@@ -143,7 +158,7 @@ def _argument(where: str, value: Any) -> str:
 
 
 def _encode(value: Any, depth: int) -> str:
-    """A text that says where it ends, so that texts can follow each other without meeting."""
+    """A text that says where it ends, so that texts can be joined without colliding."""
     if depth > _DEEPEST:
         raise _Unknown(f"nested deeper than {_DEEPEST} levels, or within itself")
     encoder = _EXACT.get(type(value))
@@ -188,7 +203,7 @@ def _dict(value: Any, depth: int) -> str:
 def _named(thing: Any) -> str:
     name = f"{thing.__module__}:{thing.__qualname__}"
     if "<" in name:
-        # Two functions or classes made by one function share this name and may behave differently.
+        # Two functions or classes defined by one function share this name and may behave differently.
         raise _Unknown(f"{name} has no name of its own (it is local)")
     return _text(name)
 
@@ -256,7 +271,7 @@ _BY_NAME: dict[str, _Encoder] = {
     "pathlib._local.PurePath": lambda value, depth: "P" + _text(str(value)),
     "collections.OrderedDict": lambda value, depth: _ordered("L")(list(value.items()), depth),
 }
-"""By name, so that nobody imports these modules for it: who passes such a value has imported them."""
+"""By name, so that these modules are not imported for it: a caller with such a value has imported them."""
 
 _encoders: weakref.WeakKeyDictionary[type, _Encoder] = weakref.WeakKeyDictionary()
 

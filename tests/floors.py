@@ -102,7 +102,10 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "beaker.caching.value",
         "beaker.caching.registry",
         "beaker.caching.cache",
+        "beaker.caching.identity",
+        "beaker.caching.settings",
         "beaker.caching.decorated",
+        "beaker.caching.decorator",
     ),
     "4 faces of the engine": (
         "beaker.container",

@@ -25,7 +25,7 @@ from beaker.container import (
     NullNamespaceManager,
     Value,
 )
-from beaker.exceptions import ConfigError, ConfigWarning, MissingCacheParameter
+from beaker.exceptions import ConfigError, ConfigWarning, MissingCacheParameter, ValueTooLarge
 from beaker.runtime import Platform, Runtime
 from beaker.testing.clock import FakeClock
 
@@ -132,16 +132,16 @@ def test_memory_bound_is_for_all_namespaces_together() -> None:
 
 
 def test_memory_is_bounded_by_bytes() -> None:
-    """Big values push others out; one that could never fit pushes nothing out and is not kept."""
+    """Big values push others out; one that could never fit is refused, pushes nothing out and leaves nothing old."""
     manager = MemoryNamespaceManager("bytes", max_bytes=50_000, clock=FakeClock())
     for n in range(10):
         manager[str(n)] = bytes(10_000)
     assert 3 <= len(list(manager.keys())) <= 4
     before = sorted(manager.keys())
-    manager["huge"] = bytes(60_000)
-    assert sorted(manager.keys()) == before
-    manager["9"] = bytes(60_000)
-    assert "9" not in manager
+    for key in ("huge", "9"):
+        with pytest.raises(ValueTooLarge):
+            manager[key] = bytes(60_000)
+    assert sorted(manager.keys()) == sorted(set(before) - {"9"})
 
 
 def test_expired_entries_leave_memory() -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import builtins
 import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from beaker.caching import registry
-from beaker.caching.entry import Entry
+from beaker.caching.entry import Entry, check_reusable
 from beaker.caching.namespace import EntryNamespaceManager, NamespaceManager
 from beaker.caching.value import Value, current_entry
 from beaker.config.parse import coerce_cache
-from beaker.exceptions import DeprecatedUse, warn
+from beaker.exceptions import ConfigError, DeprecatedUse, warn
 from beaker.keys import cache_key
 
 __all__ = ["Cache"]
@@ -25,7 +26,7 @@ _OWN = frozenset(
         "namespace_class",
     }
 )  # fmt: skip
-"""Options that end here; the manager gets the others."""
+"""Options that end here; the manager gets the rest."""
 _ENGINE = frozenset(
     {
         "lock", "lock_timeout", "lease_ttl", "on_expired", "stale_if_error", "jitter", "early_refresh", "clock",
@@ -38,11 +39,14 @@ _ENGINE = frozenset(
 class Cache:
     """Values by key in one namespace.
 
-    ``type`` names the backend, ``expire`` (older name ``expiretime``) is the seconds a value stored here is
-    good for, ``None`` for ever. Values stored before ``starttime`` (seconds since the epoch) count as
-    absent. The other keyword arguments are options of caches and of the backend; strings are coerced.
-    A key is any ``str``; anything :func:`beaker.keys.cache_key` can name works too and is never
-    mistaken for a ``str``. Raises ConfigError and its subclasses for options that cannot be used.
+    * ``namespace``: its name, any ``str``.
+    * ``type``: the backend's name, or a NamespaceManager class.
+    * ``expire``, older name ``expiretime``: seconds for which a value stored here is valid, ``None`` for ever.
+    * ``starttime``: values stored before it (seconds since the epoch) count as absent.
+    * Further keyword arguments are options of caches and of the backend; strings are coerced.
+
+    A key is any ``str``; anything :func:`beaker.keys.cache_key` can name works too and is never mistaken for a
+    ``str``. Raises ConfigError and its subclasses for options that cannot be used.
     """
 
     def __init__(
@@ -54,6 +58,13 @@ class Cache:
         expire: Seconds = None,
         **nsargs: Any,
     ) -> None:
+        if not isinstance(namespace, str):
+            raise ConfigError(
+                "a cache needs the name of its namespace",
+                option="namespace",
+                expected="text",
+                got=builtins.type(namespace).__name__,
+            )
         times = {"expire": expiretime if expire is None else expire, "starttime": starttime}
         named = {"type": type} if isinstance(type, str) else {"namespace_class": type}
         options = coerce_cache({**nsargs, **named, **times})
@@ -77,7 +88,7 @@ class Cache:
     set_value = put
 
     def get(self, key: Any, **kw: Any) -> Any:
-        """The value of ``key``. With ``createfunc`` (no arguments) it is made when there is no current one.
+        """The value of ``key``. With ``createfunc`` (no arguments) it is created when there is no current one.
 
         KeyError when there is none. ``expire``, ``expiretime`` and ``starttime`` as for the cache.
         """
@@ -118,6 +129,10 @@ class Cache:
     def put_many(self, values: Mapping[Any, Any], *, expire: float | None = None) -> None:
         """Store all ``values``. A value that cannot be stored raises before any is written, where the store
         takes many at once; elsewhere those before it are stored."""
+        if not isinstance(values, Mapping):
+            raise TypeError(f"put_many takes a mapping of keys to values, got {type(values).__name__}")
+        for value in values.values():
+            check_reusable(value)
         good = self.expiretime if expire is None else expire
         now = self.namespace.clock()
         self.namespace.write_many({_name(key): Entry(value, now, good) for key, value in values.items()})
@@ -130,12 +145,19 @@ class Cache:
         """The key under which a decorated function keeps the call with this flat argument list."""
         return cache_key(flat, key_length=self.key_length, legacy=self.legacy_keys)
 
-    def value(self, name: str) -> Value:
+    def value(self, name: str, *, starttime: float | None) -> Value:
         """The :class:`Value` under the manager's own key ``name``, such as :meth:`call_key` returns."""
-        return Value(name, self.namespace, None, self.expiretime, self.starttime)
+        return Value(name, self.namespace, None, self.expiretime, starttime)
 
     def _value(self, key: Any, kw: dict[str, Any]) -> Value:
         createfunc = kw.pop("createfunc", None)
+        if createfunc is not None and not callable(createfunc):
+            raise ConfigError(
+                "createfunc cannot be called",
+                option="createfunc",
+                expected="a function without arguments",
+                got=type(createfunc).__name__,
+            )
         times: dict[str, Any] = {name: kw.pop(name) for name in ("expire", "expiretime", "starttime") if name in kw}
         times = coerce_cache(times) if times else times
         cache = self._other(kw) if kw else self

@@ -1,4 +1,4 @@
-"""From a call's arguments to the flat list its cache key is made of.
+"""From a call's arguments to the flat list its cache key is computed from.
 
 However a call is written (by position, by keyword, defaults left out) it gives the same list, and both
 sides use this one function: the call that stores and the invalidation that removes. The list of an
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from beaker.exceptions import BeakerWarning, ConfigError, UncacheableArgument, warn
+from beaker.keys import cache_key
 
 __all__ = ["CallKey"]
 
@@ -21,14 +22,14 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 class CallKey:
     """How the calls of one function are named.
 
-    ``ignore`` names parameters that do not matter to the result; ConfigError when the function has none
-    of that name. ``key`` makes the rest of the name itself: a callable given the call's arguments, or a
-    ``str.format`` text given them by name (``'user:{id}'``).
+    * ``function``: a plain function, or anything with a signature.
+    * ``ignore``: parameters that do not matter to the result; ConfigError when the function has none of that name.
+    * ``key``: gives the rest of the name itself: a callable given the call's arguments, or a ``str.format`` text
+      given them by name (``'user:{id}'``).
 
-    The first parameter of a method is not an argument: its class stands for it, with the answer of
-    ``__cache_key__()`` when the instance has that method. An instance without it that carries state gives
-    one BeakerWarning per function, since two such instances share values; UncacheableArgument with
-    ``strict``.
+    The first parameter of a method is not an argument: its class stands for it, with what ``__cache_key__()``
+    returns when the instance has that method. An instance without it that carries state gives one BeakerWarning
+    per function, since two such instances share values; UncacheableArgument with ``strict``.
     """
 
     def __init__(
@@ -38,8 +39,19 @@ class CallKey:
         key: Callable[..., Any] | str | None = None,
     ) -> None:
         self.function = function
-        self.signature = inspect.signature(function)
+        try:
+            self.signature = inspect.signature(function)
+        except ValueError as err:
+            raise ConfigError(
+                f"{function.__qualname__} does not say what its parameters are",
+                option="function",
+                hint="cache a function that calls it",
+            ) from err
         names = list(self.signature.parameters)
+        if not isinstance(ignore, Iterable):
+            raise ConfigError(
+                "ignore names no parameters", option="ignore", expected="a list of names", got=type(ignore).__name__
+            )
         self.ignore = frozenset([ignore] if isinstance(ignore, str) else ignore)
         unknown = sorted(self.ignore - set(names))
         if unknown:
@@ -48,7 +60,7 @@ class CallKey:
             )
         if key is not None and not isinstance(key, str) and not callable(key):
             raise ConfigError(
-                "key makes no name", option="key", expected="a callable or a format text", got=type(key).__name__
+                "key gives no name", option="key", expected="a callable or a format text", got=type(key).__name__
             )
         self.key = key
         self.bound_to: str | None = names[0] if names and names[0] in ("self", "cls") else None
@@ -57,15 +69,44 @@ class CallKey:
         # A complete positional call needs no binding, which costs more than all the rest of a hit.
         self._plain = positional and not self.ignore and key is None
         self._warned = False
-
-    @property
-    def arity(self) -> int:
+        self.arity = self._count if self._plain and self.bound_to is None else -1
         """How many positional arguments are the flat list as they are; -1: the list is always built."""
-        return self._count if self._plain and self.bound_to is None else -1
 
     def takes_instance(self) -> None:
-        """Say that the function is a method whatever its first parameter is called."""
+        """Treat the function as a method, however its first parameter is called."""
         self.bound_to = next(iter(self.signature.parameters), None)
+        self.arity = -1
+
+    def accepts(self, name: str) -> bool:
+        """Whether the function has a parameter of that name."""
+        return name in self.signature.parameters
+
+    def fits(self, args: tuple[Any, ...]) -> bool:
+        """Whether the function can be called with these arguments."""
+        try:
+            self.signature.bind(*args)
+        except TypeError:
+            return False
+        return True
+
+    def check(self, instance: Any, *, strict: bool) -> None:
+        """Warn, or raise, now and not at the first call, when ``instance`` shares values with other instances."""
+        self._owner(instance, strict)
+
+    def blamed(
+        self, error: UncacheableArgument, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> UncacheableArgument:
+        """``error``, naming the function and the parameter whose value has no canonical form."""
+        where = self.function.__qualname__
+        for name, value in self.signature.bind(*args, **kwargs).arguments.items():
+            if name in self.ignore or name == self.bound_to:
+                continue
+            try:
+                cache_key((value,))
+            except UncacheableArgument as err:
+                _, _, reason = str(err).partition(": ")
+                return UncacheableArgument(f"argument {name!r} of {where}: {reason}")
+        return error if where in str(error) else UncacheableArgument(f"{where}: {error}")
 
     def flat(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, strict: bool = False) -> tuple[Any, ...]:
         """The flat list of a call. TypeError when the function cannot be called that way."""
@@ -108,7 +149,7 @@ class CallKey:
         if (strict or not self._warned) and _has_state(instance):
             message = (
                 f"{self.function.__qualname__} is cached for all instances of {name} together; give the class a "
-                "__cache_key__() that answers what its results depend on"
+                "__cache_key__() that returns what its results depend on"
             )
             if strict:
                 raise UncacheableArgument(message, code="cache.shared-by-instances")

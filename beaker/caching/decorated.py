@@ -1,86 +1,48 @@
-"""Cached functions: what ``cache_region``, ``CacheManager.region`` and ``CacheManager.cache`` make."""
+"""Cached functions: what ``cache_region``, ``CacheManager.region`` and ``CacheManager.cache`` return.
+
+::
+
+    Decorator       what the decorator was given; applied to a function it returns a
+    CachedFunction  its CallKey names each call, its Settings find the cache, a Value gets or creates the result
+    CachedMethod    a cached function bound to an instance or a class
+"""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from beaker.caching.cache import Cache
 from beaker.caching.call_key import CallKey
 from beaker.caching.entry import Entry
-from beaker.config.coerce import as_bool
-from beaker.exceptions import ConfigError
-from beaker.keys import cache_key, func_namespace
+from beaker.caching.identity import namespace_of
+from beaker.caching.settings import Binding, Settings, named
+from beaker.caching.value import Value
+from beaker.exceptions import ConfigError, UncacheableArgument, UnserializableValue
+from beaker.keys import cache_key
 
-__all__ = ["BoundCached", "CachedFunction", "Settings"]
+__all__ = ["CachedClassMethod", "CachedFunction", "CachedMethod", "CachedStaticMethod"]
 
-_NEVER = -2
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+S = TypeVar("S")
+D = TypeVar("D")
 
 
-class Settings:
-    """Where a cached function finds its options, each time it is called.
+class CachedFunction(Generic[P, R]):
+    """A function whose results are kept; called, inspected and pickled like the function.
 
-    ``registry[name]`` are the options (a region's, or a manager's own), ``overrides`` what the decorator
-    said. Nothing is looked at before the first call, so a function may be decorated before anything is
-    configured. ``open(namespace, options)`` makes the cache.
+    * ``original``: the function itself.
+    * ``namespace``: the name its results are kept under: ``module:qualname``, and for a local function or a
+      lambda a digest of what distinguishes it from others of that name.
     """
 
     def __init__(
         self,
-        registry: Mapping[Any, Mapping[str, Any]],
-        name: str | None,
-        overrides: Mapping[str, Any],
-        open: Callable[[str, Mapping[str, Any]], Cache],
-    ) -> None:
-        self.registry = registry
-        self.name = name
-        self.overrides = dict(overrides)
-        self.open = open
-
-    def options(self) -> Mapping[str, Any]:
-        """The live mapping, without the overrides. ConfigError for a region nobody configured."""
-        try:
-            return self.registry[self.name]
-        except KeyError:
-            known = ", ".join(sorted(name for name in self.registry if name is not None)) or "none"
-            raise ConfigError(
-                f"cache region {self.name!r} is not configured",
-                option="regions",
-                expected=f"one of the configured regions ({known})",
-                hint="configure it by CacheManager(regions=...) or beaker.cache.cache_regions.update(...)",
-            ) from None
-
-
-class _Bound(NamedTuple):
-    """A function's cache as of one state of its options."""
-
-    options: Mapping[str, Any]
-    snapshot: dict[str, Any]
-    cache: Cache
-    read: Callable[[str], Entry | None]
-    clock: Callable[[], float]
-    arity: int
-    limit: int
-    direct: bool
-    strict: bool
-
-    def __repr__(self) -> str:
-        return f"<bound to {self.cache!r}>"
-
-
-class CachedFunction:
-    """A function whose results are kept; called like the function itself.
-
-    It has the function's name, docstring and signature, and works as a method. ``original`` is the
-    function. UncacheableArgument when no key can be made from an argument. With the option ``enabled``
-    off the function simply runs.
-    """
-
-    def __init__(
-        self,
-        function: Any,
+        function: Callable[..., R],
         settings: Settings,
         deco_args: tuple[Any, ...] = (),
         *,
@@ -88,130 +50,149 @@ class CachedFunction:
         key: Callable[..., Any] | str | None = None,
         version: object = None,
     ) -> None:
-        # Above @classmethod or @staticmethod the decorator is handed the descriptor.
-        self._kind = type(function) if isinstance(function, (classmethod, staticmethod)) else None
-        function = function.__func__ if self._kind is not None else function
-        _check(function)
         functools.update_wrapper(self, function)
-        self.original: Callable[..., Any] = function
+        self.original = cast("Callable[P, R]", function)
         self.deco_args = deco_args
         self.settings = settings
-        self.namespace = func_namespace(function) + ("" if version is None else f";version={version}")
-        self._calls = CallKey(function, ignore, key)
-        if self._kind is classmethod:
-            self._calls.takes_instance()
-        self._bound: _Bound | None = None
+        self.namespace = namespace_of(function) + ("" if version is None else f";version={version}")
+        self.calls = CallKey(function, ignore, key)
+        self._bound: Binding | None = None
 
     # Calling
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         settings = self.settings
         bound = self._bound
         options = settings.registry.get(settings.name)
         if bound is None or bound.options is not options or options.get("enabled", True) is not True:
-            if not self._enabled():
+            if not settings.enabled():
                 return self.original(*args, **kwargs)
             bound = self._bind()
-        _, _, _, read, clock, arity, limit, direct, _ = bound
-        if kwargs or len(args) != arity:
-            key = self._key(args, kwargs, bound)
+        _, _, _, read, clock, limit, direct = bound
+        if kwargs or len(args) != self.calls.arity or not limit:
+            key = self._key(bound, args, kwargs)
         else:
-            key = cache_key(self.deco_args + args, key_length=limit)
+            try:
+                key = cache_key(self.deco_args + args, key_length=limit)
+            except UncacheableArgument as err:
+                raise self.calls.blamed(err, args, kwargs) from None
         entry = read(key)
         if direct and entry is not None:
             value, stored, expiretime, _ = entry
-            if expiretime is None or clock() < stored + expiretime:
-                return value
-        return self._make(bound, key, entry, args, kwargs)
-
-    def _make(
-        self, bound: _Bound, key: str, entry: Entry | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Any:
-        if bound.snapshot != self.settings.options():
+            if stored >= settings.switch.since and (expiretime is None or clock() < stored + expiretime):
+                return cast("R", value)
+        if bound.snapshot != settings.options():
             # The region's options were changed in place since they were read.
             self._bound = None
             return self(*args, **kwargs)
-        return bound.cache.value(key).get_or_create(lambda: self.original(*args, **kwargs), entry)
+        return self._create(self._value(bound, key).get_or_create, args, kwargs, entry)
 
-    def _enabled(self) -> bool:
-        value = self.settings.overrides.get("enabled")
-        return as_bool("enabled", self.settings.options().get("enabled", True) if value is None else value)
+    def _create(
+        self, take: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], *found: Entry | None
+    ) -> R:
+        try:
+            return cast("R", take(lambda: self.original(*args, **kwargs), *found))
+        except UnserializableValue as err:
+            raise named(err, f"the result of {self.__qualname__}") from err.__cause__
 
-    def _bind(self) -> _Bound:
-        options = self.settings.options()
-        bound = self._bound
-        if bound is None or bound.snapshot != options:
-            overrides = self.settings.overrides
-            cache = self.settings.open(self.namespace, {**options, **overrides})
-            manager = cache.namespace
-            switched_off = not as_bool("enabled", overrides.get("enabled", True))
-            bound = self._bound = _Bound(
-                # A mapping that no registry holds sends every call the long way round.
-                {} if switched_off else options,
-                dict(options),
-                cache,
-                manager.read,
-                manager.clock,
-                _NEVER if cache.legacy_keys else self._calls.arity,
-                cache.key_length,
-                cache.starttime is None and not manager.freshness.early,
-                cache.strict,
-            )
-        elif bound.options is not options and as_bool("enabled", self.settings.overrides.get("enabled", True)):
-            bound = self._bound = bound._replace(options=options)
+    def _bind(self) -> Binding:
+        bound = self._bound = self.settings.bind(self.namespace, self._bound)
         return bound
 
-    def _key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], bound: _Bound) -> str:
-        return bound.cache.call_key(self.deco_args + self._calls.flat(args, kwargs, strict=bound.strict))
+    def _key(self, bound: Binding, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+        try:
+            return bound.cache.call_key(self.deco_args + self.calls.flat(args, kwargs, strict=bound.cache.strict))
+        except UncacheableArgument as err:
+            raise self.calls.blamed(err, args, kwargs) from None
+
+    def _value(self, bound: Binding, key: str) -> Value:
+        switch = self.settings.switch
+        switch.off = False
+        since = max(switch.since, bound.cache.starttime or 0.0)
+        return bound.cache.value(key, starttime=since if since > 0 else None)
 
     # Beside calling
 
-    def invalidate(self, *args: Any, **kwargs: Any) -> None:
+    @overload
+    def get(self, *args: P.args, **kwargs: P.kwargs) -> R | None: ...
+    @overload
+    def get(self, *args: Any, default: D, **kwargs: Any) -> R | D: ...
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        """The result that is kept for the call with these arguments, else ``default`` (``None``).
+
+        The function never runs. ``default`` is a keyword of its own, unless the function has a parameter of that name.
+        """
+        default = None if self.calls.accepts("default") else kwargs.pop("default", None)
+        if not self.settings.enabled():
+            return default
+        bound = self._bind()
+        entry = self._value(bound, self._key(bound, args, kwargs)).current_entry()
+        return default if entry is None else entry.value
+
+    def set(self, value: R, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Keep ``value`` as the result of the call with these arguments. UnserializableValue and ValueTooLarge
+        where the store cannot hold it; nothing is kept while caching is switched off."""
+        if self.settings.enabled():
+            bound = self._bind()
+            self._value(bound, self._key(bound, args, kwargs)).set_value(value)
+
+    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function now, keep and return its result. When it raises the old result stays."""
+        if not self.settings.enabled():
+            return self.original(*args, **kwargs)
+        bound = self._bind()
+        return self._create(self._value(bound, self._key(bound, args, kwargs)).refresh, args, kwargs)
+
+    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Forget the result of the call with these arguments, written in any way."""
         bound = self._bind()
-        bound.cache.namespace.discard(self._key(args, kwargs, bound))
-
-    def refresh(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the function now, keep and answer its result. When it raises the old result stays."""
-        bound = self._bind()
-        key = self._key(args, kwargs, bound)
-        return bound.cache.value(key).refresh(lambda: self.original(*args, **kwargs))
+        bound.cache.namespace.discard(self._key(bound, args, kwargs))
 
     def invalidate_all(self) -> None:
-        """Forget the results of all calls of this function (and of others of its qualified name)."""
+        """Forget the results of all calls of this function, and of others under the same ``namespace``."""
         self._bind().cache.clear()
 
-    def invalidate_flat(self, args: tuple[Any, ...], cache: Cache | None = None) -> None:
+    def invalidate_flat(self, args: tuple[Any, ...], cache: Cache | None = None, *instance: Any) -> None:
         """Forget the call that the manual's form names: the decorator's arguments, then the function's.
 
-        ``cache``: there and not in the function's own. ConfigError when ``args`` do not begin with the
-        decorator's arguments: nothing would be found.
+        ``cache``: there and not in the function's own. Without the function's arguments, where it has some that
+        are required, or without any: every call. ConfigError when ``args`` do not begin with the decorator's
+        arguments: nothing would be found.
         """
         count = len(self.deco_args)
-        if tuple(args[:count]) != self.deco_args:
+        if args and args[:count] != self.deco_args:
             raise ConfigError(
                 f"the decorator's arguments must come first to invalidate {self.__qualname__}",
                 option="args",
                 expected=f"{count} decorator arguments, then the function's",
                 hint="or call its .invalidate(...) with the function's arguments alone",
             )
-        bound = self._bind()
-        target = bound.cache if cache is None else cache
-        flat = self._calls.flat(tuple(args[count:]), {}, strict=bound.strict)
-        target.namespace.discard(target.call_key(self.deco_args + flat))
+        bound = self._bind() if cache is None else self._bind()._replace(cache=cache)
+        call = (*instance, *args[count:])
+        if not args or (len(args) == count and not self.calls.fits(call)):
+            bound.cache.clear()
+        else:
+            bound.cache.namespace.discard(self._key(bound, call, {}))
 
     # Being a function and a method
 
     def __set_name__(self, owner: type, name: str) -> None:
-        if self._kind is None:
-            self._calls.takes_instance()
+        self.calls.takes_instance()
 
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        if self._kind is staticmethod:
-            return self
-        if self._kind is classmethod:
-            return BoundCached(self, owner if owner is not None else type(instance))
-        return self if instance is None else BoundCached(self, instance)
+    # Type checkers look through @classmethod and @staticmethod, so the first parameter says what is bound: it
+    # takes the class, or an instance, or (a static method's) neither.
+    @overload
+    def __get__(
+        self: Callable[Concatenate[S, Q], R], instance: None, owner: type[S]
+    ) -> CachedFunction[Concatenate[S, Q], R]: ...
+    @overload
+    def __get__(self: Callable[Concatenate[S, Q], R], instance: Any, owner: S) -> CachedMethod[Q, R]: ...
+    @overload
+    def __get__(self: Callable[Concatenate[S, Q], R], instance: S, owner: type | None = None) -> CachedMethod[Q, R]: ...
+    @overload
+    def __get__(self, instance: Any, owner: type | None = None) -> CachedFunction[P, R]: ...
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else CachedMethod(self, instance)
 
     def __reduce__(self) -> str:
         # As for any function: a pickle holds its name.
@@ -224,16 +205,33 @@ class CachedFunction:
     __qualname__: str
 
 
-class BoundCached:
+class CachedStaticMethod(CachedFunction[P, R]):
+    """A cached function above ``@staticmethod``."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Its first parameter is an argument."""
+
+    def __get__(self, instance: Any, owner: type | None = None) -> CachedStaticMethod[P, R]:  # type: ignore[override]
+        return self
+
+
+class CachedClassMethod(CachedFunction[P, R]):
+    """A cached function above ``@classmethod``."""
+
+    def __get__(self, instance: Any, owner: type | None = None) -> CachedMethod[P, R]:  # type: ignore[override]
+        return CachedMethod(self, type(instance) if owner is None else owner)
+
+
+class CachedMethod(Generic[P, R]):
     # A cached function bound to an instance or a class, like a bound method; so is its docstring.
 
     __slots__ = ("__func__", "__self__")
 
-    def __init__(self, function: CachedFunction, instance: Any) -> None:
+    def __init__(self, function: CachedFunction[..., R], instance: Any) -> None:
         self.__func__ = function
         self.__self__ = instance
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.__func__(self.__self__, *args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
@@ -244,40 +242,44 @@ class BoundCached:
         return self.__func__.__doc__
 
     @property
-    def original(self) -> Callable[..., Any]:
+    def original(self) -> Callable[P, R]:
         """The function, bound."""
         return functools.partial(self.__func__.original, self.__self__)
+
+    @property
+    def namespace(self) -> str:
+        """See :class:`CachedFunction`."""
+        return self.__func__.namespace
 
     @property
     def __signature__(self) -> inspect.Signature:
         signature = inspect.signature(self.__func__.original)
         return signature.replace(parameters=list(signature.parameters.values())[1:])
 
-    def invalidate(self, *args: Any, **kwargs: Any) -> None:
-        """See :meth:`CachedFunction.invalidate`."""
-        self.__func__.invalidate(self.__self__, *args, **kwargs)
+    @overload
+    def get(self, *args: P.args, **kwargs: P.kwargs) -> R | None: ...
+    @overload
+    def get(self, *args: Any, default: D, **kwargs: Any) -> R | D: ...
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        """See :meth:`CachedFunction.get`."""
+        return self.__func__.get(self.__self__, *args, **kwargs)
 
-    def refresh(self, *args: Any, **kwargs: Any) -> Any:
+    def set(self, value: R, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """See :meth:`CachedFunction.set`."""
+        self.__func__.set(value, self.__self__, *args, **kwargs)
+
+    def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """See :meth:`CachedFunction.refresh`."""
         return self.__func__.refresh(self.__self__, *args, **kwargs)
 
+    def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """See :meth:`CachedFunction.invalidate`."""
+        self.__func__.invalidate(self.__self__, *args, **kwargs)
+
+    def invalidate_all(self) -> None:
+        """See :meth:`CachedFunction.invalidate_all`: those of other instances too."""
+        self.__func__.invalidate_all()
+
     def invalidate_flat(self, args: tuple[Any, ...], cache: Cache | None = None) -> None:
         """See :meth:`CachedFunction.invalidate_flat`; the instance is not among ``args``."""
-        count = len(self.__func__.deco_args)
-        self.__func__.invalidate_flat((*args[:count], self.__self__, *args[count:]), cache)
-
-
-def _check(function: Any) -> None:
-    if not callable(function):
-        raise ConfigError("only a function can be cached", option="function", got=type(function).__name__)
-    for test, what in (
-        (inspect.iscoroutinefunction, "a coroutine function"),
-        (inspect.isasyncgenfunction, "an asynchronous generator function"),
-        (inspect.isgeneratorfunction, "a generator function"),
-    ):
-        if test(function):
-            raise ConfigError(
-                f"{function.__qualname__} is {what}: what it returns can be used once only and cannot be cached",
-                option="function",
-                hint="cache a function that returns the finished value",
-            )
+        self.__func__.invalidate_flat(args, cache, self.__self__)

@@ -3,12 +3,12 @@
 =============  ==================================================================================
 the entry is   what happens
 =============  ==================================================================================
-fresh          it is answered, after one read
-old            whoever gets the lock at once creates; the others answer the old value meanwhile
-absent         one creates; the others wait for it, ``lock_timeout`` seconds at most, then create
+fresh          it is returned, after one read
+old            the call that gets the lock at once creates; other calls return the old value meanwhile
+absent         one call creates; other calls wait for it, ``lock_timeout`` seconds at most, then create
 =============  ==================================================================================
 
-Whoever gets the lock reads again before it creates. A creation that raises writes nothing; its exception
+The call that gets the lock reads again before it creates. A creation that raises writes nothing; its exception
 reaches the caller of the creator and those that waited for it, who do not try one after another.
 :class:`Freshness` changes what happens to the old.
 """
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class CachedValue(Protocol):
-    """What ``read`` answers; :class:`beaker.caching.entry.Entry` is one. Times are seconds since the epoch."""
+    """What ``read`` returns; :class:`beaker.caching.entry.Entry` is one. Times are seconds since the epoch."""
 
     @property
     def value(self) -> Any: ...
@@ -63,17 +63,17 @@ class Freshness:
     """What to do with values near and after their expiry. ConfigError for values outside the limits."""
 
     on_expired: Literal["serve_stale", "wait", "recompute"] = "serve_stale"
-    """``serve_stale``: one creates, the others answer the old value. ``wait``: they wait for the new one.
+    """``serve_stale``: one call creates, other calls return the old value. ``wait``: they wait for the new one.
     ``recompute``: each creates for itself, at once."""
     stale_if_error: float | None = None
-    """Answer the old value when creation raises, until this many seconds after its expiry; counted as
+    """Return the old value when creation raises, until this many seconds after its expiry; counted as
     ``stale_served`` and logged. ``None``: the exception is raised."""
     jitter: float = 0.0
     """0 to 1: the fraction of their expiry by which values may expire sooner, at random, so that what was
     stored together does not expire together. The writer applies it, by :meth:`jittered`."""
     early: float = 0.0
     """Factor of early refresh (XFetch: Vattani, Chierichetti, Lowenstein 2015); 1 is theirs, 0 is off. Each
-    reader may refresh a fresh value, the likelier the nearer the expiry and the dearer its creation was."""
+    reader may refresh a fresh value, the likelier the nearer the expiry and the more expensive its creation was."""
 
     def __post_init__(self) -> None:
         if self.on_expired not in ("serve_stale", "wait", "recompute"):
@@ -100,7 +100,7 @@ class Freshness:
         return now - entry.cost * self.early * math.log(1.0 - rng()) >= expires
 
     def covers_error(self, entry: CachedValue, now: float) -> bool:
-        """Whether the old ``entry`` may be answered in place of an exception."""
+        """Whether the old ``entry`` may be returned in place of an exception."""
         expires = entry.expires
         return self.stale_if_error is not None and (expires is None or now - expires < self.stale_if_error)
 
@@ -132,7 +132,7 @@ def get_or_create(
     policy: Freshness = _DEFAULT,
     rng: Callable[[], float] = random.random,
 ) -> T:
-    """The fresh value that ``read`` finds, or else what ``create`` makes and ``write`` stores.
+    """The fresh value that ``read`` finds, or else what ``create`` returns and ``write`` stores.
 
     * ``read()``: the entry, or ``None``. ``found`` is what it returned a moment ago; that saves the first read.
     * ``write(value, cost)``: stores; ``cost`` is the seconds its creation took.
@@ -188,9 +188,9 @@ class _Turn(Generic[T]):
         early = old.stored if old is not None and self.is_fresh(old) else None
         if old is not None and (early is not None or self.policy.on_expired == "serve_stale"):
             if not self.lock.acquire(False):
-                return self.answer(old)
+                return self.value_of(old)
         elif old is not None and self.policy.on_expired == "recompute":
-            return self.make(old, held=False)
+            return self.create_and_write(old, held=False)
         elif not self.wait():
             return self.without_lock()
         try:
@@ -198,11 +198,11 @@ class _Turn(Generic[T]):
             current = self.reread()
             # An early refresh wants a newer value than the fresh one it came for.
             if current is not None and self.is_fresh(current) and current.stored != early:
-                return self.answer(current)
+                return self.value_of(current)
             error = self.shared_error()
             if error is not None:
                 return self.value_or_raise(current, error)
-            return self.make(current, held=True)
+            return self.create_and_write(current, held=True)
         finally:
             self.lock.release()
 
@@ -229,11 +229,11 @@ class _Turn(Generic[T]):
     def without_lock(self) -> T:
         current = self.found or self.reread()
         if current is not None and self.is_fresh(current):
-            return self.answer(current)
+            return self.value_of(current)
         if self.error is not None:
             return self.value_or_raise(current, self.error)
         counters.count("creation_wait_timeout")
-        return self.make(current, held=False)
+        return self.create_and_write(current, held=False)
 
     def reread(self) -> CachedValue | None:
         entry = self.read()
@@ -249,7 +249,7 @@ class _Turn(Generic[T]):
         error: BaseException | None = self.lock.error
         return error
 
-    def make(self, old: CachedValue | None, *, held: bool) -> T:
+    def create_and_write(self, old: CachedValue | None, *, held: bool) -> T:
         created = False
         try:
             begun = self.clock()
@@ -270,21 +270,21 @@ class _Turn(Generic[T]):
             if self.is_fresh(old):
                 counters.count("early_refresh_failed")
                 log.warning("early refresh of a cached value failed: %s", type(error).__name__)
-                return self.answer(old)
+                return self.value_of(old)
             if not isinstance(error, CreationAbortedError) and self.policy.covers_error(old, self.clock()):
                 counters.count("stale_served")
                 log.warning("an expired value is served, its creation failed: %s", type(error).__name__)
-                return self.answer(old)
+                return self.value_of(old)
         raise error
 
     @staticmethod
-    def answer(entry: CachedValue) -> T:
+    def value_of(entry: CachedValue) -> T:
         value: T = entry.value
         return value
 
 
 def _takes_timeout(acquire: Callable[..., Any]) -> bool:
-    # The manual's creation locks know acquire(wait) only; locks written in C do not tell.
+    # The manual's creation locks know acquire(wait) only; locks written in C do not say.
     try:
         inspect.signature(acquire).bind(True, 1.0)
     except TypeError:

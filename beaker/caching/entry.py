@@ -1,16 +1,18 @@
 """What a cache keeps for one key, and how that becomes bytes.
 
 :class:`Entry` is the value with its stamps. :class:`EntryCodec` puts it into the one versioned envelope
-of every stored record and takes it out again. The policy of design.md 10.3 is held here: a pickle is
+of every stored record and takes it out again. A pickle is
 loaded only from a record whose MAC verified under a configured key, or from a store that only this
 process or this user can write. Anything else is a miss, never an execution.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import pickle
 import struct
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from beaker import counters
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from beaker.crypto.envelope import Envelope
     from beaker.storage.api import Store
 
-__all__ = ["CACHE_RECORD", "Entry", "EntryCodec"]
+__all__ = ["CACHE_RECORD", "Entry", "EntryCodec", "check_reusable"]
 
 CACHE_RECORD = 2
 """The kind of a cache's records in the envelope's header (0 and 1 are sessions')."""
@@ -30,6 +32,7 @@ CACHE_RECORD = 2
 log = logging.getLogger("beaker.cache")
 
 _COST = struct.Struct("<f")
+_SECRET = "set the option 'secret' of the cache (cache.secret = ...): what is signed may be pickled"
 
 
 class Entry(NamedTuple):
@@ -37,11 +40,11 @@ class Entry(NamedTuple):
 
     value: Any
     stored: float
-    """Seconds since the epoch when it was made."""
+    """Seconds since the epoch when it was created."""
     expiretime: float | None = None
-    """Seconds it is good for, ``None`` for ever; kept with the value (manual 4.16)."""
+    """Seconds it is valid for, ``None`` for ever; kept with the value (manual 4.16)."""
     cost: float = 0.0
-    """Seconds its creation took; early refresh starts sooner for dearer values."""
+    """Seconds its creation took; early refresh starts sooner for expensive values."""
 
     def __repr__(self) -> str:
         return f"<Entry with a {type(self.value).__name__} stored={self.stored} expiretime={self.expiretime}>"
@@ -56,6 +59,22 @@ class Entry(NamedTuple):
         if starttime is not None and self.stored < starttime:
             return False
         return self.expiretime is None or now < self.stored + self.expiretime
+
+
+def check_reusable(value: Any) -> None:
+    """UnserializableValue for what can be used once only: a second reader of the cache would find it used up."""
+    kind = type(value)
+    if isinstance(value, Iterator) and iter(value) is value:
+        hint = "an iterator is used up by its first reader; keep list(...) of it"
+    elif isinstance(value, AsyncIterator) and value.__aiter__() is value:
+        hint = "an asynchronous iterator is used up by its first reader; keep a list of what it yields"
+    elif isinstance(value, Awaitable):
+        hint = "it can be awaited once; keep the result of awaiting it"
+    elif isinstance(value, io.IOBase):
+        hint = "an open file is read once; keep what it contains"
+    else:
+        return
+    raise UnserializableValue("the value", kind.__name__, hint)
 
 
 class EntryCodec:
@@ -83,7 +102,7 @@ class EntryCodec:
         # Only a class that says so for all its instances is hopeless; a directory's mode may change.
         if self._must_pickle and not self._signed and getattr(type(store), "trusted", None) is False:
             raise ConfigError(
-                "serializer 'pickle' needs a key on a store that others can write",
+                "serializer 'pickle' needs a key on a store that other programs can write",
                 option="serializer",
                 hint="set the option 'secret', or use serializer 'json'",
             )
@@ -118,10 +137,20 @@ class EntryCodec:
         if self._may_pickle and (self._signed or self._trusts_store()):
             return self._pickle.dumps(value)
         if self._must_pickle:
-            raise UnserializableValue(
-                "value", type(value).__name__, "a pickle here could not be trusted; set the option 'secret'"
-            )
-        return self._json.dumps(value)
+            raise UnserializableValue("value", type(value).__name__, _SECRET)
+        try:
+            return self._json.dumps(value)
+        except UnserializableValue as err:
+            raise UnserializableValue(err.path, err.kind, self._advice(value)) from None
+
+    def _advice(self, value: Any) -> str:
+        try:
+            self._pickle.dumps(value)
+        except UnserializableValue:
+            return "keep plain data in its place"
+        if self._may_pickle:
+            return _SECRET
+        return "set the option 'secret' and leave 'serializer' at 'auto', or keep plain data in its place"
 
     def _loads(self, data: bytes, authentic: bool) -> Any:
         if self._custom is not None:

@@ -71,7 +71,7 @@ def store_for(kind: str, build: Callable[..., S], arguments: Mapping[str, Any]) 
 def codec_for(store: Store, options: Mapping[str, Any]) -> EntryCodec:
     """The codec for ``serializer``, ``secret`` and ``encrypt_key``.
 
-    ``secret`` signs. ``encrypt_key`` encrypts; with ``secret`` each key is made of a pair of both. Raises
+    ``secret`` signs. ``encrypt_key`` encrypts; with ``secret`` each key is a pair of both. Raises
     ConfigError for a key that is too short and InvalidCryptoBackendError without ``cryptography``.
     """
     serializer = options.get("serializer") or "auto"

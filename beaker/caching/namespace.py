@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from beaker import clock as _clock
 from beaker._typing import Clock
 from beaker.caching.dogpile import Freshness, freshness_of
-from beaker.caching.entry import Entry
+from beaker.caching.entry import Entry, check_reusable
 from beaker.locking.factories import ThreadLocks
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ class NamespaceManager:
     """The values of one namespace, by key (manual 5.1.2).
 
     A subclass gives ``__getitem__`` (KeyError when absent), ``__setitem__``, ``__contains__``,
-    ``__delitem__``, ``keys`` and ``do_remove``. All managers made with one name and the same options
-    share the data. Override :meth:`set_value` to learn how long a value is good for,
+    ``__delitem__``, ``keys`` and ``do_remove``. All managers of one name and the same options
+    share the data. Override :meth:`set_value` to learn how long a value is valid,
     :meth:`get_access_lock` when reading beside a writer is not safe, and :meth:`get_creation_lock` when
     creators on several hosts must agree; the default is one creator per key in this process.
     """
@@ -38,7 +38,9 @@ class NamespaceManager:
     freshness: Freshness = Freshness()
     """What happens at expiry; set by the cache's options."""
     lock_timeout: float = 30.0
-    """Seconds a call waits for another's creation before it creates the value itself."""
+    """Seconds a call waits for another creation before it creates the value itself."""
+    warned_too_large = False
+    """A value was over the store's limit, and that was said."""
 
     clock: Clock = staticmethod(_clock.now)
 
@@ -77,7 +79,7 @@ class NamespaceManager:
         raise NotImplementedError
 
     def set_value(self, key: str, value: Any, expiretime: float | None = None) -> None:
-        """Store ``value``; ``expiretime`` (seconds it is good for) is a hint for pruning."""
+        """Store ``value``; ``expiretime`` (seconds it is valid for) is a hint for pruning."""
         self[key] = value
 
     # The dict face
@@ -122,7 +124,7 @@ class NamespaceManager:
             self.access_lock.release_read_lock()
 
     def acquire_write_lock(self, wait: bool = True) -> bool:
-        """Begin writing, alone. ``False`` when ``wait`` is false and somebody else is there."""
+        """Begin writing, alone. ``False`` when ``wait`` is false and the lock is taken."""
         return self.access_lock is None or self.access_lock.acquire_write_lock(wait) is not False
 
     def release_write_lock(self) -> None:
@@ -186,7 +188,7 @@ class NamespaceManager:
 
 def _entry(stored: object) -> Entry | None:
     # A plain tuple and not an Entry is kept in foreign managers: what they pickle stays readable
-    # whatever becomes of our classes. Anything else there is not ours.
+    # even when our classes change. Anything else there was not written by this class.
     if not (isinstance(stored, tuple) and len(stored) == 3):
         return None
     when, expiretime, value = stored
@@ -216,14 +218,15 @@ class EntryNamespaceManager(NamespaceManager):
         self.discard(key)
 
     def set_value(self, key: str, value: Any, expiretime: float | None = None) -> None:
-        """Store ``value``, good for ``expiretime`` seconds from now."""
+        """Store ``value``, valid for ``expiretime`` seconds from now."""
+        check_reusable(value)
         self.write(key, Entry(value, self.clock(), expiretime))
 
     def keep(self, entry: Entry) -> float | None:
         """Seconds from now for which the data behind ``entry`` is kept, ``None`` for ever.
 
-        It outlives its expiry: whoever comes next gets the old value while a new one is made, and
-        ``stale_if_error`` needs it too. A minute at least, else as long again as it was good, up to a day.
+        It outlives its expiry: the next calls return the old value while a new one is created, and
+        ``stale_if_error`` needs it too. A minute at least, else as long again as it was valid, up to a day.
         """
         if entry.expiretime is None:
             return None

@@ -16,9 +16,9 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
 
-from beaker import counters
 from beaker._typing import Clock
 from beaker.caching.entry import Entry
+from beaker.exceptions import ValueTooLarge
 from beaker.forks import ForkAware
 
 __all__ = ["LivePool", "LiveSpace", "approximate_size"]
@@ -70,6 +70,15 @@ class _Slot:
         self.used = False
 
 
+_pools: weakref.WeakSet[LivePool] = weakref.WeakSet()
+
+
+def clear_all() -> None:
+    """Empty every pool of this process."""
+    for pool in list(_pools):
+        pool.empty()
+
+
 class LivePool(ForkAware):
     """All live objects kept under one pair of bounds: ``max_entries`` and ``max_bytes`` (approximate)."""
 
@@ -80,6 +89,7 @@ class LivePool(ForkAware):
         self._spaces: weakref.WeakValueDictionary[str, LiveSpace] = weakref.WeakValueDictionary()
         self._reset()
         super().__init__()
+        _pools.add(self)
 
     def _reset(self) -> None:
         self.lock = threading.Lock()
@@ -109,7 +119,7 @@ class LivePool(ForkAware):
     def put(self, space: LiveSpace, key: str, entry: Entry, dead: float | None) -> None:
         """Keep ``entry`` until ``dead`` (seconds since the epoch) at the latest.
 
-        A value that alone is over ``max_bytes`` is not kept: it would push everything else out.
+        ValueTooLarge for a value that alone is over ``max_bytes``: it would push everything else out.
         """
         size = _OVERHEAD + len(key) + approximate_size(entry.value)
         slot = _Slot(space, key, entry, size, dead)
@@ -117,8 +127,7 @@ class LivePool(ForkAware):
             self._drop(space.slots.get(key))
             self._sweep()
             if size > self.max_bytes:
-                counters.count("cache_too_large", "memory")
-                return
+                raise ValueTooLarge(size, self.max_bytes, backend="memory")
             while self._queue and (len(self._queue) >= self.max_entries or self.bytes_used + size > self.max_bytes):
                 self._make_room()
             space.slots[key] = slot
@@ -132,6 +141,12 @@ class LivePool(ForkAware):
     def discard(self, space: LiveSpace, key: str) -> None:
         with self.lock:
             self._drop(space.slots.get(key))
+
+    def empty(self) -> None:
+        """Drop every entry of every space."""
+        with self.lock:
+            for slot in list(self._queue):
+                self._drop(slot)
 
     def clear(self, space: LiveSpace) -> None:
         with self.lock:

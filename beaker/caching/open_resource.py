@@ -39,7 +39,7 @@ class OpenResourceNamespaceManager(NamespaceManager):
         return mutex_synchronizer(f"{type(self).__module__}.{type(self).__qualname__}\0{self.namespace}")
 
     def open(self, flags: str, checkcount: bool = False) -> None:
-        """Open the resource. ``checkcount``: only when nobody has it open yet, and count the user."""
+        """Open the resource. ``checkcount``: only when it is not open yet, and count the user."""
         with self._mutex:
             if not checkcount or self._opened == 0:
                 self.do_open(flags)

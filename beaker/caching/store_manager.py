@@ -19,9 +19,16 @@ __all__ = ["StoreNamespaceManager"]
 class StoreNamespaceManager(EntryNamespaceManager):
     """The values of one namespace of a ``store``.
 
-    A read is one store call. ``options`` are a cache's: ``serializer``, ``secret``, ``encrypt_key``,
-    ``lock``, ``lock_dir``, ``lease_ttl``, ``locks``, ``clock`` and those of :meth:`configure`; others are
-    left alone, since one mapping configures backends of several types.
+    A read is one store call.
+
+    * ``namespace``: its name.
+    * ``store``: where the records are.
+    * ``serializer``, ``secret``, ``encrypt_key``: how values become records; see
+      :func:`beaker.caching.factory.codec_for`.
+    * ``lock``, ``lock_dir``, ``lease_ttl``: who may create a value; see :func:`beaker.caching.factory.locks_for`.
+      ``locks``: a LockFactory in their place.
+    * ``clock``: returns seconds since the epoch.
+    * Those of :meth:`configure`. Other options are ignored, since one mapping configures backends of several types.
     """
 
     def __init__(self, namespace: str, store: Store, **options: Any) -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
+from beaker import counters
 from beaker._typing import MISSING, MissingType
 from beaker.caching.dogpile import get_or_create
-from beaker.caching.entry import Entry
+from beaker.caching.entry import Entry, check_reusable
 from beaker.caching.namespace import NamespaceManager
+from beaker.exceptions import BeakerWarning, UnserializableValue, ValueTooLarge, warn
 from beaker.locking.factories import CreationLock, PollingLock, poll
 
 __all__ = ["Value", "current_entry"]
+
+
+_TICK = 0.001
+"""Seconds within which two times may be the same to a coarse clock."""
 
 
 def current_entry(namespace: NamespaceManager, key: str, starttime: float | None = None) -> Entry | None:
@@ -50,9 +57,13 @@ class Value:
         """Whether a value is stored, expired or not."""
         return self.namespace.read(self.key) is not None
 
+    def current_entry(self) -> Entry | None:
+        """The stored value with its stamps, unless it has expired."""
+        return current_entry(self.namespace, self.key, self.starttime)
+
     def has_current_value(self) -> bool:
         """Whether a value is stored that has not expired."""
-        return current_entry(self.namespace, self.key, self.starttime) is not None
+        return self.current_entry() is not None
 
     def can_have_value(self) -> bool:
         """Whether :meth:`get_value` has something to return."""
@@ -61,12 +72,12 @@ class Value:
     def get_value(self) -> Any:
         """The value, created by ``createfunc`` when there is no current one.
 
-        One caller creates it while the others wait or get the old one. KeyError when there is no current
+        One caller creates it while other callers wait or get the old one. KeyError when there is no current
         value and no ``createfunc``. What ``createfunc`` raises reaches the caller; the old value stays.
         """
         if self.createfunc is not None:
             return self.get_or_create(self.createfunc)
-        entry = current_entry(self.namespace, self.key, self.starttime)
+        entry = self.current_entry()
         if entry is None:
             raise KeyError(self.key)
         return entry.value
@@ -81,7 +92,7 @@ class Value:
         manager = self.namespace
         return get_or_create(
             lambda: manager.read(self.key),
-            self._write,
+            self._keep,
             create,
             self._lock,
             found=found,
@@ -92,25 +103,50 @@ class Value:
         )
 
     def refresh(self, create: Callable[[], Any]) -> Any:
-        """What ``create()`` returns now, stored in place of whatever is there. When it raises, that stays."""
+        """What ``create()`` returns now, stored in place of what is there. When it raises, that stays."""
         clock = self.namespace.clock
         begun = clock()
         value = create()
-        self._write(value, max(0.0, clock() - begun))
+        self._keep(value, max(0.0, clock() - begun))
         return value
 
     def set_value(self, value: Any, storedtime: float | None = None) -> None:
-        """Store ``value``, as if at ``storedtime`` (seconds since the epoch; default now)."""
-        stored = self.namespace.clock() if storedtime is None else storedtime
+        """Store ``value``, as if at ``storedtime`` (seconds since the epoch; default now).
+
+        UnserializableValue for what the store cannot hold, and for what can be used once only; ValueTooLarge.
+        """
+        check_reusable(value)
+        stored = self._now() if storedtime is None else storedtime
         self.namespace.write(self.key, Entry(value, stored, self.expiretime))
 
     def clear_value(self) -> None:
         """Remove the value if it is there."""
         self.namespace.discard(self.key)
 
-    def _write(self, value: Any, cost: float) -> None:
+    def _keep(self, value: Any, cost: float) -> None:
+        """Store what was just created. A value over the store's limit is not kept, which is warned of once."""
+        try:
+            check_reusable(value)
+        except UnserializableValue:
+            if inspect.iscoroutine(value):
+                value.close()  # or Python warns, too, that it was never awaited
+            raise
         manager = self.namespace
-        manager.write(self.key, Entry(value, manager.clock(), manager.freshness.jittered(self.expiretime), cost))
+        entry = Entry(value, self._now(), manager.freshness.jittered(self.expiretime), cost)
+        try:
+            manager.write(self.key, entry)
+        except ValueTooLarge as err:
+            # What it was to replace must not be taken for it.
+            manager.discard(self.key)
+            counters.count("cache_too_large", err.backend)
+            if not manager.warned_too_large:
+                manager.warned_too_large = True
+                warn(BeakerWarning(f"a result of {manager.namespace!r} is computed by each call: {err}", code=err.code))
+
+    def _now(self) -> float:
+        # A clock that stands still must not make a value that is stored now one from before `starttime`.
+        now, start = self.namespace.clock(), self.starttime
+        return start if start is not None and 0 < start - now < _TICK else now
 
     def _lock(self) -> Any:
         lock: Any = self.namespace.get_creation_lock(self.key)

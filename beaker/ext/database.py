@@ -13,12 +13,14 @@ __all__ = ["DatabaseContainer", "DatabaseNamespaceManager"]
 
 
 class DatabaseNamespaceManager(StoreNamespaceManager):
-    """One row of ``table_name`` for each key, in the database at ``url`` (SQLAlchemy's form).
+    """One row for each key, in a database named by url.
 
-    The table is made when it is missing. Engine options come as the dict ``sa_opts`` or as ``sa.NAME``
-    (``sa.url`` in place of ``url``). ``schema_name`` is the table's schema. ``optimistic`` is accepted;
-    every write is versioned. ``data_dir`` and ``lock_dir`` have no effect. MissingCacheParameter without
-    a url. See :class:`beaker.storage.sql.SqlStore`.
+    * ``url``: the database, in SQLAlchemy's form; MissingCacheParameter without it.
+    * ``sa_opts``: a dict of engine options; ``sa.NAME`` works too (``sa.url`` in place of ``url``).
+    * ``table_name``, ``schema_name``: the table, created when it is missing, and its schema.
+    * ``optimistic``: accepted; every write is versioned.
+    * ``data_dir``, ``lock_dir``: without effect; creators agree by leases in the table.
+    * The rest as for :class:`beaker.storage.sql.SqlStore`.
     """
 
     def __init__(

@@ -19,12 +19,17 @@ _OPTIONS = (
 
 
 class GoogleNamespaceManager(StoreNamespaceManager):
-    """One entity of kind ``table_name`` for each key.
+    """One entity for each key.
 
-    ``project`` defaults to the environment's, ``database`` and ``datastore_namespace`` to the default
-    ones; ``client`` is a datastore or ndb client of the application. ``deadline`` is seconds a call,
-    ``retries`` the further attempts, ``max_value`` bytes. Values over 1 MB are split. No NDB context is
-    needed, and one that is open is left alone. See :class:`beaker.storage.datastore.DatastoreStore`.
+    * ``table_name``: the kind.
+    * ``project``, ``database``, ``datastore_namespace``: where; default the environment's project, and the default
+      database and namespace.
+    * ``client``: a datastore or ndb client of the application.
+    * ``deadline``, ``retries``: seconds a call may take, and further attempts after a passing error.
+    * ``max_value``: bytes of the largest record. Values over 1 MB are split.
+    * The rest as for :class:`beaker.storage.datastore.DatastoreStore`.
+
+    No NDB context is needed, and one that is open is left alone.
     """
 
     def __init__(self, namespace: str, table_name: str = "beaker_cache", **params: Any) -> None:

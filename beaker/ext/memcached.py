@@ -15,11 +15,13 @@ _OPTIONS = ("connect_timeout", "tls", "pool_size", "max_value", "prefix", "clock
 
 
 class MemcachedNamespaceManager(StoreNamespaceManager):
-    """Values on one server, or several: ``url`` is ``host:port``, separated by ``;``.
+    """Values on one memcached server, or several.
 
-    MissingCacheParameter without ``url``. ``data_dir`` and ``lock_dir`` have no effect: creators agree by
-    leases on the server. ``memcache_module`` is accepted with a ConfigWarning when it asks for another
-    client than pymemcache. See :class:`beaker.storage.memcached.MemcachedStore` for the rest.
+    * ``url``: ``host:port``, several separated by ``;``; MissingCacheParameter without it.
+    * ``data_dir``, ``lock_dir``: without effect; creators agree by leases on the server.
+    * ``memcache_module``: accepted, with a ConfigWarning when it asks for another client than pymemcache.
+    * ``socket_timeout``: seconds a reply may take.
+    * The rest as for :class:`beaker.storage.memcached.MemcachedStore`.
     """
 
     def __init__(

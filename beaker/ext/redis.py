@@ -15,10 +15,13 @@ _OPTIONS = ("connect_timeout", "tls", "max_value", "prefix", "clock", "client")
 
 
 class RedisNamespaceManager(StoreNamespaceManager):
-    """Values on the server at ``url`` (``redis://host:port/db``, ``rediss://``, ``unix://``, ...).
+    """Values on a Redis server.
 
-    MissingCacheParameter without ``url`` or ``client``. ``data_dir`` and ``lock_dir`` have no effect:
-    creators agree by leases on the server. See :class:`beaker.storage.redis.RedisStore` for the rest.
+    * ``url``: ``redis://host:port/db``, ``rediss://``, ``unix://``; or ``client``: a client of the application.
+      MissingCacheParameter without either.
+    * ``data_dir``, ``lock_dir``: without effect; creators agree by leases on the server.
+    * ``socket_timeout``: seconds a reply may take.
+    * The rest as for :class:`beaker.storage.redis.RedisStore`.
     """
 
     def __init__(

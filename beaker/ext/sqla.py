@@ -14,11 +14,13 @@ __all__ = ["SqlaContainer", "SqlaNamespaceManager", "make_cache_table"]
 
 
 class SqlaNamespaceManager(StoreNamespaceManager):
-    """One row of ``table`` (made by :func:`make_cache_table`) for each key, through ``bind``.
+    """One row for each key, in a table of the application's own.
 
-    ``bind`` is a SQLAlchemy Engine or Connection of the application. The table is created by the
-    application. ``data_dir`` and ``lock_dir`` have no effect. MissingCacheParameter when ``bind`` or
-    ``table`` is ``None``.
+    * ``bind``: a SQLAlchemy Engine or Connection of the application.
+    * ``table``: built by :func:`make_cache_table`, and created in the database by the application.
+    * ``data_dir``, ``lock_dir``: without effect; creators agree by leases in the table.
+
+    MissingCacheParameter when ``bind`` or ``table`` is ``None``.
     """
 
     def __init__(

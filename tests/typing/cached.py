@@ -1,0 +1,139 @@
+"""Cached functions as an application writes them. Each line marked ``wrong`` is a mistake a type checker must find,
+and the only ones it finds; tests/typing/test_typing.py compares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from beaker.cache import CacheManager, cache_region, region_invalidate
+
+manager = CacheManager()
+
+
+@cache_region("short")
+def load(term: str, limit: int = 20, *, exact: bool = False) -> list[str]:
+    return [term] * limit if exact else []
+
+
+@manager.cache("named", expire=60, ignore=("request",))
+def by_manager(request: object, number: int) -> float:
+    return number / 2
+
+
+@manager.region("short", version=2)
+def by_region(*numbers: int, **names: str) -> dict[str, int]:
+    return dict.fromkeys(names, sum(numbers))
+
+
+found: list[str] = load("x")
+found = load(term="x", limit=5, exact=True)
+found = load.refresh("x", 5)
+found = load.original("x")
+maybe: list[str] | None = load.get("x", exact=True)
+either: list[str] | int = load.get("x", default=0)
+load.set(["a"], "x", limit=5)
+load.invalidate("x", 5)
+load.invalidate_all()
+name: str = load.namespace
+half: float = by_manager(object(), 3)
+by_manager.invalidate(None, number=3)
+totals: dict[str, int] = by_region(1, 2, a="b")
+as_function: Callable[[str], list[str]] = load
+region_invalidate(load, None, "x")
+
+load(5)  # wrong
+load()  # wrong
+load("x", 5, True)  # wrong
+load("x", limt=5)  # wrong
+number: int = load("x")  # wrong
+load.refresh(5)  # wrong
+load.original(5)  # wrong
+load.invalidate()  # wrong
+load.invalidate("x", "5")  # wrong
+load.get(5)  # wrong
+load.set("x", "x")  # wrong
+load.set(["x"], 5)  # wrong
+sure: list[str] = load.get("x")  # wrong
+load.forget("x")  # wrong
+by_manager("r", "3")  # wrong
+by_region("1")  # wrong
+by_region(1, a=1)  # wrong
+cache_region(5)  # wrong
+cache_region("short", ignore=5)  # wrong
+cache_region("short")(5)  # wrong
+
+
+class Shop:
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
+
+    def __cache_key__(self) -> str:
+        return self.owner
+
+    @cache_region("short")
+    def price(self, item: str, count: int = 1) -> int:
+        return len(item) * count
+
+    @cache_region("short")
+    @classmethod
+    def build(cls, owner: str) -> str:
+        return cls.__name__ + owner
+
+    @classmethod
+    @cache_region("short")
+    def rebuild(cls, owner: str) -> str:
+        return cls.__name__ + owner
+
+    @cache_region("short")
+    @staticmethod
+    def tax(amount: int) -> float:
+        return amount / 5
+
+    @staticmethod
+    @cache_region("short")
+    def duty(amount: int) -> float:
+        return amount / 3
+
+
+class Branch(Shop):
+    pass
+
+
+shop = Shop("ann")
+cost: int = shop.price("tea", count=2)
+cost = shop.price.refresh("tea")
+cost = shop.price.original("tea")
+kept: int | None = shop.price.get("tea")
+shop.price.set(5, "tea", 2)
+shop.price.invalidate(item="tea")
+shop.price.invalidate_all()
+cost = Shop.price(shop, "tea")
+cost = Branch("bob").price("tea")
+Shop.price.invalidate(shop, "tea")
+text: str = Shop.build("ann")
+text = shop.build("ann")
+text = Branch.rebuild("ann")
+Shop.build.invalidate("ann")
+shop.rebuild.set("x", "ann")
+tax: float = Shop.tax(5)
+tax = shop.duty(5)
+Shop.tax.invalidate(5)
+shop.duty.set(1.0, 5)
+
+shop.price(5)  # wrong
+shop.price()  # wrong
+shop.price(shop, "tea")  # wrong
+Shop.price("tea")  # wrong
+text = shop.price("tea")  # wrong
+shop.price.refresh(5)  # wrong
+shop.price.invalidate("tea", "2")  # wrong
+shop.price.get(5)  # wrong
+shop.price.set("5", "tea")  # wrong
+shop.price.set(5, 5)  # wrong
+shop.price.original(5)  # wrong
+Shop.build(5)  # wrong
+Shop.build.invalidate()  # wrong
+shop.rebuild(owner=5)  # wrong
+Shop.tax("5")  # wrong
+shop.duty.set("x", 5)  # wrong
+shop.tax.invalidate("5")  # wrong
