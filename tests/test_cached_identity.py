@@ -146,10 +146,11 @@ def test_closures_over_what_has_no_key(recwarn: pytest.WarningsRecorder) -> None
     """Two living closures over different objects without a key are warned of, at the line that decorates."""
     first = adder(Point(1))
     assert not recwarn.list
-    line = adder.__code__.co_firstlineno + 1
+    line = adder.__code__.co_firstlineno + 1  # of the decorator; Python 3.10 says that of the def below it
     with pytest.warns(ConfigWarning, match=r"adder.*add share their cached results.*'n'") as caught:
         second = adder(Point(2))
-    assert (caught[0].filename, caught[0].lineno) == (__file__, line)
+    assert caught[0].filename == __file__
+    assert caught[0].lineno == line + (sys.version_info < (3, 11))
     assert caught[0].message.code == "cache.shared-by-functions"  # type: ignore[union-attr]
     assert first(1) == second(1)
 
