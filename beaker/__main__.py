@@ -98,7 +98,7 @@ def _purge(asked: argparse.Namespace, out: TextIO) -> int:
     try:
         outcome = purge(stores, limit=limit, deadline=deadline, cursor=asked.cursor, progress=show)
     except ValueError as error:
-        raise ConfigError(str(error), option="--cursor") from error
+        raise ConfigError(str(error), option="--cursor", code="purge.bad-cursor") from error
     if show is not None:
         show.end()
     for name, count in outcome.removed.items():
@@ -174,7 +174,12 @@ def _configured_stores() -> list[object]:
     runtime = current()
     complete(given, runtime, data_directory(process_environ()), secret=lambda path: kept_secret(path) or new_key())
     if not given.session and not given.cache and not given.regions:
-        raise ConfigError("no store is named", option="--type", hint="give --type, or BEAKER_SESSION_TYPE and the like")
+        raise ConfigError(
+            "no store is named",
+            option="--type",
+            hint="give --type, or BEAKER_SESSION_TYPE and the like",
+            code="purge.no-store",
+        )
     sessions = SessionContext(given.session_options()) if given.session else None
     cache = given.cache_options() if given.cache or given.regions else None
     stores = purgeable(stores_of(sessions, cache))
@@ -214,10 +219,14 @@ def _check_keys(asked: argparse.Namespace, out: TextIO) -> int:
         try:
             text = Path(asked.file).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            raise ConfigError("the file cannot be read", option=asked.file, got=type(error).__name__) from error
+            raise ConfigError(
+                "the file cannot be read", option=asked.file, got=type(error).__name__, code="config.unreadable-file"
+            ) from error
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
-        raise ConfigError("there is no key", option=asked.file, expected="one key a line")
+        raise ConfigError(
+            "there is no key", option=asked.file, expected="one key a line", code="config.unreadable-file"
+        )
     failed = False
     for number, line in enumerate(lines, 1):
         try:

@@ -1,7 +1,7 @@
 """The one clock everything reads unless it was given another.
 
 ``beaker.container`` binds the source to its own ``time`` attribute, which test suites of client
-frameworks replace (design.md 10.10).
+frameworks replace to move the time.
 """
 
 from __future__ import annotations

@@ -52,7 +52,11 @@ class ContainerMeta(type):
     def __init__(cls, classname: str, bases: tuple[type, ...], dict_: dict[str, Any]) -> None:
         super().__init__(classname, bases, dict_)
         if not issubclass(cls.namespace_class, NamespaceManager):
-            raise ConfigError(f"{classname}.namespace_class is no NamespaceManager", option="namespace_class")
+            raise ConfigError(
+                f"{classname}.namespace_class is no NamespaceManager",
+                option="namespace_class",
+                code="config.broken-backend",
+            )
 
 
 class Container(Value, metaclass=ContainerMeta):

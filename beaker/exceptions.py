@@ -61,7 +61,7 @@ __all__ = [
 class BeakerException(Exception):
     """Root of every exception Beaker raises. ``code`` is the class's own unless the raiser names a closer one."""
 
-    code: str = "beaker.error"
+    code: str = "other.error"
 
     def __init__(self, *args: object, code: str = "") -> None:
         super().__init__(*args)
@@ -222,7 +222,7 @@ class CreationAbortedError(BeakerException):
 class BeakerWarning(UserWarning):
     """Root of Beaker's warnings. ``hint`` is what to do, and ends the text."""
 
-    code: str = "beaker.warning"
+    code: str = "other.warning"
 
     def __init__(self, message: str = "", *, code: str = "", hint: str = "") -> None:
         super().__init__(f"{message}; {hint}" if hint else message)

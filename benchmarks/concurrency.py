@@ -1,6 +1,6 @@
 """What requests at the same time lose: this Beaker beside Beaker 1.14.1, in one run, on real servers.
 
-``python -m benchmarks.concurrency`` prints a Markdown table per Beaker (security.md (c): R2, R4, R5, R6, R7);
+``python -m benchmarks.concurrency`` prints a Markdown table per Beaker (R2, R4, R5, R6 and R7 of docs/concurrency.md);
 ``--json FILE`` keeps the figures. The full size takes about an hour on two cores; ``--scale 0.05`` a few minutes.
 Beaker 1.14.1 is installed into ``.venv-upstream`` at first use.
 """

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal
 
+from beaker.exceptions import BeakerException
 from beaker.forks import after_fork
 
 __all__ = ["Emulator", "EmulatorError", "EmulatorNotFound", "find_jar", "find_java", "start"]
@@ -65,12 +66,16 @@ os.execvp(sys.argv[1], sys.argv[1:])
 """
 
 
-class EmulatorError(RuntimeError):
+class EmulatorError(BeakerException, RuntimeError):
     """The emulator is there but did not start; the message ends with the last lines it printed."""
+
+    code = "emulator.failed"
 
 
 class EmulatorNotFound(EmulatorError):
     """The emulator or Java is not installed; the message says what to install."""
+
+    code = "emulator.not-installed"
 
 
 def find_jar(kind: str = "datastore", *, environ: Mapping[str, str] | None = None) -> Path | None:

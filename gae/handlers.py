@@ -213,6 +213,7 @@ def verify_google_token(token: str, audience: str) -> Mapping[str, Any]:
             "OIDC tokens are checked by google-auth",
             option="BEAKER_TASKS_AUDIENCE",
             hint="pip install 'beaker-gae[google]'",
+            code="config.missing-package",
         ) from error
     send = requests.Request()
 

@@ -88,7 +88,10 @@ def _ndb(name: str) -> Any:
         return import_module(f"google.cloud.{name}")
     except ImportError as error:
         raise InvalidCacheBackendError(
-            "an NDB context needs google-cloud-ndb", option="ndb", hint="pip install 'beaker-gae[google]'"
+            "an NDB context needs google-cloud-ndb",
+            option="ndb",
+            hint="pip install 'beaker-gae[google]'",
+            code="config.missing-package",
         ) from error
 
 

@@ -30,7 +30,10 @@ def read_secret(reference: str, *, option: str, client: Any = None) -> str:
     name = reference.strip()[len(SECRET_REFERENCE) :]
     if not _NAME.match(name):
         raise ConfigError(
-            f"{option} names no secret version", option=option, expected="secret:projects/P/secrets/S/versions/V"
+            f"{option} names no secret version",
+            option=option,
+            expected="secret:projects/P/secrets/S/versions/V",
+            code="config.secret-manager",
         )
     if client is None:
         client = _client(option)
@@ -43,16 +46,21 @@ def read_secret(reference: str, *, option: str, client: Any = None) -> str:
             got=type(error).__name__,
             expected="an accessible secret version",
             hint="grant roles/secretmanager.secretAccessor on it to the service account",
+            code="config.secret-manager",
         ) from error
     try:
         secret = payload.decode().strip()
     except UnicodeDecodeError:
         # Without that error in the chain: it carries the payload.
         raise ConfigError(
-            f"the secret that {option} names is not text", option=option, expected="UTF-8", got="other bytes"
+            f"the secret that {option} names is not text",
+            option=option,
+            expected="UTF-8",
+            got="other bytes",
+            code="config.secret-manager",
         ) from None
     if not secret:
-        raise ConfigError(f"the secret that {option} names is empty", option=option)
+        raise ConfigError(f"the secret that {option} names is empty", option=option, code="config.secret-manager")
     return secret
 
 
@@ -61,7 +69,10 @@ def _client(option: str) -> Any:
         secretmanager: Any = import_module("google.cloud.secretmanager")
     except ImportError as error:
         raise InvalidCacheBackendError(
-            "Secret Manager needs its client", option=option, hint="pip install 'beaker-gae[secrets]'"
+            "Secret Manager needs its client",
+            option=option,
+            hint="pip install 'beaker-gae[secrets]'",
+            code="config.missing-package",
         ) from error
     try:
         return secretmanager.SecretManagerServiceClient()
@@ -71,4 +82,5 @@ def _client(option: str) -> Any:
             option=option,
             got=type(error).__name__,
             hint="on a laptop: gcloud auth application-default login",
+            code="config.secret-manager",
         ) from error

@@ -96,6 +96,7 @@ class Tasks:
                 raise ConfigError(
                     f"BEAKER_TASKS_SECRET_FILE names a file that cannot be read: {path}",
                     option="BEAKER_TASKS_SECRET_FILE",
+                    code="config.unreadable-file",
                 ) from error
         return cls(
             text("BEAKER_TASKS_AUDIENCE"),

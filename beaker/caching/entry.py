@@ -105,6 +105,7 @@ class EntryCodec:
                 "serializer 'pickle' needs a key on a store that other programs can write",
                 option="serializer",
                 hint="set the option 'secret', or use serializer 'json'",
+                code="config.pickle-without-key",
             )
 
     def encode(self, namespace: str, key: str, entry: Entry) -> bytes:

@@ -63,7 +63,10 @@ def register_backend(name: str, target: str | type[NamespaceManager]) -> None:
     """
     if isinstance(target, str) and not all(target.partition(":")[::2]):
         raise InvalidCacheBackendError(
-            f"backend {name!r} cannot be registered", option="target", expected="a class or 'module:attribute'"
+            f"backend {name!r} cannot be registered",
+            option="target",
+            expected="a class or 'module:attribute'",
+            code="config.broken-backend",
         )
     _registered[name] = target
     _loaded.pop(name, None)
@@ -96,7 +99,7 @@ def _resolve(name: str, target: str | type[NamespaceManager]) -> Any:
             found = getattr(found, part)
     except (ImportError, AttributeError) as err:
         raise InvalidCacheBackendError(
-            f"backend {name!r} cannot be loaded from {target!r}: {err}", option="type"
+            f"backend {name!r} cannot be loaded from {target!r}: {err}", option="type", code="config.broken-backend"
         ) from err
     return found
 
@@ -129,7 +132,9 @@ def _from_entry_points(name: str) -> Any:
                 return point.load()
             except Exception as err:  # the distribution is foreign, and so are the errors of its import
                 raise InvalidCacheBackendError(
-                    f"backend {name!r} cannot be loaded from {point.value!r}: {err}", option="type"
+                    f"backend {name!r} cannot be loaded from {point.value!r}: {err}",
+                    option="type",
+                    code="config.broken-backend",
                 ) from err
     near = difflib.get_close_matches(name, known(), n=3, cutoff=0.5)
     raise InvalidCacheBackendError(
@@ -144,5 +149,8 @@ def _checked(manager: Any, name: str) -> type[NamespaceManager]:
     if isinstance(manager, type) and issubclass(manager, NamespaceManager):
         return manager
     raise InvalidCacheBackendError(
-        f"backend {name!r} is no NamespaceManager class", option="type", expected="a subclass of NamespaceManager"
+        f"backend {name!r} is no NamespaceManager class",
+        option="type",
+        expected="a subclass of NamespaceManager",
+        code="config.broken-backend",
     )

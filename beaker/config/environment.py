@@ -198,6 +198,7 @@ def _take(found: _Found, given: Given, *, foreign: bool, resolve: Resolve | None
                 f"{found.variable} names a secret of Secret Manager",
                 option=found.variable,
                 hint="the deployment kit reads it: gae.app.compose, python -m gae.doctor",
+                code="config.secret-manager",
             )
         value = resolve(value, found.variable)
     if info is not None and not (foreign and found.name not in _OWN[found.scope]):
@@ -222,10 +223,15 @@ def _of_file(path: str, variable: str, *, keep: bool) -> str:
             text = file.read(65_537).strip()
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"{variable} names a file that cannot be read: {path}", option=variable, got=type(error).__name__
+            f"{variable} names a file that cannot be read: {path}",
+            option=variable,
+            got=type(error).__name__,
+            code="config.unreadable-file",
         ) from error
     if not text or len(text) > 65_536:
-        raise ConfigError(f"{variable} names a file that holds no secret: {path}", option=variable)
+        raise ConfigError(
+            f"{variable} names a file that holds no secret: {path}", option=variable, code="config.unreadable-file"
+        )
     return f"file:{os.path.abspath(path)}" if keep else text
 
 

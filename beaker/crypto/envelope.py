@@ -85,7 +85,7 @@ class Envelope:
         accept_plain: bool = False,
     ) -> None:
         if encrypt and ring is None:
-            raise ConfigError("encrypting records needs a key", option="encrypt_key")
+            raise ConfigError("encrypting records needs a key", option="encrypt_key", code="config.missing-key")
         if encrypt:
             sealing.require()
         if compress is MISSING:

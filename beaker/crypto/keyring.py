@@ -153,7 +153,7 @@ class KeyRing:
     def combine(cls, *, validate: object, encrypt: object, strict: bool = False, clock: Clock = _clock.now) -> KeyRing:
         """The ring of Beaker's ``validate_key`` with ``encrypt_key``: :meth:`of` both, or of the former alone."""
         if validate is None:
-            raise ConfigError("encrypt_key needs validate_key", option="validate_key")
+            raise ConfigError("encrypt_key needs validate_key", option="validate_key", code="config.missing-key")
         ring = cls.of({"validate_key": validate}, {"encrypt_key": encrypt}, strict=strict, clock=clock)
         assert ring is not None  # `validate` is there
         return ring

@@ -78,7 +78,9 @@ class FileSource:
                 data = file.read(_MAX_FILE_BYTES + 1)
         except (OSError, ValueError) as err:
             raise ConfigError(
-                f"{self._option} names a file that cannot be read: {self._path}", option=self._option
+                f"{self._option} names a file that cannot be read: {self._path}",
+                option=self._option,
+                code="config.unreadable-file",
             ) from err
         lines = [line.strip() for line in data.splitlines() if line.strip()]
         if not lines or len(data) > _MAX_FILE_BYTES:
@@ -86,6 +88,7 @@ class FileSource:
                 f"{self._option} names a file that holds no keys: {self._path}",
                 option=self._option,
                 expected="one key a line, at most 64 KiB",
+                code="config.unreadable-file",
             )
         self._mark = mark
         self._complained = False

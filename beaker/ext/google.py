@@ -57,6 +57,9 @@ def record_model(kind: str = "beaker_cache") -> Any:
         from beaker.storage.datastore.ndb_model import record_model as model
     except ImportError as err:
         raise InvalidCacheBackendError(
-            "the record model needs google-cloud-ndb", option="type", hint="pip install 'beaker-gae[google]'"
+            "the record model needs google-cloud-ndb",
+            option="type",
+            hint="pip install 'beaker-gae[google]'",
+            code="config.missing-package",
         ) from err
     return model(kind)

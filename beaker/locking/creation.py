@@ -44,7 +44,7 @@ class CreationLock(ForkAware):
         taken = self._lock.acquire(False)
         if not taken and wait:
             if self._holder == me:
-                raise LockError("the creation of this value waits for itself")
+                raise LockError("the creation of this value waits for itself", code="lock.waits-for-itself")
             self._waiting.add(me)
             try:
                 taken = self._lock.acquire(True, timeout)

@@ -7,7 +7,7 @@ What every serializer here promises
 * ``loads`` answers a value or raises :class:`~beaker.exceptions.CorruptRecord`, nothing else.
 
 JSON never runs code, whoever wrote the bytes. Pickle runs code: a caller loads one only from a record it
-can trust (design.md 10.3).
+can trust: one whose MAC verified, or one in a store that only this user can write.
 """
 
 from __future__ import annotations

@@ -79,7 +79,8 @@ def _hint(kind: type) -> str:
     for plain in (int, str, float, tuple, list, dict, set, frozenset, bytes, datetime, date, Decimal):
         if issubclass(kind, plain):
             return f"a subclass would come back as plain {plain.__name__}"
-    return "serializer 'pickle' or 'auto' with a secret may hold it"
+    # What may hold it instead depends on where it is to be kept; who knows that says so.
+    return ""
 
 
 def _text(value: str) -> str:

@@ -14,7 +14,7 @@ from beaker.storage.lease import LeaseLocks
 __all__ = ["Patience"]
 
 FAIR_AFTER = 2
-"""Lost races after which a writer queues for a lease; pure optimism starves some under abuse (security.md)."""
+"""Lost races after which a writer queues for a lease: without, one in hundreds of concurrent writers starves."""
 QUEUE_POLL = 0.02
 LEASE = 1.0
 """Seconds such a lease lasts, and at most is waited for: who dies holding it must not hold up the others."""

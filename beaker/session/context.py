@@ -80,7 +80,11 @@ class SessionContext:
             backends.load(self._revocation)
         self._revocations: Revocations | None = None
         self._warned: set[str] = set()
-        self.values = ValueCodec(options.serializer, may_pickle=defaults.may_pickle(options, self.type))
+        self.values = ValueCodec(
+            options.serializer,
+            may_pickle=defaults.may_pickle(options, self.type),
+            advice=defaults.advice_on_types(options, self.type),
+        )
         self.legacy = self._legacy_reader()
 
     def _legacy_reader(self) -> LegacyReader | None:
@@ -112,6 +116,7 @@ class SessionContext:
                     f"{option}: a store for caches only, which cannot tell whether a record has changed",
                     option=option,
                     expected="a store with read, insert, replace and remove (beaker.storage.api.Versioned)",
+                    code="config.broken-backend",
                 )
             return manager
         self._backend_name = self.store_type
@@ -190,6 +195,7 @@ class SessionContext:
                 "cookie sessions are revoked through a store",
                 option="session.revocation",
                 hint="name one: session.revocation = ext:google",
+                code="session.no-revocation",
             )
         revocations.revoke(user=user, everybody=everybody)
 

@@ -96,7 +96,10 @@ class SessionCookie:
         for wanted, what in needs:
             if wanted and not self.secure:
                 raise ConfigError(
-                    f"{what} needs a secure cookie", option="session.secure", hint="set session.secure = true"
+                    f"{what} needs a secure cookie",
+                    option="session.secure",
+                    hint="set session.secure = true",
+                    code="config.insecure-cookie",
                 )
         if self.name.startswith("__Host-") and (self.domain is not None or self.path != "/"):
             raise ConfigError(

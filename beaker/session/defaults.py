@@ -16,7 +16,7 @@ from beaker.exceptions import ConfigError, MissingCacheParameter
 from beaker.runtime import Runtime
 
 __all__ = [
-    "COOKIE_LIFETIME", "MAKE_A_KEY", "absolute_timeout", "client_side", "cookie_is_secure", "cookie_name",
+    "COOKIE_LIFETIME", "MAKE_A_KEY", "absolute_timeout", "advice_on_types", "client_side", "cookie_is_secure", "cookie_name",
     "has_key", "key_ring", "may_pickle", "missing_key", "resolve_type", "revocation", "session_store",
     "store_is_private", "touch_interval",
 ]  # fmt: skip
@@ -114,6 +114,15 @@ def store_is_private(options: SessionOptions, kind: str) -> bool:
 def may_pickle(options: SessionOptions, kind: str) -> bool:
     """Whether a pickle may hold what JSON cannot: never in a cookie, and elsewhere not where anybody could put one."""
     return not client_side(kind) and (has_key(options) or store_is_private(options, kind))
+
+
+def advice_on_types(options: SessionOptions, kind: str) -> str:
+    """What to do about a value whose type JSON does not hold, in sessions of the type ``kind``."""
+    if client_side(kind):
+        return "a cookie never holds a pickle: store plain data, of an Enum its value, or keep the session in a store"
+    if not may_pickle(options, kind):
+        return "store plain data, or set session.secret so that it may be pickled"
+    return "store plain data, or leave session.serializer at auto, which pickles it"
 
 
 def absolute_timeout(options: SessionOptions, kind: str) -> float | None:

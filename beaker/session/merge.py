@@ -3,7 +3,7 @@
 ``base`` is what was loaded, ``mine`` what this request leaves, ``theirs`` what the store has by now. A
 key changed on one side only takes that side; changed equally, either; changed differently, the policy
 decides. Counters and sets changed by operations (increment, add, discard) are applied again to ``theirs``,
-so nothing is lost whatever the policy says (security.md (d)).
+so nothing is lost whatever the policy says.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Session records in a versioned store: read, create, replace if unchanged, bury.
 
 A killed session leaves a tombstone for a few minutes, so that a request that was under way meanwhile is
-recognised and neither writes the session back nor sends a cookie over a fresh one (security.md (d) 3).
+recognised and neither writes the session back nor sends a cookie over a fresh one.
 """
 
 from __future__ import annotations

@@ -27,11 +27,13 @@ class ValueCodec:
 
     ``serializer`` is ``None``/``"auto"``, ``"json"``, ``"pickle"``, or an object with ``dumps`` and
     ``loads``. ``may_pickle`` says that what is written is protected by a key or a private place; without it
-    ``auto`` is JSON and ``"pickle"`` is refused with ConfigError (design.md 10.3). Pickles are read back
-    only when :meth:`unpack` is told that the record is trusted.
+    ``auto`` is JSON and ``"pickle"`` is refused with ConfigError: whoever can write to the place could run code by it.
+    Pickles are read back only when :meth:`unpack` is told that the record is trusted. ``advice`` is what an
+    UnserializableValue says about a type that JSON does not hold.
     """
 
-    def __init__(self, serializer: Any, *, may_pickle: bool) -> None:
+    def __init__(self, serializer: Any, *, may_pickle: bool, advice: str = "") -> None:
+        self._advice = advice
         # The pickle module itself has dumps and loads: taken as an object it would escape the trust check.
         chosen = "auto" if serializer is None else "pickle" if serializer is pickle else serializer
         self._json = TaggedJson()
@@ -50,6 +52,7 @@ class ValueCodec:
                     "pickled sessions need a key or a private store",
                     option="session.serializer",
                     hint="set session.secret, or use serializer = json; cookies never hold pickles",
+                    code="config.pickle-without-key",
                 )
             self._only_pickle = name == "pickle"
             if name == "pickle" or (name == "auto" and may_pickle):
@@ -82,13 +85,14 @@ class ValueCodec:
         try:
             return _JSON + self._json.dumps(value, f"session[{key!r}]")
         except UnserializableValue as error:
-            if self._pickle is None:
-                raise
-            try:
-                return _PICKLE + self._pickle.dumps(value)
-            except UnserializableValue:
-                # The JSON error says where in the value the culprit sits; pickle's cannot.
-                raise error from None
+            advice = self._advice
+            if self._pickle is not None:
+                try:
+                    return _PICKLE + self._pickle.dumps(value)
+                except UnserializableValue:
+                    # The JSON error says where in the value the culprit sits; pickle's cannot.
+                    advice = "a pickle cannot hold it either: store plain data"
+            raise UnserializableValue(error.path, error.kind, error.hint or advice) from None
 
     def unpack(self, packed: Mapping[bytes, bytes], *, trusted: bool) -> dict[Any, Any]:
         """Fresh objects for every pair. Raises CorruptRecord, also for a pickle in an untrusted record."""

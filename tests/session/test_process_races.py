@@ -1,4 +1,4 @@
-"""Processes that use one session at the same time: R2, R4, R6, R7 of security.md.
+"""Processes that use one session at the same time: R2, R4, R6, R7 of docs/concurrency.md.
 
 ``BEAKER_STRESS`` multiplies the load (40: 8 x 1,000 saves); CI runs a small one.
 """

@@ -156,6 +156,7 @@ def _client(module: str, extra: str) -> Any:
         raise InvalidCacheBackendError(
             f"reading old records needs {module.partition('.')[0]}: pip install 'beaker-gae[{extra}]'",
             option="session.legacy.type",
+            code="config.missing-package",
         ) from err
 
 
@@ -218,6 +219,7 @@ class _Table(_Remote):
             raise InvalidCacheBackendError(
                 f"reading old records needs the package {err.name or 'of the driver in their url'}, which is missing",
                 option="session.legacy.url",
+                code="config.missing-package",
             ) from err
         self.query = sa.select(self.table.c.data)
 

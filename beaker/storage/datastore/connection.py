@@ -76,7 +76,10 @@ def require_packages() -> None:
 
 def _missing_packages() -> InvalidCacheBackendError:
     return InvalidCacheBackendError(
-        f"{BACKEND} needs google-cloud-datastore", option="type", hint="pip install 'beaker-gae[google]'"
+        f"{BACKEND} needs google-cloud-datastore",
+        option="type",
+        hint="pip install 'beaker-gae[google]'",
+        code="config.missing-package",
     )
 
 

@@ -46,6 +46,7 @@ def load_module(given: str | ModuleType) -> Any:
                 f"the dbm module {given!r} is not installed",
                 option="dbmmodule",
                 hint="leave dbmmodule out for the journalled default, or name dbm.dumb, which is always there",
+                code="config.missing-package",
             ) from err
     if not callable(getattr(module, "open", None)) or not hasattr(module, "error"):
         raise ConfigError(

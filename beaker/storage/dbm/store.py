@@ -275,7 +275,12 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
 def _place(cursor: str | None) -> tuple[str, int]:
     name, _, position = (cursor or ":0").rpartition(":")
     if not position.isdigit():
-        raise ConfigError("the cursor is not from this store", option="cursor", expected="what purge() returned")
+        raise ConfigError(
+            "the cursor is not from this store",
+            option="cursor",
+            expected="what purge() returned",
+            code="purge.bad-cursor",
+        )
     return name, int(position)
 
 

@@ -84,7 +84,10 @@ def pymemcache_connect(timeout: float, connect_timeout: float, tls: ssl.SSLConte
         from pymemcache.client.base import Client
     except ImportError as err:
         raise InvalidCacheBackendError(
-            "memcached needs the package pymemcache", option="type", hint="pip install 'beaker-gae[memcached]'"
+            "memcached needs the package pymemcache",
+            option="type",
+            hint="pip install 'beaker-gae[memcached]'",
+            code="config.missing-package",
         ) from err
 
     def connect(address: Address) -> Client:

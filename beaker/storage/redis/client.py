@@ -191,7 +191,10 @@ def faults() -> Faults:
         from redis import exceptions
     except ImportError as err:
         raise InvalidCacheBackendError(
-            "redis needs the package redis", option="type", hint="pip install 'beaker-gae[redis]'"
+            "redis needs the package redis",
+            option="type",
+            hint="pip install 'beaker-gae[redis]'",
+            code="config.missing-package",
         ) from err
     return Faults(
         (exceptions.RedisError, exceptions.RedisClusterException, OSError),

@@ -155,7 +155,9 @@ def bind_to(bind: str | URL | Engine | Connection, options: Mapping[str, Any]) -
         import sqlalchemy
     except ImportError as err:
         raise InvalidCacheBackendError(
-            "the ext:database and ext:sqla backends need SQLAlchemy 2", hint="pip install 'beaker-gae[database]'"
+            "the ext:database and ext:sqla backends need SQLAlchemy 2",
+            hint="pip install 'beaker-gae[database]'",
+            code="config.missing-package",
         ) from err
     if isinstance(bind, sqlalchemy.Connection):
         return ConnectionBinding(bind)
@@ -223,6 +225,7 @@ def _own_engine(given: str | URL, options: dict[str, Any]) -> Binding:
             f"the database url {url.drivername}:// needs the package {err.name or 'of that name'}, which is missing",
             option="url",
             hint="pip install 'beaker-gae[database]' and the driver",
+            code="config.missing-package",
         ) from err
     except (exc.ArgumentError, TypeError, ValueError) as err:
         # A TypeError of SQLAlchemy's names the options it does not know; the other errors quote values.

@@ -103,6 +103,7 @@ class Runner(ForkAware):
                 f"the table {self._table.fullname!r} does not exist",
                 option="table",
                 hint="create it with metadata.create_all(engine), or let the store do it with create_table=True",
+                code="config.unusable-table",
             )
         # In a transaction of the caller's the table may yet be rolled back.
         self._ready = there and not (

@@ -261,5 +261,8 @@ def _place(cursor: str | None) -> float:
         return 0.0 if cursor is None else float(cursor)
     except ValueError:
         raise ConfigError(
-            "the cursor is not from this store", option="cursor", expected="what purge() returned"
+            "the cursor is not from this store",
+            option="cursor",
+            expected="what purge() returned",
+            code="purge.bad-cursor",
         ) from None

@@ -99,4 +99,5 @@ def _foreign(table: Table, missing: list[str], unknown: list[str]) -> ConfigErro
         f"the table {table.fullname!r} is not a cache table of this version: {' and '.join(faults)}",
         option="table_name",
         hint="nothing was changed; name another table, or drop or rename this one yourself",
+        code="config.unusable-table",
     )
