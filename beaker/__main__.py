@@ -28,9 +28,9 @@ from beaker.session.context import SessionContext
 __all__ = ["main"]
 
 _EXPLAIN = """\
-Shows where the process believes to be, the options that BEAKER_SESSION_... and BEAKER_CACHE_... variables and defaults
-amount to, and what is wrong with them, each with the fix. Looks only: nothing is connected or written. Exit status 1
-when there is an error.
+Reports what an application of gae.app.compose runs with here: the platform, the options that BEAKER_SESSION_... and
+BEAKER_CACHE_... variables and defaults amount to, and what is wrong with them, each with the fix. Nothing is connected
+or written. Exit status 1 when there is an error.
 """
 _PURGE = """\
 Removes expired records of the sessions and caches that BEAKER_SESSION_... and BEAKER_CACHE_... variables configure, or

@@ -120,7 +120,10 @@ def start(
     timeout: float = 30.0,
     environ: Mapping[str, str] | None = None,
 ) -> Emulator:
-    """Start an emulator on localhost and return once it answers.
+    """Start an emulator on localhost and return once it replies; a ``with`` block ends it.
+
+    Nothing is led to it yet: ``os.environ.update(emulator.environ)`` before the application is built, or give a store
+    ``emulator_host=emulator.host``.
 
     ``port`` ``None`` takes a free one. ``data_dir`` keeps the data on disk between runs (``datastore``
     only); without it nothing is written. ``timeout`` is seconds for one attempt to answer. Raises

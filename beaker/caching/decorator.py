@@ -87,7 +87,12 @@ def _as_method(function: Any) -> types.MethodType | CachedMethod[..., Any] | Non
 def _check(function: Any) -> None:
     hint = "cache a function that calls it"
     if isinstance(function, functools.partial):
-        raise ConfigError("a partial has no name and cannot be cached", option="function", hint=hint)
+        raise ConfigError(
+            "a partial has no name and cannot be cached",
+            option="function",
+            hint=hint,
+            code="cache.uncacheable-function",
+        )
     if not callable(function) or not hasattr(function, "__qualname__"):
         raise ConfigError(
             "only a function can be cached",
@@ -95,6 +100,7 @@ def _check(function: Any) -> None:
             expected="a function or method",
             got=type(function).__name__,
             hint=hint,
+            code="cache.uncacheable-function",
         )
     if isinstance(function, types.BuiltinMethodType) and not isinstance(function.__self__, types.ModuleType):
         raise ConfigError(
@@ -110,4 +116,5 @@ def _check(function: Any) -> None:
                 f"{function.__qualname__} is {what}: what it returns can be used once only and cannot be cached",
                 option="function",
                 hint="cache a function that returns the finished value",
+                code="cache.uncacheable-function",
             )

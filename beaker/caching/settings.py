@@ -102,6 +102,7 @@ class Settings:
                 option="regions",
                 expected=f"one of the configured regions ({known})",
                 hint="configure it by CacheManager(regions=...) or beaker.cache.cache_regions.update(...)",
+                code="config.unknown-region",
             ) from None
         if not isinstance(options, Mapping):
             raise ConfigError(

@@ -1,12 +1,14 @@
 """From what an INI file or a dictionary holds to what an option means.
 
-Each function takes the option's name and a value and answers the coerced value, or raises ConfigError
-naming the option, the value's type and what was expected. The value itself is never in the message.
+Each function takes the option's name and a value and returns the coerced value, or raises ConfigError
+naming the option, what was expected and what was given: numbers and short words as they are, of anything
+else, and of whatever an option for secrets holds, the type only.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Callable, Sequence
 
 from beaker.exceptions import ConfigError
@@ -18,12 +20,29 @@ _kinds: dict[Coerce, str] = {}
 _TRUE = frozenset({"true", "yes", "on", "y", "t", "1"})
 _FALSE = frozenset({"false", "no", "off", "n", "f", "0"})
 _NONE = frozenset({"none", "null"})
+_WORD_SHOWN = re.compile(r"[A-Za-z0-9_.:-]{1,12}")
 
 
-def wrong(option: str, value: object, expected: str, hint: str = "") -> ConfigError:
-    """The error for ``value`` not being ``expected``."""
-    got = "an empty string" if isinstance(value, str) and not value.strip() else type(value).__name__
+def wrong(option: str, value: object, expected: str, hint: str = "", *, secret: bool = False) -> ConfigError:
+    """The error for ``value`` not being ``expected``; of a ``secret`` it names the type only."""
+    got = type(value).__name__ if secret and value != "" else shown(value)
     return ConfigError(f"option {option!r} cannot be used", option=option, expected=expected, got=got, hint=hint)
+
+
+def shown(value: object) -> str:
+    """What a message may say of an option's value: a number or a short word itself, of anything else its type.
+
+    A word has at most 12 letters, digits and ``_ . : -``: shorter than any key that is accepted.
+    """
+    if value is None or isinstance(value, (bool, int, float)):
+        text = repr(value)
+        return text if len(text) <= 24 else type(value).__name__
+    if isinstance(value, str):
+        if not value.strip():
+            return "an empty string"
+        if _WORD_SHOWN.fullmatch(value.strip()):
+            return repr(value.strip())
+    return type(value).__name__
 
 
 def as_bool(option: str, value: object) -> bool:
@@ -149,6 +168,7 @@ def as_key(option: str, value: object) -> object:
         value,
         "a key, or a list of keys, newest first",
         "make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'",
+        secret=True,
     )
 
 

@@ -16,8 +16,8 @@ from beaker.exceptions import ConfigError, MissingCacheParameter
 from beaker.runtime import Runtime
 
 __all__ = [
-    "COOKIE_LIFETIME", "MAKE_A_KEY", "absolute_timeout", "advice_on_types", "client_side", "cookie_is_secure", "cookie_name",
-    "has_key", "key_ring", "may_pickle", "missing_key", "resolve_type", "revocation", "session_store",
+    "COOKIE_LIFETIME", "MAKE_A_KEY", "absolute_timeout", "advice_on_types", "client_side", "cookie_is_secure",
+    "cookie_name", "has_key", "key_ring", "may_pickle", "missing_key", "resolve_type", "revocation", "session_store",
     "store_is_private", "touch_interval",
 ]  # fmt: skip
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beaker.config.parse import parse_session
 from beaker.exceptions import CorruptRecord, UnserializableValue
 from beaker.serialization.serializers import TaggedJson
+from beaker.session.context import SessionContext
 from beaker.session.values import ValueCodec, pack_items, unpack_items
+from beaker.testing.session_harness import SECRET
 from tests.values import spelled
 
 CODEC = ValueCodec(None, may_pickle=True)
@@ -109,3 +113,33 @@ def test_parts_that_are_nothing_alone_are_nothing_together(parts: tuple[bytes, .
     """Pieces that only make JSON of ours when joined with commas are refused, as each of them is."""
     with pytest.raises(CorruptRecord):
         TaggedJson().loads_each(parts)
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        ({"type": "cookie", "secret": SECRET}, "a cookie never holds a pickle"),
+        ({"type": "cookie", "secret": SECRET, "serializer": "json"}, "a cookie never holds a pickle"),
+        ({"type": "hybrid", "secret": SECRET, "store": "memory"}, "a cookie never holds a pickle"),
+        ({"type": "ext:database", "url": "sqlite://"}, "set session.secret so that it may be pickled"),
+        ({"type": "memory", "serializer": "json"}, "leave session.serializer at auto"),
+    ],
+)
+def test_the_advice_fits_the_place(options: dict[str, Any], advice: str) -> None:
+    """A type that JSON does not hold: what is said works there, and nothing speaks of pickles where none can be."""
+    context = SessionContext(parse_session(kwargs=options))
+    with pytest.raises(UnserializableValue, match=advice) as caught:
+        context.values.pack([("colour", Colour.RED)])
+    assert "session['colour'] holds Colour" in str(caught.value)
+
+
+def test_what_no_serializer_holds_is_said() -> None:
+    """Where pickle failed as well, it is not advised."""
+    context = SessionContext(parse_session(kwargs={"type": "memory"}))
+    with pytest.raises(UnserializableValue, match=r"a pickle cannot hold it either"):
+        context.values.pack([("f", lambda: 1)])
+    context.values.pack([("colour", Colour.RED)])

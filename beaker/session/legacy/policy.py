@@ -156,9 +156,9 @@ def _mapping(value: object) -> dict[str, Any]:
         try:
             value = json.loads(value)
         except ValueError:
-            raise wrong(_OPTION, value, "a dict, or JSON text of one") from None
+            raise wrong(_OPTION, value, "a dict, or JSON text of one", secret=True) from None
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise wrong(_OPTION, value, "a dict, or JSON text of one")
+        raise wrong(_OPTION, value, "a dict, or JSON text of one", secret=True)
     return {name: item for name, item in value.items() if item is not None}
 
 
