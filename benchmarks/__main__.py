@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import growth, report, services
-from benchmarks.environments import PLOTTING, ROOT
+from benchmarks.environments import PLOTTING, ROOT, prepare
 from benchmarks.measuring import QUICK, Effort, Result, measure
 from benchmarks.progress import Progress
 from benchmarks.row import Row
@@ -55,6 +55,7 @@ def run(rows: Sequence[Row], effort: Effort, names: Sequence[str] | None) -> rep
     """Measure the rows. A row whose server is not there is skipped, with the reason in its result."""
     size = f"{effort.rounds} rounds of {effort.seconds:g} s"
     found = report.Report(report.about(versions(), size), {})
+    prepare(name for row in rows for name in who(row) if names is None or name in names)
     progress = Progress(len(rows))
     with services.running({name for row in rows for name in row.needs}) as running:
         workers = Workers(running.addresses)
@@ -100,14 +101,14 @@ def complaints(found: report.Report) -> list[str]:
 def main(arguments: Sequence[str]) -> int:
     given = parser().parse_args(arguments)
     rows = selected(growth.ROWS if given.growth else ROWS, given.only)
+    if given.quick:
+        rows = [row for row in rows if row.quick]
     if not rows:
-        print("No row has that in its name; --list names them.", file=sys.stderr)
+        print("No row has that in its name, or none that --quick runs; --list names them.", file=sys.stderr)
         return 2
     if given.list:
         print("\n".join(f"{row.name}: {', '.join(who(row))}" for row in rows))
         return 0
-    if given.quick:
-        rows = [row for row in rows if row.quick]
     started = time.monotonic()
     if given.load:
         loaded = [report.Report.load(path) for path in given.load]

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+
+from benchmarks.row import FLOOR
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -36,12 +40,6 @@ class Environment:
             stamp.write_text(wanted, "utf-8")
         return str(python)
 
-    def version(self, package: str) -> str:
-        """The version of an installed package."""
-        script = f"from importlib import metadata; print(metadata.version({package!r}))"
-        done = subprocess.run([self.python(), "-c", script], check=True, capture_output=True, text=True)
-        return done.stdout.strip()
-
 
 CLIENTS = shared("SQLAlchemy", "pymemcache", "redis", "Flask", "gunicorn")
 
@@ -65,25 +63,21 @@ PEERS = Environment(
 )
 PLOTTING = Environment("plot", ("matplotlib==3.10.8",))
 
-PACKAGES = {
-    "dogpile.cache": "dogpile.cache",
-    "cachetools": "cachetools",
-    "diskcache": "diskcache",
-    "cachelib": "cachelib",
-    "Django": "Django",
-    "Flask-Session": "Flask-Session",
-    "Flask": "Flask",
-    "starlette": "starlette",
-    "itsdangerous": "itsdangerous",
-}
-"""The peers: the name in the tables, and the package of it."""
-
 
 def python_of(implementation: str) -> str:
     """The interpreter that has ``ours``, ``beaker``, ``floor`` or a peer."""
-    if implementation in ("ours", "floor", "ndb"):
+    if implementation in ("ours", FLOOR, "ndb"):
         return sys.executable
     return (UPSTREAM if implementation == "beaker" else PEERS).python()
+
+
+def prepare(implementations: Iterable[str]) -> None:
+    """Make the environments of all of them, side by side, where they are not there yet."""
+    names = set(implementations) - {"ours", FLOOR, "ndb"}
+    wanted = [*([UPSTREAM] if "beaker" in names else []), *([PEERS] if names - {"beaker"} else [])]
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(Environment.python, wanted):
+            pass
 
 
 def title(implementation: str) -> str:

@@ -55,7 +55,8 @@ ROWS = (
         extra={"scripts": _IMPORTS, "figure": "ms"},
     ),
     Row(
-        "import beaker.middleware, memory", {}, unit="MiB", kind="process", note="Growth of the resident set.",
+        "import beaker.middleware, memory", {}, unit="MiB", kind="process", quick=False,
+        note="Growth of the resident set.",
         extra={"scripts": _IMPORTS, "figure": "MiB"},
     ),
     Row(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
 import threading
+from pathlib import Path
 from typing import Any
 
-from benchmarks.row import SECRET, Place, Store, folder
+from benchmarks.row import SECRET, Place, Store
 
 
 def dogpile_region(backend: str, place: Place, **arguments: Any) -> Any:
@@ -55,6 +58,12 @@ def diskcache(place: Place) -> Store:
     return cache.get, lambda key, value: cache.set(key, value, expire=3600)
 
 
+@functools.cache
+def django_home() -> tempfile.TemporaryDirectory[str]:
+    """A directory that lives as long as this process, as Django's settings do; a row's own ends with the row."""
+    return tempfile.TemporaryDirectory(prefix="beaker-benchmark-")
+
+
 def django_configured(place: Place) -> Any:
     """Django's settings, made at first use: one process has one."""
     from django.conf import settings
@@ -63,7 +72,7 @@ def django_configured(place: Place) -> Any:
         settings.configure(
             SECRET_KEY=SECRET,
             INSTALLED_APPS=["django.contrib.sessions"],
-            DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{place.directory}/django.db"}},
+            DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{django_home().name}/django.db"}},
             CACHES=_caches(place),
             USE_TZ=True,
         )
@@ -79,7 +88,7 @@ def _caches(place: Place) -> dict[str, dict[str, Any]]:
         "locmem": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "benchmark"},
         "file": {
             "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
-            "LOCATION": str(folder(place, "django")),
+            "LOCATION": str(Path(django_home().name) / "cache"),
         },
         "database": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "benchmark"},
     }
@@ -100,7 +109,11 @@ def django_cache(alias: str, place: Place) -> Any:
     django_configured(place)
     from django.core.cache import caches
 
-    return caches[alias]
+    cache = caches[alias]
+    if alias in ("locmem", "file"):
+        # What the row before left. A server is another matter: there it would empty the other implementations too.
+        cache.clear()
+    return cache
 
 
 def django(cache: Any) -> Store:

@@ -52,6 +52,7 @@ def django_database(place: Place) -> Store:
     from django.db import connection
 
     call_command("createcachetable", verbosity=0)
+    cache.clear()
     with connection.cursor() as cursor:
         cursor.execute("pragma journal_mode = wal")
         cursor.execute("pragma synchronous = normal")
