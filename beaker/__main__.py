@@ -1,4 +1,4 @@
-"""``python -m beaker``: explain what is configured, purge expired records, make and check keys.
+"""``python -m beaker``: explain what is configured, purge expired records, create and check keys.
 
 Standard library only.
 """
@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     purging.add_argument("--cursor", help="where an earlier run ended")
     purging.set_defaults(run=_purge)
 
-    keys = commands.add_parser("keys", help="make and check keys").add_subparsers(dest="action", required=True)
+    keys = commands.add_parser("keys", help="create and check keys").add_subparsers(dest="action", required=True)
     new = keys.add_parser("new", help="print a new key: 32 random bytes as text")
     new.set_defaults(run=_new_key)
     check = keys.add_parser("check", help="judge keys without showing them")
@@ -119,7 +119,7 @@ def _positive(option: str, text: str) -> float:
 
 
 class _Progress:
-    """A bar for work whose end nobody knows: it tells how much is done and that it goes on."""
+    """A bar for work whose end is unknown: it shows how much is done and that it goes on."""
 
     _MARKS = "|/-\\"
 
@@ -189,7 +189,7 @@ def _configured_stores() -> list[object]:
         for scope, options in (("session", given.session), ("cache", given.cache))
         if given.origins.get(f"{scope}.data_dir") == LAPTOP
     ]
-    # Nothing was ever stored in a directory nobody named: that is no mistake, as long as something is there.
+    # Nothing was ever stored in a directory that was not named: that is no mistake, as long as something is there.
     fatal = [store for store in stores if id(store) in absent and not _below(store, by_default)]
     if fatal or (stores and len(absent) == len(stores)):
         reasons = "; ".join(dict.fromkeys(absent.values()))

@@ -18,6 +18,6 @@ def now() -> float:
 
 
 def bind(source: Callable[[], float]) -> None:
-    """Make ``source`` (seconds since the epoch) what :func:`now` answers, for the whole process."""
+    """Make ``source`` (seconds since the epoch) what :func:`now` returns, for the whole process."""
     global _source
     _source = source

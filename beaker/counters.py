@@ -17,7 +17,7 @@ _listeners: list[Callable[[str, str], None]] = []
 
 
 def count(name: str, label: str = "") -> None:
-    """Add one to ``name`` (and ``label``), and tell every listener."""
+    """Add one to ``name`` (and ``label``), and report it to every listener."""
     with _lock:
         _counts[name, label] += 1
     for listener in _listeners:
@@ -25,8 +25,8 @@ def count(name: str, label: str = "") -> None:
 
 
 def count_key(kid: bytes) -> None:
-    """Add one to ``tokens_by_key`` of a key's 4-byte id: a key nobody comes with any more may go."""
-    if kid:  # without one the token was signed by nobody
+    """Add one to ``tokens_by_key`` of a key's 4-byte id: a key that no cookie needs any more may go."""
+    if kid:  # without one the token was not signed
         count("tokens_by_key", kid.hex())
 
 
@@ -37,7 +37,7 @@ def snapshot() -> dict[str, int]:
 
 
 def on_count(listener: Callable[[str, str], None]) -> Callable[[], None]:
-    """Call ``listener(name, label)`` at every count; the answer is a function that ends it."""
+    """Call ``listener(name, label)`` at every count. Returns a function that ends it."""
     _listeners.append(listener)
     return lambda: _listeners.remove(listener)
 

@@ -11,7 +11,7 @@
     │   ├── StoreUnavailable                it did not reply; nothing is known about the record
     │   ├── ValueTooLarge                   more bytes than the backend holds; nothing was written
     │   └── WriteConflict                   a concurrent writer won, and the policy is to raise
-    ├── CorruptRecord                       bytes that are not a record of ours, or were changed
+    ├── CorruptRecord                       bytes that are not our record, or were changed
     ├── UnserializableValue (TypeError)     a value the serializer cannot hold: path, kind
     ├── UncacheableArgument (TypeError)     a function argument that no cache key can be computed from
     ├── SessionTooLarge                     the session does not fit in its cookie: size, limit

@@ -106,8 +106,8 @@ def atomic_write(path: str, data: bytes, *, durable: bool = False, dir_fd: int |
     fd = os.open(temporary, _CREATE, 0o600, dir_fd=dir_fd)
     try:
         try:
-            # Blocks allocated now are not "delayed", and a rename over an old file then does not make
-            # ext4 flush (auto_da_alloc): 24 instead of 925 microseconds.
+            # Blocks allocated now are not "delayed", and a rename over an old file then does not cause
+            # ext4 to flush (auto_da_alloc): 24 instead of 925 microseconds.
             if data and _fallocate is not None:
                 _allocate(fd, len(data))
             written = os.write(fd, data)

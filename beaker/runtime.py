@@ -162,7 +162,7 @@ def current() -> Runtime:
 
 
 def override(runtime: Runtime | None) -> None:
-    """Make :func:`current` answer ``runtime``; ``None`` goes back to detection."""
+    """Make :func:`current` return ``runtime``; ``None`` goes back to detection."""
     global _override
     _override = runtime
 

@@ -52,8 +52,8 @@ def compose(
     """``app`` inside an NDB context, the platform's handlers, sessions and caching, in that order.
 
     Configured from the environment (:mod:`gae.settings`); ``session``, ``cache`` and ``regions`` are options
-    without prefix and win over it. One line logged at start says what was chosen and why; where nobody has set
-    up logging, on Google's platforms, :func:`gae.logs.configure` does, or the line would not be seen.
+    without prefix and win over it. One line logged at start says what was chosen and why; where logging is not
+    set up yet, on Google's platforms, :func:`gae.logs.configure` does, or the line would not be seen.
 
     ``ndb``: ``True``, or the application's ``ndb.Client``, opens an NDB context for each request; see
     :mod:`gae.ndb_context` for why that is not the default. ``handlers=False`` leaves the addresses of

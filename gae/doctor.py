@@ -1,6 +1,6 @@
 """``python -m gae.doctor``: the report of ``python -m beaker explain``, with what only a deployment knows.
 
-Reads the secrets that variables name; makes, writes and connects to nothing else.
+Reads the secrets that variables name; creates, writes and connects to nothing else.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _tasks(report: Report, runtime: Runtime, environ: Mapping[str, str], client:
         report.add(
             "note",
             "deploy.nobody-may-purge",
-            "/tasks/beaker/purge answers 403 to everybody: no OIDC audience and no shared secret are configured",
+            "/tasks/beaker/purge returns 403 to every caller: no OIDC audience and no shared secret are configured",
             "see gae/deploy/ttl.md: BEAKER_TASKS_AUDIENCE and BEAKER_TASKS_SERVICE_ACCOUNTS, or a TTL policy",
         )
 
@@ -89,12 +89,12 @@ def _app_yaml(report: Report, directory: Path) -> None:
                 "error",
                 "deploy.secret-in-app-yaml",
                 f"{path.name} holds the value of {found[1]}: it is in version control and shown in the console",
-                "make a new one, put it into Secret Manager, and secret:projects/P/secrets/S/versions/V here",
+                "create a new one, put it into Secret Manager, and secret:projects/P/secrets/S/versions/V here",
             )
 
 
 def _scheduled(report: Report, directory: Path) -> None:
-    """A cron.yaml that purges answers the question of a TTL policy."""
+    """A cron.yaml that purges settles the question of a TTL policy."""
     if any("/tasks/beaker/purge" in path.read_text("utf-8", "replace") for path in directory.glob("cron.y*ml")):
         report.findings = [finding for finding in report.findings if finding.code != "deploy.no-ttl-policy"]
 

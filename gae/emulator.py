@@ -31,7 +31,7 @@ __all__ = ["Emulator", "EmulatorError", "EmulatorNotFound", "find_jar", "find_ja
 Kind = Literal["datastore", "firestore"]
 
 DEFAULT_PROJECT = "beaker-local"
-"""The project name used with an emulator when nobody names one; emulators accept any."""
+"""The project name used with an emulator when none is named; emulators accept any."""
 
 _JARS: Mapping[str, str] = {
     "datastore": "cloud-datastore-emulator/CloudDatastore.jar",
@@ -125,9 +125,14 @@ def start(
     Nothing is led to it yet: ``os.environ.update(emulator.environ)`` before the application is built, or give a store
     ``emulator_host=emulator.host``.
 
-    ``port`` ``None`` takes a free one. ``data_dir`` keeps the data on disk between runs (``datastore``
-    only); without it nothing is written. ``timeout`` is seconds for one attempt to answer. Raises
-    :class:`EmulatorNotFound` when the emulator or Java is missing, :class:`EmulatorError` when it does not
+    - ``kind``: ``datastore`` or ``firestore``.
+    - ``port``: default: a free one.
+    - ``data_dir``: keeps the data on disk between runs (``datastore`` only); without it nothing is written.
+    - ``project``: the project that :attr:`Emulator.environ` names.
+    - ``timeout``: seconds until one attempt must reply.
+    - ``environ``: where emulator and Java are looked for; default: the process's environment.
+
+    Raises :class:`EmulatorNotFound` when the emulator or Java is missing, :class:`EmulatorError` when it does not
     come up, ``ValueError`` for an unknown kind or ``data_dir`` with ``firestore``.
     """
     if kind not in _JARS:
@@ -246,7 +251,7 @@ class Emulator:
                     break
                 time.sleep(0.02)
                 continue
-            # On a taken port the emulator ends with rc 0 while the health check is answered by the one
+            # On a taken port the emulator ends with rc 0 while the health check is served by the one
             # that holds the port: only a live child whose own log names the port counts.
             if self._announced():
                 return
@@ -261,7 +266,7 @@ class Emulator:
         )
 
     def _tail_bytes(self) -> bytes:
-        # The child shares this descriptor's offset: seeking would make it write over its own output.
+        # The child shares this descriptor's offset: seeking would overwrite its own output.
         return os.pread(self._output.fileno(), 1 << 16, 0)
 
     def _tail(self) -> str:

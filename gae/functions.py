@@ -104,7 +104,7 @@ def with_session(
 
 
 class _Sessions:
-    """The session configuration of one function, made at its first request."""
+    """The session configuration of one function, built at its first request."""
 
     def __init__(self, settings: Settings | None, options: Mapping[str, Any]) -> None:
         self._settings = settings
@@ -145,7 +145,7 @@ class _Sessions:
         try:
             answer = function(request, *args, **kwargs)
         except HTTPException as error:
-            # Outside of functions Flask makes a response of it before any middleware sees it.
+            # Outside of functions Flask turns it into a response before any middleware sees it.
             answer = flask.current_app.handle_http_exception(error)
         response: Response = flask.make_response(answer)
         if _is_iterated(request, response):

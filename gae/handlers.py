@@ -3,7 +3,7 @@
 ========================  ====================================================================================
 ``/_ah/warmup``           imports the clients and opens their channels before a visitor waits for it
 ``/tasks/beaker/purge``   removes expired records; for schedulers only
-``/healthz``              answers as long as the process does; asks no store
+``/healthz``              replies as long as the process does; asks no store
 ========================  ====================================================================================
 
 Cloud Run keeps addresses ending in ``z`` and those under ``/_ah/`` from reaching a service from outside;
@@ -41,16 +41,18 @@ _HEADERS = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")
 log = logging.getLogger("gae")
 
 Verify = Callable[[str, str], Mapping[str, Any]]
-"""``verify(token, audience)`` answers the token's claims, or raises."""
+"""``verify(token, audience)`` returns the token's claims, or raises."""
 
 
 class Handlers:
-    """Answers the three addresses and passes everything else to ``app``.
+    """Serves the three addresses and passes everything else to ``app``.
 
-    ``stores`` answers every store of the deployment and is called when a purge starts; ``warm`` answers those a
-    warmup reads from. ``prefetch`` are functions a warmup calls (fill a cache, import a client).
-    ``deadline`` is seconds and ``limit`` records for one purge. ``verify`` replaces the check of Google's
-    OIDC tokens.
+    - ``tasks``: who may start a purge.
+    - ``stores``: called when a purge starts; returns every store of the deployment.
+    - ``warm``: the same for the stores that a warmup reads from; default ``stores``.
+    - ``prefetch``: functions that a warmup calls (fill a cache, import a client).
+    - ``deadline``, ``limit``: seconds and records of one purge.
+    - ``verify``: replaces the check of Google's OIDC tokens.
 
     A purge is started by App Engine's cron, whose header counts on App Engine only, since everywhere else a
     visitor can send it; by an OIDC token (``tasks.audience`` and ``tasks.service_accounts``); or by the
@@ -106,7 +108,7 @@ class Handlers:
         return "200 OK", "text/plain", "ok\n"
 
     def _answer_warmup(self, environ: Environ) -> tuple[str, str, str]:
-        # The address is open to everybody, so the work is done once a process and never by two at a time.
+        # The address is public, so the work is done once a process and never by two at a time.
         if not self._is_warm and self._warming.acquire(blocking=False):
             try:
                 self._is_warm = self._warm_up()
@@ -147,13 +149,13 @@ class Handlers:
                 outcome = self._purge(stores, asked[0] if asked else kept_cursor(stores))
             except ValueError:
                 if asked:
-                    return "400 Bad Request", "text/plain", "cursor is not one that a purge answered\n"
+                    return "400 Bad Request", "text/plain", "cursor is not one that a purge returned\n"
                 outcome = self._purge(stores, None)
             if not asked:
                 keep_cursor(stores, outcome.cursor)
         except (StoreError, ConfigError) as error:
             log.error("purge: %s", error)
-            # Only a store may answer when it is asked again.
+            # Only a store may recover by the next attempt.
             status = "503 Service Unavailable" if isinstance(error, StoreError) else "500 Internal Server Error"
             return status, "application/json", json.dumps({"error": type(error).__name__}) + "\n"
         report: dict[str, Any] = {

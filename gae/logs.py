@@ -79,7 +79,7 @@ class CloudFormatter(logging.Formatter):
 
     ``extra={"json_fields": {...}}`` adds fields, ``extra={"http_request": {...}}`` becomes ``httpRequest``.
     A traceback is part of ``message``, where Error Reporting finds it. A field that JSON has no form for is
-    written as text: a line is never lost for what somebody added to it.
+    written as text: a line is never lost for what was added to it.
     """
 
     def __init__(self, project: str | None = None) -> None:
@@ -132,7 +132,7 @@ def _text(value: object) -> str:
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
-    """``value`` with what JSON refuses made text: keys, infinities, and what lies deeper than anybody looks."""
+    """``value`` with what JSON refuses made text: keys, infinities, and what lies deeper than a reader looks."""
     if depth > _DEEPEST:
         return "..."
     if isinstance(value, Mapping):
@@ -143,10 +143,10 @@ def _plain(value: Any, depth: int = 0) -> Any:
 
 
 def configure_unless_configured(runtime: Runtime) -> None:
-    """:func:`configure` on Google's platforms where nobody has set up logging: the start's lines would be lost.
+    """:func:`configure` on Google's platforms where logging is not set up: the start's lines would be lost.
 
-    Nobody has where functions-framework did it by itself (``LOG_EXECUTION_ID``, which a deployed function has):
-    that shows warnings only, and disables each logger made before. Its execution ids stay in the lines.
+    It is not where functions-framework did it by itself (``LOG_EXECUTION_ID``, which a deployed function has):
+    that shows warnings only, and disables each logger created before. Its execution ids stay in the lines.
     """
     if not runtime.serverless:
         return

@@ -1,6 +1,6 @@
 """The stored records as an NDB model, and what an operator wants to know of them.
 
-Records without ``expires`` stay until they are removed; the others may be gone any moment. The queries read
+Records without ``expires`` stay until they are removed; all other records may be gone any moment. The queries read
 whole entities (a read operation each, data included), so they are for now and then, not for dashboards.
 """
 

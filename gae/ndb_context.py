@@ -25,7 +25,7 @@ _EMULATOR_PROJECT = "beaker-local"
 
 
 class NDBSource:
-    """One ``ndb.Client`` for the process, made at first use; a forked child makes its own.
+    """One ``ndb.Client`` for the process, created at first use; a forked child creates its own.
 
     ``client`` is the application's own, used as it is. Otherwise ``project`` and the emulator come from
     ``runtime``, ``database`` names a database that is not the default one.
@@ -71,7 +71,7 @@ class NDBSource:
 
 
 class _Borrowed:
-    """Somebody else's open context: nothing is entered and nothing closed."""
+    """An open context of the application's: nothing is entered and nothing closed."""
 
     def __init__(self, context: Any) -> None:
         self._context = context
@@ -99,7 +99,7 @@ class NDBContextMiddleware:
     """Runs ``app`` and the iteration of its body in an NDB context, which ends when the body is closed.
 
     The context is the request's alone: the thread's own state is as it was between the steps, so that a
-    body nobody closes cannot leak its context into the next request. An open context is left alone.
+    body that is never closed cannot leak its context into the next request. An open context is left alone.
     """
 
     def __init__(self, app: WSGIApp, source: NDBSource | None = None) -> None:
@@ -118,7 +118,7 @@ class NDBContextMiddleware:
             return _SizedBody(body, inside, context) if hasattr(body, "__len__") else _Body(body, inside, context)
         except BaseException as error:
             try:
-                # A body that cannot even be iterated over is nobody's to close but ours.
+                # A body that cannot even be iterated over is ours to close.
                 _close(body, inside)
             finally:
                 inside.run(context.__exit__, type(error), error, error.__traceback__)

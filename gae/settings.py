@@ -48,8 +48,11 @@ _SHORTEST_TASKS_SECRET = 16
 class Tasks:
     """Who may start a purge, and what a warmup opens; see :class:`gae.handlers.Handlers`.
 
-    ``service_accounts`` must be named with ``audience``: anybody can have Google issue a token for any
-    audience, so the audience alone proves nothing. ConfigError without, and for a ``secret`` under 16 bytes.
+    - ``audience``: what OIDC tokens that may start a purge are issued for.
+    - ``service_accounts``: the e-mail addresses they are issued to. Anyone can have Google issue a token for any
+      audience, so the audience alone proves nothing: one without the other is a ConfigError.
+    - ``secret``: what the header ``X-Beaker-Tasks-Secret`` holds; a ConfigError under 16 bytes.
+    - ``warmup_regions``: names of the cache regions whose store a warmup opens.
     """
 
     audience: str | None = None
@@ -60,13 +63,13 @@ class Tasks:
     def __post_init__(self) -> None:
         if self.audience and not self.service_accounts:
             raise ConfigError(
-                "BEAKER_TASKS_AUDIENCE alone lets anybody in who asks Google for a token",
+                "BEAKER_TASKS_AUDIENCE alone lets in anyone who asks Google for a token",
                 option="BEAKER_TASKS_SERVICE_ACCOUNTS",
                 expected="BEAKER_TASKS_SERVICE_ACCOUNTS, the e-mail address of what starts purges",
             )
         if self.service_accounts and not self.audience:
             raise ConfigError(
-                "BEAKER_TASKS_SERVICE_ACCOUNTS has no effect without an audience: nobody may purge by a token",
+                "BEAKER_TASKS_SERVICE_ACCOUNTS has no effect without an audience: no token may start a purge",
                 option="BEAKER_TASKS_AUDIENCE",
                 expected="BEAKER_TASKS_AUDIENCE, the audience that the tokens of those accounts are for",
             )
@@ -151,12 +154,17 @@ class Settings:
         sessions: bool = True,
         secrets_client: Any = None,
     ) -> Settings:
-        """Read ``environ`` (default: the process's); arguments win, options written without prefix.
+        """Read ``environ``; arguments win over it.
 
-        Raises ConfigError naming the option or variable; a missing session secret is one on App Engine,
-        Functions and Run. On a laptop one is made and kept, readable by its owner only. ``sessions=False``
-        is for a service with caches only: it needs no secret. ``secrets_client`` replaces the client of
-        Secret Manager. A variable that names nothing is logged, with the nearest one that does.
+        - ``environ``: default: the process's environment.
+        - ``runtime``: what is detected in ``environ`` unless given.
+        - ``session``, ``cache``: options without prefix; ``regions``: those of each region, by its name.
+        - ``sessions=False``: for a service with caches only, which needs no secret.
+        - ``secrets_client``: replaces the client of Secret Manager.
+
+        Raises ConfigError naming the option or variable; a missing session secret is one on App Engine, Functions and
+        Run. On a laptop one is created and kept, readable by its owner only. A variable that names no option is logged,
+        with the nearest one that does.
         """
         environ = os.environ if environ is None else environ
         runtime = runtime or Runtime.detect(environ)
@@ -188,7 +196,7 @@ class Settings:
 
     @contextmanager
     def naming_variables(self) -> Iterator[None]:
-        """A ConfigError raised in the block names the variable that its option was told by."""
+        """A ConfigError raised in the block names the variable that its option came from."""
         with _named(self.variables):
             yield
 
@@ -207,7 +215,7 @@ def _named(variables: Mapping[str, str]) -> Iterator[None]:
     except ConfigError as error:
         names = {name for path, name in variables.items() if path == error.option or path.endswith(f".{error.option}")}
         if names and not any(name in str(error) for name in names):
-            error.args = (f"{error}; told by {' or '.join(sorted(names))}",)
+            error.args = (f"{error}; set by {' or '.join(sorted(names))}",)
         raise
 
 
@@ -223,7 +231,7 @@ def collect(
 ) -> Given:
     """The options of a deployment before they are parsed, wrong ones in ``errors``.
 
-    Reads Secret Manager; makes a laptop's secret when there is none and ``keep_secret``. An argument that is
+    Reads Secret Manager; creates a laptop's secret when there is none and ``keep_secret``. An argument that is
     a malformed or unreadable Secret Manager reference raises ConfigError.
     """
 
@@ -252,7 +260,7 @@ def collect(
 
 
 def _kept_secret(path: Path) -> str:
-    """A random secret kept at ``path`` with mode 0600, made at the first start."""
+    """A random secret kept at ``path`` with mode 0600, created at the first start."""
     if not path.exists():
         try:
             _make_secret(path)
@@ -279,7 +287,7 @@ def _make_secret(path: Path) -> None:
             with suppress(FileExistsError):
                 os.link(draft, path)
         except OSError:
-            # No hard links here. The last of several processes wins, and the others read the file again.
+            # No hard links here. The last of several processes wins, and the rest read the file again.
             draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

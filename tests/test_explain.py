@@ -88,7 +88,7 @@ def test_a_good_deployment_has_no_findings() -> None:
             "config.pickle-without-key",
             "error",
             {**ON_APP_ENGINE, "BEAKER_CACHE_TYPE": "ext:google", "BEAKER_CACHE_SERIALIZER": "pickle"},
-            "cache.secret",
+            "set the option 'secret'",
         ),
         (
             "deploy.no-ttl-policy",

@@ -7,7 +7,7 @@ variable                          meaning
 ``BEAKER_CACHE_OPTION``           cache option, e.g. ``BEAKER_CACHE_TYPE=ext:google``
 ``BEAKER_CACHE_REGION__OPTION``   option of one region (two underscores), e.g. ``BEAKER_CACHE_LOOKUP__EXPIRE=60``
 ``..._FILE``                      any secret option: file that holds it. Keys are read again when it changes,
-                                  others (``url``) once
+                                  the rest (``url``) once
 ``BEAKER_CACHE_SA_NAME``          SQLAlchemy engine option ``sa.name``
 ================================  ============================================================================
 
@@ -56,7 +56,7 @@ _CACHE = {**describe(CacheOptions), **describe(BackendOptions)}
 _OWN = {"session": set(describe(SessionOptions)), "cache": set(describe(CacheOptions))}
 
 Resolve = Callable[[str, str], str]
-"""``resolve(reference, variable)`` answers the secret a reference names."""
+"""``resolve(reference, variable)`` returns the secret that a reference names."""
 
 
 class Unknown(NamedTuple):

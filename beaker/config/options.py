@@ -135,7 +135,7 @@ class SessionOptions:
     cookie_max: int = _option(4096, as_count, "Largest name plus value of a cookie (RFC 6265bis: 4096).", unit="bytes")
     chunks: int = _option(1, as_count, "Cookies a cookie session may be split over, at most 3.")
     compress: bool = _option(
-        False, as_bool, "Compress cookie sessions when it helps. Lengths may then tell about contents."
+        False, as_bool, "Compress cookie sessions when it helps. Lengths may then reveal contents."
     )
     revocation: Any = _option(None, as_is, "Store of revocation points for cookie sessions: a type name or a dict of backend options.")  # fmt: skip
     revocation_check_interval: float = _option(60.0, as_seconds, "How long a revocation point is remembered in the process.", unit="s")  # fmt: skip
@@ -160,10 +160,10 @@ class CacheOptions:
     regions: list[str] = _option(None, as_list, "Names of the regions configured as `cache.REGION.OPTION`.")
     key_length: int = _option(250, as_count, "Keys longer than this are replaced by their digest.", unit="bytes")
     legacy_keys: bool = _option(False, as_bool, "Join `str()` of the arguments as older Beakers do (different calls may then share a value).")  # fmt: skip
-    lock: str = _option("auto", one_of("auto", "lease", "file", "thread", "none"), "Who may create a value: one in the fleet (`lease`), on the host (`file`), in the process (`thread`), or anybody (`none`).")  # fmt: skip
+    lock: str = _option("auto", one_of("auto", "lease", "file", "thread", "none"), "Who may create a value: one in the fleet (`lease`), on the host (`file`), in the process (`thread`), or every caller (`none`).")  # fmt: skip
     lock_timeout: float = _option(30.0, as_seconds, "How long a call waits for another's creation before it creates itself.", unit="s")  # fmt: skip
     lease_ttl: float = _option(20.0, as_seconds, "After this long a dead creator's lease is taken over.", unit="s")
-    on_expired: str = _option("serve_stale", one_of("serve_stale", "wait", "recompute"), "While one call makes the new value the others get the old one, wait, or make it too.")  # fmt: skip
+    on_expired: str = _option("serve_stale", one_of("serve_stale", "wait", "recompute"), "While one call computes the new value, other calls get the old one, wait, or compute it too.")  # fmt: skip
     stale_if_error: float | None = _option(None, optional(as_seconds), "Serve a value up to this much past its end when making a new one fails.", unit="s")  # fmt: skip
     jitter: float = _option(0.0, as_fraction, "Spread each value's life by up to this fraction, so that they do not end together.")  # fmt: skip
     early_refresh: float = _option(0.0, as_seconds, "XFetch beta: above 0, a call may renew a value shortly before its end (1.0 is usual).")  # fmt: skip
@@ -192,7 +192,7 @@ class BackendOptions:
     max_bytes: int | None = _option(None, optional(as_count), "Approximate bytes kept in memory. None: 64 MiB, or a quarter of the instance.", unit="bytes", backends="memory")  # fmt: skip
     url: Any = _option(None, as_is, "Address of the server: `host:port;host:port`, a SQLAlchemy url, or a redis url.", backends="ext:memcached ext:database ext:redis", secret=True)  # fmt: skip
     connect_timeout: float = _option(1.0, as_seconds, "How long connecting may take.", unit="s", backends="ext:memcached ext:redis")  # fmt: skip
-    socket_timeout: float = _option(2.0, as_seconds, "How long one answer may take.", unit="s", backends="ext:memcached ext:redis")  # fmt: skip
+    socket_timeout: float = _option(2.0, as_seconds, "How long one response may take.", unit="s", backends="ext:memcached ext:redis")  # fmt: skip
     tls: Any = _option(False, as_is, "Speak TLS: true, or an `ssl.SSLContext`.", backends="ext:memcached ext:redis")
     prefix: str = _option(
         "beaker", as_str, "First part of every key on the server.", backends="ext:memcached ext:redis"
@@ -204,7 +204,7 @@ class BackendOptions:
     sa_opts: Any = _option(None, as_is, "Dict of engine options (`sa.pool_size` and the like work too).", backends="ext:database", secret=True)  # fmt: skip
     optimistic: bool = _option(False, as_bool, "Accepted; writes are always versioned.", backends="ext:database")
     bind: Any = _option(None, as_is, "SQLAlchemy Engine or Connection.", backends="ext:sqla")
-    table: Any = _option(None, as_is, "SQLAlchemy Table made by make_cache_table.", backends="ext:sqla")
+    table: Any = _option(None, as_is, "SQLAlchemy Table created by make_cache_table.", backends="ext:sqla")
     project: str | None = _option(None, optional(as_str), "Google Cloud project; default from the environment.", backends="ext:google")  # fmt: skip
     database: str | None = _option(None, optional(as_str), "Named Datastore database; none: the default one.", backends="ext:google")  # fmt: skip
     datastore_namespace: str | None = _option(None, optional(as_str), "Datastore namespace (tenant) of the records.", backends="ext:google")  # fmt: skip
@@ -222,7 +222,7 @@ ACCEPTED: dict[str, str] = {
     "mincached": "connections are pooled as needed",
     "maxcached": "connections are pooled as needed",
     "webtest_varname": "the session object is in the WSGI environ under the middleware's environ_key",
-    "id": "ids are made by Beaker",
+    "id": "ids are created by Beaker",
 }
 """Options that Beaker up to 1.14 knows and that need nothing here, with the reason."""
 

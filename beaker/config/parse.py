@@ -1,7 +1,7 @@
 """From a mapping of many components' settings to Beaker's options.
 
 A key counts as ours when it has one of the prefixes. When no key has one, the whole mapping is taken as
-options (manual 5.1.3), except keys that are no option of ours at all. Keyword arguments win over the
+options (manual 5.1.3), except keys that are not our options at all. Keyword arguments win over the
 mapping. Everything is coerced, so an INI file's strings are as good as values.
 """
 

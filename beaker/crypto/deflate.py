@@ -1,4 +1,4 @@
-"""Raw deflate that never makes more bytes than it was allowed to."""
+"""Raw deflate that never produces more bytes than allowed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def deflated(data: bytes, level: int = 6) -> bytes | None:
 
 def inflated(data: bytes, limit: int) -> bytes | None:
     """What ``data`` was deflated from, or ``None`` when it is not deflate, is cut off, has bytes behind its
-    end, or would be over ``limit`` bytes (at most ``limit + 1`` are ever made)."""
+    end, or would be over ``limit`` bytes (at most ``limit + 1`` are ever produced)."""
     unpacker = zlib.decompressobj(_RAW)
     try:
         plain = unpacker.decompress(data, limit + 1)

@@ -3,7 +3,7 @@
 ``BKR2`` ver1 flags1 kind1 kid4 stored8 expires8 payload tag16
 
 Stamps are big-endian doubles (infinity: never expires); ``kind`` belongs to the caller. The tag covers
-``lp("beaker2/store", backend, namespace, key, header)`` and the payload, so a record is good for one place
+``lp("beaker2/store", backend, namespace, key, header)`` and the payload, so a record is valid for one place
 only. It is, by the flags,
 
 * HMAC-SHA-256 cut to 16 bytes, under the ring's ``store-mac`` subkey;
@@ -46,7 +46,7 @@ _PREFIXES: Final = 1024
 class Opened(NamedTuple):
     """A record's content. Stamps are seconds since the epoch, ``expires`` is ``None`` for never.
 
-    ``authentic``: a key of ours sealed it. ``current``: the key, or its absence, is the one that would be
+    ``authentic``: one of our keys sealed it. ``current``: the key, or its absence, is the one that would be
     used today; otherwise write it again when convenient. ``kid`` names the key (empty without one).
     """
 
@@ -65,11 +65,12 @@ class Opened(NamedTuple):
 class Envelope:
     """Seals and opens the records of one backend. Thread-safe.
 
-    ``ring``: seal with its current key; ``None`` means checksums. ``encrypt`` needs a ring and
-    ``cryptography`` (InvalidCryptoBackendError from here). ``accept_plain`` lets an encrypting envelope open
-    records that are only signed, while encryption is being introduced. ``compress``: payloads of at least
-    that many bytes are deflated when it makes them shorter, ``None`` never; default 512, and ``None`` with
-    ``encrypt``, where a length tells about a content.
+    - ``backend``: the store's name, which every seal covers.
+    - ``ring``: seal with its current key; ``None`` means checksums.
+    - ``encrypt``: encrypt, too. ConfigError without a ring, InvalidCryptoBackendError without ``cryptography``.
+    - ``compress``: payloads of at least that many bytes are deflated when that is shorter, ``None`` never. Default
+      512, and ``None`` with ``encrypt``, where a length reveals a content.
+    - ``accept_plain``: let an encrypting envelope open records that are only signed, while encryption is introduced.
 
     Inflating is bounded: 64 MiB from a sealed record, 1 MiB from one with a mere checksum; bigger payloads
     are never deflated.

@@ -1,4 +1,4 @@
-"""Secrets, and the keys made from them: one subkey for each purpose, old keys kept for reading.
+"""Secrets, and the keys derived from them: one subkey for each purpose, old keys kept for reading.
 
 From each secret ``IKM``: ``PRK = HMAC-SHA256(0^32, IKM)`` and, for every purpose, 32 bytes of
 ``HKDF-Expand(PRK, lp("beaker2", purpose))`` (RFC 5869). Joined inputs are framed by :func:`lp`, so that no
@@ -140,7 +140,7 @@ class KeyRing:
         * ``str``: stripped, UTF-8. With line breaks: one key a line. With commas, and every part at least
           16 bytes long: one key a part; otherwise the commas belong to the key. Spaces never separate.
         * ``file:PATH``, as any of these ``str``: a file of one key a line (mounted secrets), read again
-          when it changes. Replace it by a rename, so that nobody reads half a key.
+          when it changes. Replace it by a rename, so that no process reads half a key.
         * a list or tuple of those, not split any further.
 
         Equal keys count once. Shorter than 16 bytes, or nothing at all: ConfigError. Shorter than 32
@@ -170,7 +170,7 @@ class KeyRing:
         """The ring of several options, by name; ``None`` when all of them are.
 
         Each value may be what :meth:`from_option` takes; the keys of ``signing`` count in that order. With keys in
-        both mappings each key of the ring is made from a pair: they are paired by position, and a single one with
+        both mappings each key of the ring is derived from a pair: they are paired by position, and a single one with
         every one of the other mapping. Other lengths that differ, and a pair of equal keys, are a ConfigError.
         """
         groups: list[list[Source]] = []

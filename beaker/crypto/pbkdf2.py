@@ -64,7 +64,7 @@ class PBKDF2:
             raise ValueError("a number of octets is not negative")
         end = self._position + bytes
         if end > len(self._made):
-            # hashlib always begins at the first block, so later reads make twice what there was.
+            # hashlib always begins at the first block, so later reads derive twice what there was.
             wanted = max(end, 2 * len(self._made))
             self._made = self._derive(-(-wanted // self._block))
         start, self._position = self._position, end
@@ -106,7 +106,7 @@ def crypt(word: str | bytes, salt: str | bytes | None = None, iterations: int | 
 
     ``salt`` may be such a hash, whole or without its end; its iterations then count and the parameter does
     not, so ``crypt(word, hashed) == hashed`` checks a password (compare with ``hmac.compare_digest``).
-    ``None`` makes 48 random bits. ``iterations`` defaults to 400, written as nothing. Raises ValueError
+    ``None``: 48 random bits. ``iterations`` defaults to 400, written as nothing. Raises ValueError
     for a salt with other characters than letters, digits, ``.`` and ``/``.
     """
     if salt is None:

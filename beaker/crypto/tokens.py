@@ -10,7 +10,7 @@ byte  type       bytes, as base64url without padding
 ====  =========  ====================================================================================
 
 Stamps are big-endian doubles, infinity for "never". MAC and associated data cover
-``lp("beaker2/" + type, cookie name, header)``, so a token is good for one cookie and one type. There is one
+``lp("beaker2/" + type, cookie name, header)``, so a token is valid for one cookie and one type. There is one
 spelling of a token: other base64 of the same bytes is refused. Whatever is wrong with a token, the answer
 is :class:`BadToken`; its ``reason`` is for counters, not for whoever sent it.
 """
@@ -149,7 +149,7 @@ def _find(ring: KeyRing, raw: bytes, version: int) -> Key:
 
 
 class IdTokens:
-    """Session ids for one cookie name. Without a ring ids are bare: anybody can make one up."""
+    """Session ids for one cookie name. Without a ring ids are bare: anyone can invent one."""
 
     __slots__ = ("_bound", "_ring")
 
@@ -185,9 +185,9 @@ class IdTokens:
 class DataTokens:
     """Payloads for one cookie name, all signed or all encrypted: the other kind is refused.
 
-    ``compress`` deflates when that is shorter. Beside encryption it is for those who know that a length
-    tells about a content (CRIME); it then pads payloads to whole blocks of 32 bytes.
-    With ``encrypt`` the constructor raises InvalidCryptoBackendError where ``cryptography`` is missing.
+    - ``encrypt``: else they are signed only. InvalidCryptoBackendError where ``cryptography`` is missing.
+    - ``compress``: deflate when that is shorter. Beside encryption a length reveals a content (CRIME): payloads are
+      then padded to whole blocks of 32 bytes.
     """
 
     __slots__ = ("_bound", "_clock", "_compress", "_encrypt", "_header", "_overhead", "_ring", "_version")

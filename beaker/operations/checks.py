@@ -13,6 +13,7 @@ from typing import Any
 
 from beaker import backends
 from beaker.caching.cache import Cache
+from beaker.caching.defaults import store_directory
 from beaker.caching.namespace import EntryNamespaceManager
 from beaker.config.coerce import as_bool
 from beaker.config.deployment import HOW_TO_MAKE_A_SECRET
@@ -46,15 +47,17 @@ def warned(report: Report) -> Iterator[None]:
         yield
     for warning in caught:
         told = warning.message
-        if isinstance(told, ConfigWarning):
+        # Files on serverless have a finding of their own, which weighs what they are for.
+        if isinstance(told, ConfigWarning) and told.code != "config.local-files":
             report.add("warning", told.code, told.message, told.hint or "correct the option or leave it out")
 
 
-def of_error(report: Report, error: ConfigError) -> None:
-    """An option that cannot be used: nothing starts with it."""
+def of_error(report: Report, error: ConfigError, where: str = "") -> None:
+    """An option that cannot be used, ``where`` it was given: nothing starts with it."""
     fix = error.hint or (f"expected: {error.expected}" if error.expected else f"correct {error.option or 'it'}")
     # The hint is the fix: it is not said twice.
-    report.add("error", error.code, str(error).removesuffix(f"; {error.hint}"), fix)
+    text = str(error).removesuffix(f"; {error.hint}")
+    report.add("error", error.code, f"{where}: {text}" if where and where not in text else text, fix)
 
 
 def of_variables(report: Report, given: Given, environ: Mapping[str, str]) -> None:
@@ -82,7 +85,7 @@ def store_behind(options: SessionOptions, runtime: Runtime) -> str | None:
 
 
 def of_sessions(report: Report, options: SessionOptions, runtime: Runtime) -> str:
-    """What is wrong with sessions; answers their type, ``""`` when none can be found."""
+    """What is wrong with sessions. Returns their type, ``""`` when none can be found."""
     keyed = has_key(options)
     try:
         kind = resolve_type(options, runtime)
@@ -110,7 +113,6 @@ def of_sessions(report: Report, options: SessionOptions, runtime: Runtime) -> st
             "the cookie may travel over plain http",
             "leave session.secure out, or true",
         )
-    _pickles(report, "session", options.serializer, keyed, store_behind(options, runtime), cookie=kind == "cookie")
     key_files(report, (options.secret, options.validate_key, options.encrypt_key, options.secret_fallbacks), runtime)
     if kind and (keyed or not client_side(kind)):
         with warned(report):
@@ -128,8 +130,7 @@ def of_caches(report: Report, options: Mapping[str, Any], runtime: Runtime) -> N
         with warned(report):
             try:
                 manager = backends.load(kind)
-                if kind not in LOCAL and issubclass(manager, EntryNamespaceManager):
-                    # Third parties' managers may connect when they are built; ours do at first use.
+                if _may_build(kind, manager, own, runtime):
                     Cache(
                         "beaker.operations.explain",
                         **{option: value for option, value in own.items() if option != "cache_regions"},
@@ -138,7 +139,7 @@ def of_caches(report: Report, options: Mapping[str, Any], runtime: Runtime) -> N
                     if own.get(option) is not None:
                         KeyRing.from_option(own[option], option=f"cache.{option}")
             except ConfigError as error:
-                of_error(report, error)
+                of_error(report, error, name)
         if own.get("encrypt_key") is not None and find_spec("cryptography") is None:
             report.add(
                 "error", "config.missing-package", f"{name}.encrypt_key needs cryptography", how_to_install("crypto")
@@ -150,22 +151,19 @@ def of_caches(report: Report, options: Mapping[str, Any], runtime: Runtime) -> N
                 f"{name}.type = {kind} on {runtime.platform.value} is memory of one instance, by way of its disk",
                 f"{name}.type = memory, or ext:google to share values",
             )
-        _pickles(report, name, own.get("serializer"), own.get("secret") or own.get("encrypt_key"), kind, cookie=False)
         key_files(report, (own.get("secret"), own.get("encrypt_key")), runtime)
 
 
-def _pickles(report: Report, where: str, serializer: object, keyed: object, kind: object, *, cookie: bool) -> None:
-    if serializer == "pickle" and not keyed and kind not in LOCAL and not cookie:
-        report.add(
-            "error",
-            "config.pickle-without-key",
-            f"{where}.serializer = pickle without a key: a pickle nobody signed is never loaded, so nothing is found",
-            f"set {where}.secret, or {where}.serializer = json",
-        )
+def _may_build(kind: Any, manager: type, options: Mapping[str, Any], runtime: Runtime) -> bool:
+    # Third parties' managers may connect when they are built; ours do at first use, and create a directory only where
+    # none is named.
+    if not issubclass(manager, EntryNamespaceManager):
+        return False
+    return kind not in ("file", "dbm") or store_directory(kind, options, runtime) is not None
 
 
 def key_files(report: Report, values: Iterable[object], runtime: Runtime) -> None:
-    """Key files on a laptop that others can read. Mounted secrets are the platform's to protect."""
+    """Key files on a laptop that other users can read. Mounted secrets are the platform's to protect."""
     if os.name != "posix" or runtime.serverless:
         return
     listed = [item for value in values for item in (value if isinstance(value, (list, tuple)) else [value])]

@@ -1,4 +1,4 @@
-"""Every option in force as a row: what was given, else what the engine's own defaults make of it here."""
+"""Every option in force as a row: what was given, else what the engine's own defaults amount to here."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def cache_rows(options: Mapping[str, Any], given: Given, runtime: Runtime) -> li
     )
     for region, own in options["cache_regions"].items():
         told = {**describe(CacheOptions), **describe(BackendOptions)}
-        # What a region does not say for itself stands under "cache", unless another type makes another value of it.
+        # What a region does not say for itself stands under "cache", unless its type differs.
         mine = {name: own.get(name) for name in given.regions.get(region, {})}
         effective = _of_cache(own, runtime)
         infos = {name: told[name] for name in mine if name in told}
@@ -169,7 +169,7 @@ def _of_backend(kind: str | None, options: Mapping[str, Any], runtime: Runtime) 
 
 
 def _of_type(kind: str | None, given: Mapping[str, Any]) -> dict[str, OptionInfo]:
-    """The options of stores that mean something for ``kind``, and others that were given all the same."""
+    """The options of stores that mean something for ``kind``, and those that were given anyway."""
     name = kind and full_name(kind)
     return {
         option: info

@@ -77,10 +77,10 @@ def examine(given: Given, runtime: Runtime, environ: Mapping[str, str], *, direc
 
 
 def _complete(report: Report, given: Given, runtime: Runtime, data_dir: Path) -> None:
-    """Fill ``given`` in as a start would, with stand-ins for keys that only a start could make or read."""
+    """Fill ``given`` in as a start would, with stand-ins for keys that only a start creates or reads."""
     unusable = {error.option.removesuffix("_FILE") for error in given.errors} & _SIGNING
     if unusable and not is_keyed(given):
-        # Its own finding says what is wrong with it: a stand-in keeps others from following from that.
+        # Its own finding says what is wrong with it: a stand-in keeps further findings from following.
         given.put("session", "secret", new_key(), "unusable")
 
     def kept(path: Path) -> str:
@@ -89,7 +89,7 @@ def _complete(report: Report, given: Given, runtime: Runtime, data_dir: Path) ->
             report.add(
                 "note",
                 "deploy.key-to-be-made",
-                "the first start makes a session secret and keeps it",
+                "the first start creates a session secret and keeps it",
                 f"nothing to do: it will be in {path}",
             )
         return found or new_key()
@@ -168,13 +168,13 @@ def of_variables(environ: Mapping[str, str]) -> Report:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``python -m beaker explain`` and ``python -m gae.doctor``."""
-    parser.add_argument("--json", action="store_true", help="answer a JSON object")
-    parser.add_argument("--all", action="store_true", help="show options nobody set, too (JSON always does)")
+    parser.add_argument("--json", action="store_true", help="print a JSON object")
+    parser.add_argument("--all", action="store_true", help="show options that were not set, too (JSON always does)")
     parser.add_argument(
         "--check-clock",
         metavar="URL",
         type=_address,
-        help="compare this machine's clock with the Date header of a server's answer",
+        help="compare this machine's clock with the Date header of a server's response",
     )
 
 
@@ -187,7 +187,7 @@ def _address(text: str) -> str:
 def show(
     asked: argparse.Namespace, environ: Mapping[str, str], build: Callable[[Mapping[str, str]], Report], out: TextIO
 ) -> int:
-    """Print the report that ``build`` makes of ``environ``; the exit status is 1 when there is an error in it."""
+    """Print the report that ``build`` returns for ``environ``; the exit status is 1 when there is an error in it."""
     try:
         report = build(environ)
     except ConfigError as error:
@@ -200,8 +200,8 @@ def show(
             report.add(
                 "warning",
                 "deploy.clock-unknown",
-                f"{asked.check_clock} told no time ({type(error).__name__})",
-                "name an http or https address that answers",
+                f"{asked.check_clock} did not report a time ({type(error).__name__})",
+                "name an http or https address that replies",
             )
     width = max(60, shutil.get_terminal_size((100, 24)).columns)
     print(report.to_json() if asked.json else report.to_text(width, defaults=asked.all), file=out)
@@ -226,7 +226,7 @@ def quietly(main: Callable[[], int]) -> int:
 def clock_offset(url: str, *, clock: Callable[[], float] = default_clock) -> float:
     """Seconds this clock is ahead of the server at ``url`` (http or https), to about a second.
 
-    Raises OSError when it does not answer within 5 seconds, ValueError when its answer has no date.
+    Raises OSError when it does not reply within 5 seconds, ValueError when its response has no date.
     """
     if not url.lower().startswith(("http://", "https://")):
         raise ValueError("an http or https address is expected")
@@ -239,6 +239,6 @@ def clock_offset(url: str, *, clock: Callable[[], float] = default_clock) -> flo
         date = error.headers.get("Date")
         error.close()
     if not date:
-        raise ValueError("the answer has no Date header")
+        raise ValueError("the response has no Date header")
     # The header has whole seconds: the middle of one is the best guess.
     return before + (time.monotonic() - started) / 2 - (parsedate_to_datetime(date).timestamp() + 0.5)

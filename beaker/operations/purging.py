@@ -1,4 +1,4 @@
-"""Removing what has expired, for stores that keep it until somebody does: bounded, resumable, over several stores.
+"""Removing what has expired, for stores that keep it until then: bounded, resumable, over several stores.
 
 One run serves three hosts: the cron handler of the deployment kit, ``python -m beaker purge``, a test.
 """
@@ -58,7 +58,7 @@ def stores_of(
 ) -> list[Any]:
     """The stores behind sessions, caches and regions, each once; nothing is connected.
 
-    ``cache`` is what :func:`beaker.config.parse.parse_cache` answers; ``regions`` are the names looked at,
+    ``cache`` is what :func:`beaker.config.parse.parse_cache` returns; ``regions`` are the names looked at,
     ``None`` for all of them. Managers that stand on no store (third parties', null) are left out. Raises
     ConfigError, or InvalidCacheBackendError for a missing package.
     """
@@ -127,9 +127,11 @@ def purge(
 ) -> Outcome:
     """Remove expired records from ``stores`` (:func:`purgeable` ones), one store after the other.
 
-    At most ``limit`` records and about ``deadline`` seconds; ``cursor`` is where an earlier run ended, over
-    the same stores. ``progress`` is called after each batch. Safe beside readers, writers and other runs.
-    Raises ValueError for a cursor that no run answered.
+    - ``limit``: records at most; ``deadline``: seconds, about. Neither: until all is done.
+    - ``cursor``: where an earlier run over the same stores ended.
+    - ``progress``: called with the outcome so far after each batch.
+
+    Safe beside readers, writers and other runs. Raises ValueError for a cursor that no run returned.
     """
     end = None if deadline is None else monotonic() + deadline
     first, position = _place(cursor, len(stores))
@@ -181,7 +183,7 @@ def _place(cursor: str | None, count: int) -> tuple[int, str | None]:
         return 0, None
     index, colon, position = cursor.partition(":")
     if not (colon and index.isascii() and index.isdigit() and len(index) < 6 and int(index) <= count):
-        raise ValueError("cursor is not one that a purge of these stores answered")
+        raise ValueError("cursor is not one that a purge of these stores returned")
     return int(index), position or None
 
 

@@ -16,7 +16,7 @@ _ORDER: tuple[Severity, ...] = ("error", "warning", "note")
 
 @dataclass(frozen=True)
 class Detected:
-    """A fact about the surroundings and what it was told by."""
+    """A fact about the surroundings and what says so."""
 
     name: str
     value: str
@@ -75,7 +75,7 @@ class Report:
         return sorted(self.findings, key=lambda finding: _ORDER.index(finding.severity))
 
     def to_text(self, width: int = 100, *, defaults: bool = True) -> str:
-        """Tables and findings, ``width`` columns where they can be kept. ``defaults``: with options nobody set."""
+        """Tables and findings, ``width`` columns where possible. ``defaults``: with options that were not set."""
         lines = ["Detected", *_table([(item.name, item.value, item.reason) for item in self.detected])]
         rows = [row for row in self.options if defaults or row.origin != "default"]
         for scope in dict.fromkeys(row.scope for row in rows):

@@ -4,7 +4,7 @@ What every serializer here promises
 
 * ``loads(dumps(x)) == x`` with the same types throughout, or ``dumps`` raises
   :class:`~beaker.exceptions.UnserializableValue` naming the path to the value it cannot hold.
-* ``loads`` answers a value or raises :class:`~beaker.exceptions.CorruptRecord`, nothing else.
+* ``loads`` returns a value or raises :class:`~beaker.exceptions.CorruptRecord`, nothing else.
 
 JSON never runs code, whoever wrote the bytes. Pickle runs code: a caller loads one only from a record it
 can trust: one whose MAC verified, or one in a store that only this user can write.
@@ -42,7 +42,7 @@ def is_pickle(data: bytes) -> bool:
 class Pickle:
     """The pickle module at protocol 5, which every supported Python reads.
 
-    ``loads`` executes what the bytes say: only for records whose seal was verified, or that nobody else
+    ``loads`` executes what the bytes say: only for records whose seal was verified, or that no other user
     can write.
     """
 
@@ -98,9 +98,9 @@ class Auto:
 
 
 class Custom:
-    """A user's object with ``dumps`` and ``loads``, made to keep the promises on errors.
+    """A user's object with ``dumps`` and ``loads``, wrapped to keep the promises on errors.
 
-    ``dumps`` may answer ``bytes`` or ``str`` (stored as UTF-8). Whether values come back unchanged is up
+    ``dumps`` may return ``bytes`` or ``str`` (stored as UTF-8). Whether values come back unchanged is up
     to the object.
     """
 
@@ -116,7 +116,7 @@ class Custom:
         except Exception as err:  # the object is the user's, so are its exceptions
             raise UnserializableValue(path, type(obj).__name__, "the configured serializer refuses it") from err
         if not isinstance(data, bytes):
-            raise UnserializableValue(path, type(obj).__name__, "the configured serializer made no bytes of it")
+            raise UnserializableValue(path, type(obj).__name__, "the configured serializer returned no bytes")
         return data
 
     def loads(self, data: bytes) -> Any:

@@ -10,7 +10,7 @@ or that itself holds the key ``~t``. Only exact types: a subclass (``IntEnum``, 
 ``OrderedDict``) would come back as something else and is refused.
 
 Limits: 64 containers inside each other, 4,300 digits an int, no NaN or infinity, no lone surrogates.
-Equal sets make equal bytes; dicts keep their order.
+Equal sets give equal bytes; dicts keep their order.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _TAG_KEY: Final = f'"{TAG}":'
 _TEXT_DEPTH: Final = 4 * DEPTH
 _STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _NOT_BRACKETS: Final = bytes(c for c in range(256) if c not in b"[]{}")
-# dumps writes characters above U+001F as themselves, so any escaped surrogate is somebody else's.
+# dumps writes characters above U+001F as themselves, so any escaped surrogate is foreign.
 _ESCAPED_SURROGATE: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89a-fA-F]")
 
 _BETWEEN: Final = secrets.randbits(62)
@@ -89,18 +89,18 @@ class TaggedJson:
             raise UnserializableValue(path, "int", "it has more digits than Python may write here") from None
 
     def loads(self, data: bytes) -> Any:
-        """The value ``data`` was made from. Raises :class:`~beaker.exceptions.CorruptRecord` otherwise.
+        """The value that ``data`` stands for. Raises :class:`~beaker.exceptions.CorruptRecord` otherwise.
 
         Depth is bounded, so a RecursionError says the caller's stack was full already and passes through.
         """
         if _too_deep(data) or (b"\\u" in data and _ESCAPED_SURROGATE.search(data)):
-            raise CorruptRecord("not tagged JSON of ours")
+            raise CorruptRecord("not our tagged JSON")
         try:
             text = data.decode("utf-8")
             value, end = _decoder().raw_decode(text)
         except tags.MALFORMED as err:
             # The error quotes the text it failed on, which is a value: it is not chained.
-            raise CorruptRecord(f"not tagged JSON of ours ({type(err).__name__})") from None
+            raise CorruptRecord(f"not our tagged JSON ({type(err).__name__})") from None
         if end != len(text):
             raise CorruptRecord("tagged JSON with something behind it")
         return value
@@ -111,13 +111,13 @@ class TaggedJson:
         White space around a part, which :meth:`dumps` never writes, may pass then.
         """
         together = _loads_together(parts) if len(parts) > 1 else None
-        # One by one tells what is wrong.
+        # One by one shows what is wrong.
         return [self.loads(part) for part in parts] if together is None else together
 
 
 def _loads_together(parts: Collection[bytes]) -> list[Any] | None:
     # A part that is no JSON by itself may be with its neighbours, but then it swallows a separator, and no
-    # part can bring another: nobody knows the number.
+    # part can bring another: the number is random.
     data = b"[" + _SEPARATOR.join(parts) + b"]"
     if _too_deep(data) or (b"\\u" in data and _ESCAPED_SURROGATE.search(data)):
         return None
@@ -129,7 +129,7 @@ def _loads_together(parts: Collection[bytes]) -> list[Any] | None:
 
 
 def _is_plain(value: Any, depth: int) -> bool:
-    # Sets of types are made and compared in C: a flat container costs the same at any size.
+    # Sets of types are built and compared in C: a flat container costs the same at any size.
     if depth == 0:
         return False
     if type(value) is dict:

@@ -51,7 +51,7 @@ class ValueCodec:
                 raise ConfigError(
                     "pickled sessions need a key or a private store",
                     option="session.serializer",
-                    hint="set session.secret, or use serializer = json; cookies never hold pickles",
+                    hint="set session.secret, or session.serializer = json; cookies never hold pickles",
                     code="config.pickle-without-key",
                 )
             self._only_pickle = name == "pickle"

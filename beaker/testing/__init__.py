@@ -1,4 +1,4 @@
-"""Contract suites and doubles for everybody who writes a backend. Public; third parties may use it.
+"""Contract suites and doubles for authors of backends. Public; third parties may use it.
 
 Each suite is a base class for pytest: subclass it, override its fixture, and every promise of the
 contract is checked. The submodules import pytest; this package itself imports nothing, so

@@ -43,11 +43,11 @@ class VersionedContract(StoreHooks):
     """Every promise of :class:`~beaker.storage.api.Versioned`."""
 
     def test_is_versioned(self, store: VersionedStore) -> None:
-        """The object answers to the protocol."""
+        """The object implements the protocol."""
         assert isinstance(store, Versioned)
 
     def test_read(self, store: VersionedStore, ns: str) -> None:
-        """read answers the bytes and a hashable version that stays while nobody writes."""
+        """read returns the bytes and a hashable version that stays the same until a write."""
         assert store.read(ns, "k") is None
         store.set(ns, "k", b"1", ttl=None)
         first, second = store.read(ns, "k"), store.read(ns, "k")
@@ -272,7 +272,7 @@ class BulkContract(StoreHooks):
     """Every promise of :class:`~beaker.storage.api.Bulk`."""
 
     def test_bulk(self, store: BulkStore, clock: FakeClock, ns: str) -> None:
-        """Many are written, read and deleted as if one by one; only present keys are answered."""
+        """Many are written, read and deleted as if one by one; only present keys are returned."""
         assert isinstance(store, Bulk)
         items = {key: b"%d" % index for index, key in enumerate(ODD_NAMES)}
         store.set_many(ns, items, ttl=None)

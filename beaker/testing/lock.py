@@ -35,7 +35,7 @@ PATIENCE = 60.0
 
 
 def elsewhere(work: Callable[[], T]) -> T:
-    """What ``work()`` answers in a thread of its own; raises what it raised."""
+    """What ``work()`` returns in a thread of its own; raises what it raised."""
     answers: list[T] = []
     run_threads(1, lambda _: answers.append(work()))
     return answers[0]
@@ -89,7 +89,7 @@ class LockContract:
         assert len(entered) == self.threads * self.rounds * STRESS
 
     def test_no_wait(self, locks: LockFactory, ns: str) -> None:
-        """Without waiting the answer is False while it is held and True once it is free."""
+        """Without waiting it returns False while it is held and True once it is free."""
         first, second = locks.creation(ns, "k"), locks.creation(ns, "k")
         assert first.acquire(False) is True
         assert second.acquire(False) is False
@@ -300,7 +300,7 @@ class LeaseContract(LockContract):
         assert crowds == [1] * (self.threads * self.rounds)
 
     def test_store_down(self, clock: FakeClock, ns: str, caplog: pytest.LogCaptureFixture) -> None:
-        """A store that does not answer lets everybody proceed, with one warning, and release is silent."""
+        """A store that does not reply lets every caller proceed, with one warning, and release is silent."""
         locks = LeaseLocks(_Down(), ttl=self.ttl, clock=clock, renew=False)
         for _ in range(3):
             lease = locks.creation(ns, "k")

@@ -55,7 +55,7 @@ class ManagerContract:
 
     @pytest.fixture
     def name(self) -> str:
-        """A namespace nobody used before."""
+        """A namespace that was never used before."""
         return f"contract-{uuid.uuid4().hex}"
 
     @pytest.fixture
@@ -119,7 +119,7 @@ class ManagerContract:
         assert set(manager.read_many(["a", "b", "c"])) == {"b", "c"}
 
     def test_value_is_created_once_and_again_after_expiry(self, manager: NamespaceManager, clock: FakeClock) -> None:
-        """A value is made when it is absent or expired, by the clock, and not otherwise."""
+        """A value is created when it is absent or expired, by the clock, and not otherwise."""
         made: list[int] = []
 
         def create() -> int:
@@ -185,7 +185,7 @@ class ManagerContract:
     def test_old_value_is_served_while_one_creates(
         self, open_manager: OpenManager, name: str, clock: FakeClock
     ) -> None:
-        """While one thread makes the new value, another gets the old one without waiting."""
+        """While one thread creates the new value, another gets the old one without waiting."""
         Value("a", open_manager(name), expiretime=10.0).set_value("old")
         clock.advance(11.0)
         begun, go_on = threading.Event(), threading.Event()
@@ -206,7 +206,7 @@ class ManagerContract:
         assert Value("a", open_manager(name), _never, 10.0).get_value() == "new"
 
     def test_failing_creator_leaves_the_old_value(self, manager: NamespaceManager, clock: FakeClock) -> None:
-        """A creation that raises tells its caller, keeps the old value and frees the lock."""
+        """A creation that raises reaches its caller, keeps the old value and frees the lock."""
         Value("a", manager, expiretime=10.0).set_value("old")
         clock.advance(11.0)
         with pytest.raises(ZeroDivisionError):
@@ -215,7 +215,7 @@ class ManagerContract:
         assert Value("a", manager, lambda: "new", 10.0).get_value() == "new"
 
     def test_corrupt_record_is_a_miss(self, manager: NamespaceManager) -> None:
-        """Bytes that are no record of ours are as good as absent, and are replaced."""
+        """Bytes that are not our record count as absent, and are replaced."""
         if not self.keeps_bytes:
             assert not isinstance(manager, StoreNamespaceManager)
             return

@@ -102,14 +102,14 @@ class SessionContract(SessionCourse):
             assert other.do(lambda s: (s.is_new, s.get("a"))) == (True, None)
 
     def test_odd_neighbours_do_not_hide_the_session(self, tab: Tab) -> None:
-        """Malformed cookies of others, and a tossed cookie of our name, leave the session readable."""
+        """Malformed foreign cookies, and a tossed cookie of our name, leave the session readable."""
         tab.do(self.put(a=1))
         good = tab.cookies[COOKIE]
         for odd in ('a=b c; json={"a":1}', "foo", "a[b]=1", "=;;;", 'q="unclosed', f"{COOKIE}=garbage", "é=\xe9"):
             assert tab.copy().do_with_header(f"{odd}; {COOKIE}={good}", lambda s: s.get("a")) == 1
 
     def test_delete_ends_the_session(self, tab: Tab) -> None:
-        """After delete() the browser is told to drop the cookie, and a kept cookie opens nothing."""
+        """After delete() the response makes the browser drop the cookie, and a kept cookie opens nothing."""
         tab.do(self.put(a=1))
         thief = tab.copy()
         tab.do(lambda s: s.delete())

@@ -31,7 +31,7 @@ class Tab(Browser):
         self.handlers = handlers
 
     def do(self, handler: Handler) -> Any:
-        """One request that runs ``handler(session)``; answers what it answers. ``self.last`` is the response."""
+        """One request that runs ``handler(session)``; returns what it returns. ``self.last`` is the response."""
         answers: list[Any] = []
         self.handlers.append(lambda session: answers.append(handler(session)))
         self.last = self.get()

@@ -18,7 +18,7 @@ class SessionCourse(SessionHarness):
     # -- time --------------------------------------------------------------------------------------
 
     def test_idle_timeout(self, make: Callable[..., Tab], clock: FakeClock) -> None:
-        """A session nobody used for `timeout` seconds is over; one in use is not."""
+        """A session that was not used for `timeout` seconds is over; one in use is not."""
         tab = make(timeout=100)
         tab.do(self.put(a=1))
         for _ in range(5):

@@ -63,7 +63,7 @@ class SharedContract(StoreHooks):
 
 
 def write_distinct(factory: Factory, arguments: tuple[Any, ...], namespace: str, index: int, rounds: int) -> None:
-    """In a child process: write ``rounds`` records nobody else writes, alternating insert and set."""
+    """In a child process: write ``rounds`` records that no other process writes, alternating insert and set."""
     store = factory(*arguments)
     for turn in range(rounds):
         name = f"{index}-{turn}"
@@ -102,7 +102,7 @@ class ProcessContract(StoreHooks):
         factory, arguments = self.process_factory(store)
         context = multiprocessing.get_context("spawn")
         rounds = self.process_rounds * STRESS
-        # Starting a process takes longer than its work: without a barrier they would hardly meet.
+        # Starting a process takes longer than its work: without a barrier they would hardly collide.
         barrier = context.Barrier(self.processes)
         common = (barrier, work, factory, arguments, namespace)
         children = [

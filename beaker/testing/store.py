@@ -30,7 +30,7 @@ class StoreContract(StoreHooks):
     """Every promise of :class:`~beaker.storage.api.Store`."""
 
     def test_is_a_store(self, store: Store) -> None:
-        """The object answers to the protocol and says who it is."""
+        """The object implements the protocol and names its backend."""
         assert isinstance(store, Store)
         assert isinstance(store.backend, str)
         assert store.backend
@@ -90,7 +90,7 @@ class StoreContract(StoreHooks):
                 assert store.get(later, "k") is not None, ascii(later[:40])
 
     def test_pairs_never_meet(self, store: Store, ns: str) -> None:
-        """Joining namespace and key with anything does not make two pairs one."""
+        """Joining namespace and key with anything does not turn two pairs into one."""
         pairs = [(f"a{mark}b", "c") for mark in "_:/. "] + [("a", f"b{mark}c") for mark in "_:/. "]
         pairs += [("ab", ""), ("a", "b"), ("", "ab")]
         for namespace, key in pairs:
@@ -108,7 +108,7 @@ class StoreContract(StoreHooks):
         assert store.get(ns, "old") is None
 
     def test_expiry(self, store: Store, clock: FakeClock, ns: str) -> None:
-        """A record is there before its ttl ends and absent from then on; others stay."""
+        """A record is there before its ttl ends and absent from then on; other records stay."""
         store.set(ns, "for ever", b"1", ttl=None)
         store.set(ns, "long", b"2", ttl=86_400 * 60)
         store.set(ns, "short", b"3", ttl=self.ttl())

@@ -175,11 +175,11 @@ def test_secrets_are_read_and_judged(tmp_path: Path) -> None:
     assert found(environ, tmp_path, KEY.encode()) == {}
     assert list(found(environ, tmp_path, b"0123456789abcdef0123")) == ["config.weak-key"]
     refused = found(environ, tmp_path)
-    assert list(refused) == ["config.invalid-option"]
-    assert "BEAKER_SESSION_SECRET" in refused["config.invalid-option"].message
-    assert "roles/secretmanager.secretAccessor" in refused["config.invalid-option"].fix
+    assert list(refused) == ["config.secret-manager"]
+    assert "BEAKER_SESSION_SECRET" in refused["config.secret-manager"].message
+    assert "roles/secretmanager.secretAccessor" in refused["config.secret-manager"].fix
     mounted = {**GOOD, "BEAKER_SESSION_SECRET": "", "BEAKER_SESSION_SECRET_FILE": str(tmp_path / "none")}
-    assert list(found(mounted, tmp_path)) == ["config.invalid-option", "config.empty-variable"]
+    assert list(found(mounted, tmp_path)) == ["config.unreadable-file", "config.empty-variable"]
 
 
 def test_on_a_laptop_the_key_is_the_kept_one(tmp_path: Path) -> None:

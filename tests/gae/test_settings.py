@@ -154,7 +154,7 @@ def test_an_error_of_a_function_names_the_variable(monkeypatch: pytest.MonkeyPat
     settings = Settings.from_environ(
         {"BEAKER_SESSION_SECRET": "too-short", "BEAKER_SESSION_TYPE": "cookie"}, runtime=APPENGINE
     )
-    with flask.Flask("x").test_request_context(), pytest.raises(ConfigError, match="told by BEAKER_SESSION_SECRET"):
+    with flask.Flask("x").test_request_context(), pytest.raises(ConfigError, match="set by BEAKER_SESSION_SECRET"):
         with_session(settings=settings)(lambda request: "x")(flask.request)
 
 
