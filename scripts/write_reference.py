@@ -103,7 +103,9 @@ def row(info: OptionInfo, scope: str, *, help: bool) -> str:
 
 
 def table(infos: list[OptionInfo], scope: str, *, help: bool) -> list[str]:
-    titles = ["option", "type", "unit", "on a laptop", "on App Engine", "a bad value gets"] + ["what it does"] * help
+    titles = ["option", "type", "unit", "on a laptop", "on App Engine", "an invalid value raises"] + [
+        "what it does"
+    ] * help
     return ["| " + " | ".join(titles) + " |", "|" + " --- |" * len(titles), *(row(i, scope, help=help) for i in infos)]
 
 
