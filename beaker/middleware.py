@@ -10,7 +10,8 @@ from beaker.cache_middleware import CacheMiddleware
 from beaker.config.options import SessionOptions
 from beaker.config.parse import parse_session
 from beaker.session.context import SessionContext
-from beaker.session.proxy import SessionObject, opener
+from beaker.session.opening import opener
+from beaker.session.proxy import SessionObject
 
 __all__ = ["CacheMiddleware", "SessionMiddleware"]
 
@@ -146,7 +147,7 @@ class _Response:
 
     def _commit(self, *, unsent: bool) -> None:
         try:
-            self._added = self._session.commit_unsent() if unsent else self._session.commit()
+            self._added = self._session.commit(unsent=unsent)
         except BaseException:
             # The server will say so; close() must not save after all what the visitor is told has failed.
             self.failed = True

@@ -27,7 +27,8 @@ from beaker.exceptions import ConfigError
 from beaker.middleware import with_session_headers
 from beaker.runtime import current as current_runtime
 from beaker.session.context import SessionContext
-from beaker.session.proxy import SessionObject, opener
+from beaker.session.opening import opener
+from beaker.session.proxy import SessionObject
 from gae.logs import RequestTrace, configure_unless_configured
 from gae.settings import Settings
 

@@ -82,7 +82,7 @@ def _watch_secrets() -> None:
     def committed(headers: Any, proxy: SessionObject) -> None:
         session = proxy.__dict__.get("_session")
         if session is not None:
-            for thing in (proxy, session, session.snapshot):
+            for thing in (proxy, session, session._snapshot):
                 Scan.current.sample(thing)
 
     _watch(IdTokens, "issue", issued)

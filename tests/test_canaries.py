@@ -52,7 +52,7 @@ def test_what_goes_well_says_nothing(place: str, tmp_path: Path) -> None:
 
     def look(session: SessionObject) -> str:
         inner: Any = session._load()
-        things = (session, inner, inner.snapshot, inner.carrier, inner.context, tab.middleware, inner._operations)
+        things = (session, inner, inner._snapshot, inner._backend, inner._context, tab.middleware, inner._steps)
         return " ".join(map(repr, things))
 
     shown = tab.do(look)

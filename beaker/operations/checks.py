@@ -27,6 +27,7 @@ from beaker.operations.report import Report
 from beaker.runtime import Runtime
 from beaker.session.context import SessionContext
 from beaker.session.defaults import client_side, has_key, resolve_type, session_store
+from beaker.session.opening import legacy_reader
 
 __all__ = [
     "of_caches", "of_clock", "of_datastore", "of_distributions", "of_error", "of_sessions", "of_variables",
@@ -117,7 +118,7 @@ def of_sessions(report: Report, options: SessionOptions, runtime: Runtime) -> st
     if kind and (keyed or not client_side(kind)):
         with warned(report):
             try:
-                SessionContext(options, runtime=runtime)
+                legacy_reader(SessionContext(options, runtime=runtime))
             except ConfigError as error:
                 of_error(report, error)
     return kind

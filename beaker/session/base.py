@@ -1,26 +1,24 @@
-"""What a session is to an application: values with intentions and an identity.
+"""What a session is to an application: its values, an identity, and the methods of the manual's chapter 2.
 
-Where the data lives is the carrier's business (:mod:`beaker.session.backends.server`, ``client``, ``hybrid``); the
-cookie's attributes are the transport's.
+Where the data lives is the business of :mod:`beaker.session.backends`; what the request sent and the response says, of
+:mod:`beaker.session.exchange`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from beaker.counters import count
 from beaker.crypto.tokens import new_id
-from beaker.exceptions import BeakerException
-from beaker.session.backends import Carrier
+from beaker.exceptions import BeakerException, LockError
+from beaker.session.backends import Draft, Ended, InStore, Loaded, Saved, SessionBackend
+from beaker.session.contention import session_lock
 from beaker.session.context import SessionContext
-from beaker.session.cookies import part_name
-from beaker.session.merge import diff
-from beaker.session.records import CLOCKS
+from beaker.session.exchange import Cookie, Exchange, Sent
 from beaker.session.revocation import user_key
-from beaker.session.snapshot import Snapshot, id_text
-from beaker.session.state import USER, SessionState
+from beaker.session.snapshot import USER, Snapshot, id_text
+from beaker.session.state import SessionState
 from beaker.session.values import Packed
 
 __all__ = ["BaseSession"]
@@ -31,54 +29,74 @@ _DOMAIN, _PATH = "_domain", "_path"
 class BaseSession(SessionState):
     """A dict of the visitor's values, with the methods of the manual's chapter 2.
 
-    ``request`` is a WSGI environ, or a dict whose ``cookie`` is a Cookie header; after a save it has
-    ``cookie_out`` (a Set-Cookie value) and ``set_cookie``.
+    ``request`` is a WSGI environ, or a dict whose ``cookie`` is a Cookie header; after a save it has ``cookie_out``
+    (a Set-Cookie value) and ``set_cookie``. Methods with a leading underscore are for the modules of this folder.
     """
+
+    _cookie = Cookie.KEEP
+    _ended = False
+    """Whether another request ended the session: then nothing is written and no cookie is sent."""
+    _moving: Snapshot | None = None
+    """The identity that the session leaves behind at its next save."""
+    _late = False
+    """Whether loading has merged in changes that need a save."""
+    _logged_in = False
+    """Whether ``login()`` was called since the session was last saved."""
+    _known_user: Any = None
+    """Who the visitor was when the session was loaded or last saved."""
+    _held: Any = None
 
     def __init__(
         self,
         request: Mapping[str, Any],
         context: SessionContext,
-        carrier: Carrier,
+        backend: SessionBackend,
         id: bytes | None = None,
         began: float | None = None,
     ) -> None:
-        super().__init__(context)
-        self.began = self.now if began is None else began
-        self.request: Any = request
-        self.carrier = carrier
-        self.presented = False
-        self.answered = False
-        self.fenced = False
-        self.cookie_due = False
-        self.must_save = False
-        self.deleted = False
-        self.presented_parts = 1
-        self.moving: Snapshot | None = None
-        if id is not None:
-            carrier.fetch_id(self, id)
-        elif context.options.use_cookies:
-            carrier.fetch(self, request.get("HTTP_COOKIE") or request.get("cookie"))
+        now = context.clock()
+        super().__init__(context.values, now)
+        options, header = context.options, None
+        if id is None and options.use_cookies:
+            header = request.get("HTTP_COOKIE") or request.get("cookie")
+        sent = Sent(header, id, now if began is None else began, now)
+        self._context = context
+        self._backend = backend
+        self._exchange = Exchange(request, sent, context.cookie, chunks=options.chunks if context.client_side else 1)
+        found = None if id is None and not header else backend.fetch(sent)
+        if isinstance(found, Loaded):
+            self._load(found)
+        else:
+            self._begin()
+            # An end that came while this request was in flight is told by its time.
+            self._ended = found is not None and found.concerns(sent.began)
 
-    def end_revoked(self, at: float) -> None:
-        """Be a new, empty session, because the loaded one was revoked ``at`` that time."""
-        self._begin()
-        self.fence_if_under_way(at)
+    def _load(self, found: Loaded) -> None:
+        self._adopt(found.snapshot, found.values)
+        self._place = found.place
+        self._cookie = found.cookie
+        self._exchange.old_cookies = found.old_cookies
+        if found.unsaved is not None:
+            self._overlay(found.unsaved)
+            self._late = True
 
-    def fence_if_under_way(self, at: float) -> None:
-        """Write nothing if this request began before its session was ended ``at`` that time.
+    def _adopt(self, snapshot: Snapshot, values: dict[Any, Any]) -> None:
+        super()._adopt(snapshot, values)
+        self._known_user = values.get(USER)
 
-        Its cookie could then replace the one the browser got meanwhile. A later request with a dead cookie is
-        a new visitor's.
-        """
-        self.fenced = self.fenced or self.began <= at + CLOCKS
+    def _begin(self) -> None:
+        super()._begin()
+        self._moving = self._known_user = None
+        self._logged_in = self._late = False
+        if self._cookie is Cookie.RESEAL:
+            self._cookie = Cookie.KEEP
 
     # -- identity ------------------------------------------------------------------------------------
 
     @property
     def id(self) -> str:
         """The session's id: 43 characters that stand for 256 random bits. Keep it out of logs."""
-        return id_text(self.snapshot.id)
+        return id_text(self._snapshot.id)
 
     @property
     def user(self) -> Any:
@@ -88,37 +106,38 @@ class BaseSession(SessionState):
     def regenerate_id(self) -> None:
         """Give the session a new id when it is saved, at the latest at the end of the request.
 
-        The data moves; the old id is dead before the new cookie is sent. Nothing moves when the session was
-        ended by another request meanwhile.
+        The data moves; the old id is dead before the new cookie is sent. Nothing moves when another request has
+        ended the session meanwhile.
         """
         self._check_writable()
-        if self.fenced:
+        if self._ended:
             return
-        if not self.is_new and self.moving is None:
-            self.moving = self.snapshot
-        self.snapshot = replace(self.snapshot, id=new_id(), epoch=self.snapshot.epoch + 1)
-        self.must_save = self.must_save or self.moving is not None
+        if not self.is_new and self._moving is None:
+            self._moving = self._snapshot
+        self._snapshot = self._snapshot.renamed(new_id())
+        self._snapshot.epoch += 1
 
     def login(self, user: Hashable) -> None:
         """Note who the visitor is and change the id (ASVS 5.0 7.2.4).
 
-        ``user`` is a name, number or the like: TypeError when it cannot be stored or no revocation could name
-        it; nothing changes then.
+        ``user`` is a name, a number or the like. Raises TypeError, and changes nothing, when it cannot be stored or
+        no revocation could name it.
         """
         self._check_writable()
         user_key(user)
-        self.context.values.pack([(USER, user)])
-        if self.fenced:
+        self._codec.pack([(USER, user)])
+        if self._ended:
             # The old identity is dead: a login starts a new one and takes nothing along.
-            self.fenced = False
+            self._ended = False
             self._begin()
         self.regenerate_id()
-        revocations = self.context.revocations
-        # The session counts as begun after everything that was revoked, be it in this very request.
-        self.snapshot.created = max(self.now, 0.0 if revocations is None else revocations.good_from(user))
+        revocations = self._context.revocations
+        # The session counts as begun after everything that was revoked, even in this very request.
+        earliest = 0.0 if revocations is None else revocations.earliest_valid(user)
+        self._snapshot.created = max(self._now, earliest)
         self._stamp()
         self[USER] = user
-        self.logged_in = self.must_save = True
+        self._logged_in = True
 
     def logout(self) -> None:
         """End the session everywhere and start an empty one."""
@@ -127,101 +146,124 @@ class BaseSession(SessionState):
     def delete(self) -> None:
         """End the session: its record is dead before this returns, and the browser is told to drop the cookie."""
         self._check_writable()
-        self._kill()
-        self.deleted = True
+        exchange = self._exchange
+        if exchange.scope is None:
+            exchange.scope = self.domain, self.path
+        identity = None if self.is_new else self._moving or self._snapshot
+        exchange.old_cookies = self._backend.end(identity, exchange.sent) or exchange.old_cookies
+        self._begin()
+        self._cookie = Cookie.CLEAR
 
     def invalidate(self) -> None:
         """End the session as :meth:`delete` does and go on with a new, empty one that may be saved."""
         self.delete()
-
-    def _kill(self) -> None:
-        self.sent_domain, self.sent_path = self.domain, self.path
-        if not self.is_new:
-            if self.moving is not None:
-                self.snapshot, self.moving = self.moving, None
-            self.carrier.kill(self)
-        elif self.context.legacy is not None:
-            # Beside a dead cookie of ours an old one may still lead to a session.
-            self.context.legacy.end(self)
-        self.cookie_due = self.must_save = False
-        self._begin()
-
-    sent_domain: str | None = None
-    sent_path: str | None = None
-    # Cookies of an older Beaker that the browser is to drop (beaker.session.legacy.takeover).
-    old_cookies: tuple[str, ...] = ()
-
-    def saved(self, snapshot: Snapshot, packed: Packed) -> None:
-        """Note that the carrier made ``packed`` durable as ``snapshot``."""
-        snapshot.values = packed
-        # What this process has just packed is its own, pickles included.
-        snapshot.trusted = True
-        self.snapshot = snapshot
-        self.cookie_due = self.cookie_due or self.must_reseal
-        self.is_new = self.must_save = self.deleted = self.must_reseal = self.logged_in = False
-        self.known_user = self.get(USER)
-        self.moving = None
-        self._operations.clear()
-
-    def start_over(self, packed: Packed) -> Packed:
-        """Keep only what this request, a login, has set: another one ended the session it had loaded."""
-        own = {**diff(self.snapshot.values, packed).sets, **self.context.values.pack([(USER, self.user)])}
-        mine = self.context.values.unpack(own, trusted=True)
-        for key in [key for key in self.own_keys() if key not in mine]:
-            del self[key]
-        self.fenced = False
-        return own
-
-    def fence(self, reason: str) -> None:
-        """Another request ended this session: nothing of it is written and no cookie is sent."""
-        count("stale_write_dropped", reason)
-        self.fenced = True
-        self.cookie_due = self.must_save = False
-        self.moving = None
 
     # -- saving --------------------------------------------------------------------------------------
 
     def save(self, accessed_only: bool = False) -> None:
         """Write the session now. With ``accessed_only`` only the time of the access, if it is due.
 
-        Concurrent changes of other requests are merged, not overwritten. Raises UnserializableValue before
-        anything is written, StoreUnavailable, ValueTooLarge, SessionTooLarge, or WriteConflict after
-        ``save_timeout`` seconds of conflicts.
+        Changes of concurrent requests are merged, not overwritten. Raises UnserializableValue before anything is
+        written, StoreUnavailable, ValueTooLarge, SessionTooLarge, or WriteConflict after ``save_timeout`` seconds of
+        conflicts.
         """
         if accessed_only:
-            self.touch()
+            self._touch()
         else:
-            self.write()
-        self._answer()
+            self._write()
+        self._exchange.note(self._cookie_lines())
 
-    def write(self) -> None:
-        """Write if there is anything to write; the cookie is only made ready."""
-        if self.fenced:
+    @property
+    def _must_save(self) -> bool:
+        """Whether something has to be written even if the application does not call ``save()``."""
+        return not self._ended and (self._moving is not None or self._logged_in or self._late)
+
+    def _settle(self, wanted: bool) -> None:
+        """Save if that is ``wanted`` or needed, else record the access if that is due."""
+        if not wanted and not self._must_save:
+            auto = self._context.options.auto and self._cookie is not Cookie.CLEAR and not self._ended
+            # An empty new session holds nothing worth a record, unless the application asked for one.
+            wanted = auto and not (self.is_new and not any(self._own_keys()))
+            if not wanted:
+                self._touch()
+                return
+        self._write()
+
+    def _write(self) -> None:
+        """Write if there is anything to write; the cookie is only prepared."""
+        if self._ended:
             count("stale_write_dropped", "tombstone")
             return
-        packed = self.packed()
-        if self.context.options.readonly:
-            if packed != self.snapshot.values:
+        packed, known = self._packed(), self._snapshot.values
+        if self._context.options.readonly:
+            if packed != known:
                 self._check_writable()
             return
-        settled = not self.is_new and self.moving is None and not self.must_reseal
-        if settled and packed == self.snapshot.values:
-            self.touch()
+        if self.is_new or self._moving is not None or self._cookie is Cookie.RESEAL or packed != known:
+            self._saved(self._backend.save(self._draft(packed)), packed)
         else:
-            self.carrier.save(self, packed)
+            self._touch()
 
-    def touch(self) -> None:
-        """Record the access when the recorded one is older than ``touch_interval`` seconds."""
-        context = self.context
-        if self.is_new or self.fenced or self.moving is not None or context.options.readonly:
+    def _saved(self, saved: Saved | Ended, packed: Packed) -> None:
+        self._take(saved)
+        if isinstance(saved, Saved):
+            self._late = self._logged_in = False
+            self._moving = None
+            if saved.snapshot.values is not packed:
+                self._overlay(saved.snapshot.values)
+            self._known_user = self.get(USER)
+            self._steps.clear()
+
+    def _take(self, saved: Saved | Ended) -> None:
+        """Note where the session is now, and what its cookie needs."""
+        if isinstance(saved, Ended):
+            self._end()
             return
-        if self.must_reseal or (
-            context.options.save_accessed_time and self.now - self.snapshot.accessed >= context.touch_interval
-        ):
-            self.carrier.touch(self)
+        # What this process has just packed is its own, pickles included.
+        saved.snapshot.trusted = True
+        self._snapshot = saved.snapshot
+        self._place = saved.place
+        resealed = self._cookie in (Cookie.SEND, Cookie.RESEAL)
+        self._cookie = Cookie.SEND if resealed else saved.cookie
+
+    def _end(self) -> None:
+        """Another request ended this session: nothing of it is written and no cookie is sent."""
+        self._ended = True
+        self._cookie = Cookie.KEEP
+        self._moving = None
+
+    def _touch(self) -> None:
+        """Record the access when the recorded one is older than ``touch_interval`` seconds."""
+        options, snapshot = self._context.options, self._snapshot
+        if self.is_new or self._ended or self._moving is not None or options.readonly:
+            return
+        due = options.save_accessed_time and self._now - snapshot.accessed >= self._context.touch_interval
+        if due or self._cookie is Cookie.RESEAL:
+            saved = self._backend.touch(self._draft(snapshot.values))
+            if saved is not None:
+                self._take(saved)
+
+    def _draft(self, packed: Packed) -> Draft:
+        return Draft(
+            self._snapshot,
+            packed,
+            self._operations(packed) if self._steps else {},
+            self._place,
+            self._now,
+            moving=self._moving,
+            reseal=self._cookie is Cookie.RESEAL,
+            answered=self._exchange.answered,
+            known_user=self._known_user,
+            user=self.get(USER),
+            logged_in=self._logged_in,
+        )
+
+    def _is_changed(self) -> bool:
+        """Whether the values differ from those that were loaded or last saved."""
+        return self._packed() != self._snapshot.values
 
     def _check_writable(self) -> None:
-        if self.context.options.readonly:
+        if self._context.options.readonly:
             raise BeakerException("the session is read-only here (option session.readonly)", code="session.readonly")
 
     def expire(self) -> None:
@@ -230,27 +272,39 @@ class BaseSession(SessionState):
 
     # -- locking -------------------------------------------------------------------------------------
 
-    _held: Any = None
-
     def lock(self) -> None:
         """Hold the session against other requests that lock it, for ``lock_ttl`` seconds at most.
 
         Saving needs no lock; this is for work that must not overlap. Always pair with :meth:`unlock` in a
-        ``finally``. Raises LockTimeout when the lock is not free within ``lock_ttl`` seconds.
+        ``finally``. Raises LockTimeout when the lock is not free within ``lock_ttl`` seconds, LockError for cookie
+        sessions, StoreUnavailable.
         """
-        from beaker.session.locking import session_lock
-
+        context = self._context
+        if context.type == "cookie":
+            raise LockError("a cookie session has no store to keep a lock in")
         if self._held is None:
-            self._held = session_lock(self)
+            store, ttl = context.records.store, context.options.lock_ttl
+            self._held = session_lock(store, self._snapshot.key, ttl=ttl, clock=context.clock, sleep=context.sleep)
             try:
-                # What the last holder saved counts; what this request changed and did not save stays on top.
-                self.carrier.refresh(self)
+                self._refresh()
             except BaseException:
                 self.unlock()
                 raise
 
+    def _refresh(self) -> None:
+        """Take in what other requests have saved; what this one changed and did not save stays on top."""
+        if self.is_new or self._ended or self._moving is not None:
+            return
+        found = self._backend.refresh(self._draft(self._packed()))
+        if isinstance(found, Ended):
+            self._end()
+        elif found is not None:
+            self._adopt(found.snapshot, found.values)
+            if found.unsaved is not None:
+                self._overlay(found.unsaved)
+
     def unlock(self) -> None:
-        """Let the session go; does nothing when it is not held."""
+        """Release the session; does nothing when it is not locked."""
         held, self._held = self._held, None
         if held is not None:
             held.release()
@@ -260,45 +314,50 @@ class BaseSession(SessionState):
     @property
     def domain(self) -> str | None:
         """Domain of this session's cookie; setting it lasts as long as the session (manual 2.5)."""
-        return self.context.cookie.domain_or_default(self.get(_DOMAIN))
+        return self._context.cookie.domain_or_default(self.get(_DOMAIN))
 
     @domain.setter
     def domain(self, value: str) -> None:
-        self.context.cookie.check_domain(value)
-        self[_DOMAIN] = value
-        self.must_reseal = True
+        self._context.cookie.check_domain(value)
+        self._readdress(_DOMAIN, value)
 
     @property
     def path(self) -> str:
         """Path of this session's cookie; setting it lasts as long as the session (manual 2.5)."""
-        return self.context.cookie.path_or_default(self.get(_PATH))
+        return self._context.cookie.path_or_default(self.get(_PATH))
 
     @path.setter
     def path(self, value: str) -> None:
-        self.context.cookie.check_path(value)
-        self[_PATH] = value
-        self.must_reseal = True
+        self._context.cookie.check_path(value)
+        self._readdress(_PATH, value)
 
-    def set_cookies(self) -> list[str]:
+    def _readdress(self, key: str, value: str) -> None:
+        self[key] = value
+        # The cookie of a new session is sent anyway, and one to be cleared is cleared where it was.
+        if not self.is_new:
+            self._cookie = Cookie.RESEAL
+
+    def _cookie_lines(self) -> list[str]:
         """The Set-Cookie values this response needs: none unless something about the cookie changed."""
-        context = self.context
-        if not context.options.use_cookies or self.fenced:
+        if self._ended or not self._context.options.use_cookies:
             return []
-        cookie, secure = context.cookie, self.request.get("wsgi.url_scheme") == "https"
-        if self.cookie_due and not self.is_new:
-            own: dict[str, Any] = {"secure": secure, "now": self.now, "domain": self.domain, "path": self.path}
-            return [
-                cookie.line(value, name=name, **own) if value else cookie.clearing(name=name, **own)
-                for name, value in (*self.carrier.cookies(self), *((name, "") for name in self.old_cookies))
-            ]
-        if self.deleted and self.presented:
-            scope: dict[str, Any] = {"domain": self.sent_domain, "path": self.sent_path}
-            names = [*(part_name(cookie.name, i) for i in range(self.presented_parts)), *self.old_cookies]
-            return [cookie.clearing(secure=secure, now=self.now, name=name, **scope) for name in names]
-        return []
+        if self._cookie is Cookie.SEND:
+            cookies = self._backend.cookies(self._snapshot, self._place)
+            return self._exchange.lines(cookies, domain=self.domain, path=self.path)
+        return self._exchange.clearing() if self._cookie is Cookie.CLEAR else []
 
-    def _answer(self) -> None:
-        if isinstance(self.request, dict) and "wsgi.url_scheme" not in self.request:
-            lines = self.set_cookies()
-            self.request["set_cookie"] = bool(lines)
-            self.request["cookie_out"] = lines[0] if lines else None
+    @property
+    def _is_stored(self) -> bool:
+        return isinstance(self._place, InStore)
+
+    def _reference(self, stored: bool) -> tuple[Any, ...]:
+        """What a cookie has to say to lead to the session as it is; of one that was ``stored`` the id alone."""
+        return self._snapshot.id, self.is_new, None if stored else self._snapshot.values
+
+    def _respond(self) -> list[str]:
+        """:meth:`_cookie_lines` for the headers that now go out: what changes later needs a cookie of its own."""
+        lines = self._cookie_lines()
+        if self._cookie is not Cookie.RESEAL:
+            self._cookie = Cookie.KEEP
+        self._exchange.answered = True
+        return lines

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Hashable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar, cast
 
 from beaker import backends
 from beaker._typing import Clock
@@ -26,10 +26,9 @@ from beaker.session.revocation import Revocations
 from beaker.session.values import ValueCodec
 from beaker.storage.api import Versioned
 
-if TYPE_CHECKING:
-    from beaker.session.legacy.takeover import LegacyReader
-
 __all__ = ["SessionContext"]
+
+T = TypeVar("T")
 
 
 class SessionContext:
@@ -85,14 +84,15 @@ class SessionContext:
             may_pickle=defaults.may_pickle(options, self.type),
             advice=defaults.advice_on_types(options, self.type),
         )
-        self.legacy = self._legacy_reader()
+        self._shared: dict[Callable[..., Any], Any] = {}
 
-    def _legacy_reader(self) -> LegacyReader | None:
-        if self.options.legacy is None:
-            return None
-        from beaker.session.legacy.takeover import LegacyReader
-
-        return LegacyReader(self.options.legacy, self)
+    def shared(self, build: Callable[[SessionContext], T]) -> T:
+        """The one ``build(self)`` of this configuration, built at the first call."""
+        built = self._shared.get(build)
+        if built is None:
+            # Two threads may both build one at the start; both use the first.
+            built = self._shared.setdefault(build, build(self))
+        return cast(T, built)
 
     def _open_tokens(self) -> None:
         if self.ring is None:

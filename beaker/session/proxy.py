@@ -1,57 +1,21 @@
-"""The session in ``environ``: nothing is read before the application touches it, everything is said at the end."""
+"""The session in ``environ``: nothing is read before the application touches it, and the headers come at the end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, cast
+from collections.abc import Iterator
+from typing import Any
 
-from beaker.config.parse import parse_session
 from beaker.exceptions import BeakerWarning, warn
-from beaker.session.backends import Carrier
-from beaker.session.backends.cookie import CookieCarrier, CookieSession
-from beaker.session.backends.hybrid import HybridCarrier
-from beaker.session.backends.server import ServerCarrier, Session
 from beaker.session.base import BaseSession
-from beaker.session.context import SessionContext
-from beaker.session.snapshot import id_text, raw_id
+from beaker.session.opening import configured, opener
+from beaker.session.snapshot import raw_id
 
-__all__ = ["SessionObject", "opener"]
+__all__ = ["SessionObject"]
 
 _UNSENT = (
     "a session was saved in a response whose headers are not sent, as a websocket's, so that its cookie could not be: "
     "a new session, a new id, or data kept in the cookie is lost; save it in an ordinary request first"
 )
-
-
-class Opener(Protocol):
-    """Opens the session a request's cookie names, or the one with a raw id; ``began`` is when the request did."""
-
-    def __call__(self, request: Mapping[str, Any], id: bytes | None, began: float | None = None) -> BaseSession: ...
-
-
-def opener(context: SessionContext) -> Opener:
-    """What opens the sessions of one configuration."""
-    own = context.options.session_class
-    if own is not None:
-
-        def open_own(request: Mapping[str, Any], id: bytes | None, began: float | None = None) -> BaseSession:
-            # What the constructors of Session and CookieSession take besides the manual's options.
-            named = {} if id is None else {"id": id_text(id)}
-            return cast(BaseSession, own(request, context=context, began=began, **named))
-
-        return open_own
-    carriers: dict[str, type[Any]] = {"cookie": CookieCarrier, "hybrid": HybridCarrier}
-    carrier: Carrier = carriers.get(context.type, ServerCarrier)(context)
-    faces: dict[str, type[BaseSession]] = {"cookie": CookieSession, "hybrid": BaseSession}
-    face = faces.get(context.type, Session)
-
-    def open(request: Mapping[str, Any], id: bytes | None, began: float | None = None) -> BaseSession:
-        # The faces' own constructors take options; everything is built already here.
-        session = face.__new__(face)
-        BaseSession.__init__(session, request, context, carrier, id, began)
-        return session
-
-    return open
 
 
 class SessionObject:
@@ -63,15 +27,12 @@ class SessionObject:
     """
 
     def __init__(self, environ: dict[str, Any], **params: Any) -> None:
-        context = params.pop("context", None)
-        if context is None:
-            clock, runtime = params.pop("clock", None), params.pop("runtime", None)
-            context = SessionContext(parse_session(kwargs=params), clock=clock, runtime=runtime)
-        put = object.__setattr__
+        put, given = object.__setattr__, params.pop("opener", None)
+        context, began = configured(params)
         put(self, "_environ", environ)
         put(self, "_context", context)
-        put(self, "_open", params.pop("opener", None) or opener(context))
-        put(self, "_began", context.clock())
+        put(self, "_open", given or opener(context))
+        put(self, "_began", context.clock() if began is None else began)
         put(self, "_session", None)
         put(self, "_wanted", False)
         put(self, "_finished", False)
@@ -99,7 +60,7 @@ class SessionObject:
         """
         session = self._load()
         self._settle(session)
-        lines = session.set_cookies()
+        lines = session._cookie_lines()
         self.__dict__["_headers"] = {"set_cookie": bool(lines), "cookie_out": lines[0] if lines else None}
 
     def revert(self) -> None:
@@ -110,7 +71,7 @@ class SessionObject:
     def get_by_id(self, id: str) -> BaseSession | None:
         """The live session with this ``id``, or ``None``. Cookie sessions cannot be found by id."""
         raw = raw_id(id)
-        if raw is None:
+        if raw is None or self._context.client_side:
             return None
         session = self._open({}, raw, self._began)
         return None if session.is_new else session
@@ -126,50 +87,32 @@ class SessionObject:
     # -- the end of the request ----------------------------------------------------------------------
 
     def _settle(self, session: BaseSession) -> None:
-        auto = self._context.options.auto and not session.deleted and not session.fenced
-        # An empty new session holds nothing worth a record, unless the application asked.
-        wanted = self._wanted or session.must_save or (auto and not (session.is_new and not any(session.own_keys())))
+        wanted = self._wanted
         object.__setattr__(self, "_wanted", False)
-        if wanted:
-            session.write()
-        else:
-            session.touch()
+        session._settle(wanted)
 
-    def commit(self) -> list[tuple[str, str]]:
-        """Do what the request asked for and answer the headers the response needs; knows no WSGI.
+    def commit(self, *, unsent: bool = False) -> list[tuple[str, str]]:
+        """Do what the request asked for and return the headers the response needs; knows no WSGI.
 
         ``[]`` when the session was never touched. ``Vary: Cookie`` when it was; ``Set-Cookie`` when
-        something about the cookie changed, and then ``Cache-Control: private, no-store``. Raises what
-        :meth:`BaseSession.save` raises.
+        something about the cookie changed, and then ``Cache-Control: private, no-store``. With ``unsent``, for headers
+        that reach no browser, as a websocket's, a lost cookie is warned of. Raises what :meth:`BaseSession.save`
+        raises.
         """
         session = self._session
         if session is None:
             return []
+        stored = session._is_stored
+        before = session._reference(stored) if unsent else None
         self._settle(session)
         object.__setattr__(self, "_finished", True)
         headers = [("Vary", "Cookie")]
-        cookies = [("Set-Cookie", line) for line in session.set_cookies()]
-        session.cookie_due = session.deleted = False
-        session.answered = True
+        cookies = [("Set-Cookie", line) for line in session._respond()]
         if cookies:
             headers.append(("Cache-Control", "private, no-store"))
+            if before is not None and before != session._reference(stored):
+                self._context.warn_once(BeakerWarning(_UNSENT, code="session.cookie-not-sent"))
         return headers + cookies
-
-    def commit_unsent(self) -> list[tuple[str, str]]:
-        """:meth:`commit` for a response whose headers reach nobody, as a websocket's do. Warns of a lost cookie."""
-        session = self._session
-        if session is None:
-            return []
-        before, kept = (session.snapshot.id, session.is_new, session.snapshot.values), self._is_kept(session)
-        headers = self.commit()
-        after = (session.snapshot.id, session.is_new, session.snapshot.values)
-        # A stored session of a known id needs no cookie; one that was only read loses the renewal of its end.
-        if any(name == "Set-Cookie" for name, _ in headers) and before[: 2 if kept else 3] != after[: 2 if kept else 3]:
-            self._context.warn_once(BeakerWarning(_UNSENT, code="session.cookie-not-sent"))
-        return headers
-
-    def _is_kept(self, session: BaseSession) -> bool:
-        return self._context.type != "cookie" and (self._context.type != "hybrid" or session.in_store)
 
     def finish(self) -> None:
         """After the body: save what changed since :meth:`commit`. Warns when that would need a header."""
@@ -178,13 +121,13 @@ class SessionObject:
             return
         if not self._finished:
             self._warn("was first touched after the headers were sent")
-        settled = (session.snapshot.id, session.is_new)
-        if self._wanted or session.must_save or self._context.options.auto:
-            if self._context.type == "cookie" and session.packed() != session.snapshot.values:
+        settled = (session.id, session.is_new)
+        if self._wanted or session._must_save or self._context.options.auto:
+            if self._context.type == "cookie" and session._is_changed():
                 self._warn("changed after the headers were sent; the change is lost")
                 return
             self._settle(session)
-        if settled != (session.snapshot.id, session.is_new) or session.set_cookies():
+        if settled != (session.id, session.is_new) or session._cookie_lines():
             self._warn("changed after the headers were sent, so that its cookie could not be")
 
     def _warn(self, what: str) -> None:
@@ -237,6 +180,10 @@ class SessionObject:
     def has_key(self, key: Any) -> bool:
         """``key in session``, under its older name."""
         return key in self._load()
+
+    def __dir__(self) -> list[str]:
+        """The names of the session too; asking for them loads nothing."""
+        return sorted({*super().__dir__(), *dir(self._session or self._open.session_class)})
 
     def __repr__(self) -> str:
         return "<SessionObject untouched>" if self._session is None else f"<SessionObject of {self._session!r}>"

@@ -1,7 +1,7 @@
-"""Session records in a versioned store: read, create, replace if unchanged, bury.
+"""Session records in a versioned store: read, create, replace if unchanged, end with a tombstone.
 
-A killed session leaves a tombstone for a few minutes, so that a request that was under way meanwhile is
-recognised and neither writes the session back nor sends a cookie over a fresh one.
+A session that ends leaves a tombstone for a few minutes. A request that was in flight at that moment finds it, and
+then neither writes the session back nor sends a cookie that would overwrite a newer one.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from beaker.crypto.tokens import SKEW, store_key
 from beaker.exceptions import CorruptRecord, StoreUnavailable
 from beaker.session.snapshot import LIVE, TOMBSTONE, WRITE_IDS, Snapshot
 
-__all__ = ["CLOCKS", "NAMESPACE", "TOMBSTONE_TTL", "Buried", "SessionRecords"]
+__all__ = ["CLOCKS", "NAMESPACE", "TOMBSTONE_TTL", "SessionRecords", "Tombstone", "ends", "over"]
 
 NAMESPACE = "beaker.session"
 TOMBSTONE_TTL = 300.0
-"""Seconds a tombstone stays: longer than a request lives (App Engine and Cloud Run: minutes)."""
+"""Seconds a tombstone stays: longer than a request lasts (on App Engine and Cloud Run: minutes)."""
 _MOVES = 8
-"""Changes of the id that a logout follows: more cannot happen to one session while one request runs."""
+"""Changes of the id that a logout follows: more cannot happen to one session during one request."""
 _TRIES = 32
 GRACE = 120.0
 """Seconds a store keeps a record past its end, so that a clock a little behind still sees it."""
 CLOCKS = 5.0
-"""Seconds by which the clocks of two hosts, and a browser that has not seen the answer yet, may be behind."""
+"""Seconds by which the clocks of two hosts may differ, or a browser may be late that has not seen the response."""
 
 
-class Buried(NamedTuple):
-    """A session that was killed a moment ago, ``at`` that second since the epoch."""
+class Tombstone(NamedTuple):
+    """What is left of a session that ended ``at`` that second since the epoch."""
 
     at: float
 
@@ -52,10 +52,10 @@ class SessionRecords:
         self.absolute = absolute
         self.clock = clock
 
-    def load(self, id: bytes) -> Snapshot | Buried | Literal["gone"]:
-        """The live session, :class:`Buried` when it was killed, or ``"gone"``: absent, expired, over its age.
+    def load(self, id: bytes) -> Snapshot | Tombstone | Literal["gone"]:
+        """The live session, its :class:`Tombstone`, or ``"gone"``: absent, expired, or over its age.
 
-        Raises CorruptRecord for bytes that are no record of ours, StoreUnavailable when nobody knows.
+        Raises CorruptRecord for bytes that are not a record of ours, StoreUnavailable when the store does not reply.
         """
         key = store_key(id)
         found = self.store.read(NAMESPACE, key)
@@ -64,86 +64,86 @@ class SessionRecords:
         data, version = found
         opened = self.envelope.open(NAMESPACE, key, data)
         if opened.kind == TOMBSTONE:
-            return Buried(opened.stored)
-        snapshot = Snapshot.decode(id, opened.payload)
+            return Tombstone(opened.stored)
+        snapshot = Snapshot.decode(id, opened.payload, key=key)
         snapshot.version = version
         snapshot.trusted = opened.authentic or self.store.trusted
         snapshot.current = opened.current
         return "gone" if over(snapshot, self.clock(), self.timeout, self.absolute) else snapshot
 
     def create(self, snapshot: Snapshot) -> None:
-        """Write a session whose id was made in this request. Raises StoreUnavailable, ValueTooLarge."""
+        """Write a session whose id was created in this request. Raises StoreUnavailable, ValueTooLarge."""
         if not self.insert(snapshot):
-            # 256 random bits do not meet twice: this is a record we may not write over.
+            # 256 random bits do not collide: this is a record that we must not overwrite.
             raise StoreUnavailable("a record with a fresh id exists", backend=self.store.backend, operation="insert")
 
     def insert(self, snapshot: Snapshot) -> bool:
-        """Write a session that may have a record by now. ``False``: it has one, nothing was written."""
-        wid = self._stamp(snapshot)
+        """Write a session that may have a record by now. ``False``: it has one, and nothing was written."""
+        write_id = self._stamp(snapshot)
+        data, ttl = self._sealed(snapshot)
         try:
-            if self.store.insert(NAMESPACE, store_key(snapshot.id), self._seal(snapshot), ttl=self._ttl(snapshot)):
+            if self.store.insert(NAMESPACE, snapshot.key, data, ttl=ttl):
                 return True
         except StoreUnavailable:
-            if not self._landed(snapshot.id, wid):
+            if not self._landed(snapshot.id, write_id):
                 raise
             return True
-        return self._landed(snapshot.id, wid)
+        return self._landed(snapshot.id, write_id)
 
     def drop(self, snapshot: Snapshot) -> bool:
-        """Remove a record that is of no use any more, if it is still as loaded."""
-        return bool(self.store.remove(NAMESPACE, store_key(snapshot.id), snapshot.version))
+        """Remove a record that is no longer needed, if it is still as loaded."""
+        return bool(self.store.remove(NAMESPACE, snapshot.key, snapshot.version))
 
     def overwrite(self, snapshot: Snapshot) -> None:
-        """Write a session whose id nobody else can know yet."""
+        """Write a session whose id no other request can know yet."""
         self._stamp(snapshot)
-        self.store.set(NAMESPACE, store_key(snapshot.id), self._seal(snapshot), ttl=self._ttl(snapshot))
+        data, ttl = self._sealed(snapshot)
+        self.store.set(NAMESPACE, snapshot.key, data, ttl=ttl)
 
     def replace(self, snapshot: Snapshot, version: Hashable) -> bool:
-        """Write if the record still has ``version``. ``False``: somebody else wrote or killed it.
+        """Write if the record still has ``version``. ``False``: another request wrote or ended it.
 
-        The last of ``snapshot.wids`` is then the mark of this write: a record that has it took it all the same
-        (a client that tries again by itself is refused by its own first attempt).
+        The last of ``snapshot.write_ids`` then marks this write. A record that contains it took the write after
+        all: a client that retries by itself is refused because of its own first attempt.
         """
-        wid = self._stamp(snapshot)
-        data = self._seal(snapshot)
+        write_id = self._stamp(snapshot)
+        data, ttl = self._sealed(snapshot)
         try:
-            if self.store.replace(NAMESPACE, store_key(snapshot.id), data, version, ttl=self._ttl(snapshot)):
-                return True
+            return bool(self.store.replace(NAMESPACE, snapshot.key, data, version, ttl=ttl))
         except StoreUnavailable:
-            if self._landed(snapshot.id, wid):
+            if self._landed(snapshot.id, write_id):
                 return True
             raise
-        return False
 
-    def _landed(self, id: bytes, wid: bytes) -> bool:
-        # The answer to a write was lost: the write's own id in the record tells whether it was done.
+    def _landed(self, id: bytes, write_id: bytes) -> bool:
+        # The reply to a write was lost; its id in the record shows whether it was done.
         found = self.load(id)
-        return isinstance(found, Snapshot) and wid in found.wids
+        return isinstance(found, Snapshot) and write_id in found.write_ids
 
-    def bury(self, id: bytes, version: Hashable | None, successor: bytes) -> bool:
-        """Kill a session that lives on as ``successor``, if its record still has ``version``, ``None``: is absent.
+    def replace_with_tombstone(self, id: bytes, version: Hashable | None, successor: bytes) -> bool:
+        """End an id whose session goes on as ``successor``, if the record has ``version`` (``None``: is absent).
 
         Raises StoreUnavailable when it is not known whether that was done.
         """
-        key, heir = store_key(id), store_key(successor)
-        # The hash of the new id, so that a leak of the store gives nobody a session.
-        data = self._tombstone(key, heir)
+        # The tombstone names the hash of the new id, so that a leak of the store gives no session away.
+        key, name = store_key(id), store_key(successor)
+        data = self._tombstone(key, name)
         try:
             if version is None:
                 done = self.store.insert(NAMESPACE, key, data, ttl=TOMBSTONE_TTL)
             else:
                 done = self.store.replace(NAMESPACE, key, data, version, ttl=TOMBSTONE_TTL)
         except StoreUnavailable:
-            if self._heir(key, self.store.read(NAMESPACE, key)) != heir:
+            if self._successor(key, self.store.read(NAMESPACE, key)) != name:
                 raise
             return True
-        # Nobody else knows the new id, so a tombstone that names it is this one, its answer lost on the way.
-        return bool(done) or self._heir(key, self.store.read(NAMESPACE, key)) == heir
+        # Only this request knows the new id: a tombstone that names it is this one, and the reply was lost.
+        return bool(done) or self._successor(key, self.store.read(NAMESPACE, key)) == name
 
     def kill(self, id: bytes, version: Hashable = None) -> None:
-        """Kill a session, and what it was moved to by a request at the same time.
+        """End a session, and what a concurrent request has moved it to.
 
-        ``version`` is what the record had when it was loaded: while it has it, one write is enough.
+        ``version`` is what the record had when it was loaded: as long as it still has it, one write is enough.
         """
         key = store_key(id)
         if version is not None and self.store.replace(NAMESPACE, key, self._tombstone(key), version, ttl=TOMBSTONE_TTL):
@@ -154,7 +154,7 @@ class SessionRecords:
                 return
 
     def _end(self, key: str) -> str:
-        """Leave a last tombstone at ``key``; where the session had moved to, empty if it had not."""
+        """Leave a last tombstone at ``key``; the key the session had moved to, empty if it had not."""
         tombstone = self._tombstone(key)
         for _ in range(_TRIES):
             found = self.store.read(NAMESPACE, key)
@@ -162,15 +162,16 @@ class SessionRecords:
                 if self.store.insert(NAMESPACE, key, tombstone, ttl=TOMBSTONE_TTL):
                     return ""
             elif self.store.replace(NAMESPACE, key, tombstone, found[1], ttl=TOMBSTONE_TTL):
-                return self._heir(key, found)
-        # Among so many writers a logout does not wait its turn.
+                return self._successor(key, found)
+        # Among so many writers a logout stops comparing versions.
         self.store.set(NAMESPACE, key, tombstone, ttl=TOMBSTONE_TTL)
         return ""
 
-    def _tombstone(self, key: str, heir: str = "") -> bytes:
-        return self.envelope.seal(NAMESPACE, key, heir.encode(), stored=self.clock(), expires=None, kind=TOMBSTONE)
+    def _tombstone(self, key: str, successor: str = "") -> bytes:
+        now = self.clock()
+        return self.envelope.seal(NAMESPACE, key, successor.encode(), stored=now, expires=None, kind=TOMBSTONE)
 
-    def _heir(self, key: str, found: tuple[bytes, Hashable] | None) -> str:
+    def _successor(self, key: str, found: tuple[bytes, Hashable] | None) -> str:
         if found is None:
             return ""
         try:
@@ -180,28 +181,21 @@ class SessionRecords:
         return opened.payload.decode() if opened.kind == TOMBSTONE else ""
 
     def forget(self, id: bytes) -> None:
-        """Remove the record without a trace (an id that was never given to anybody)."""
+        """Remove the record without a trace (of an id that was never sent)."""
         self.store.delete(NAMESPACE, store_key(id))
 
     @staticmethod
     def _stamp(snapshot: Snapshot) -> bytes:
-        wid = secrets.token_bytes(8)
-        snapshot.wids = (*snapshot.wids, wid)[-WRITE_IDS:]
-        return wid
+        write_id = secrets.token_bytes(8)
+        snapshot.write_ids = (*snapshot.write_ids, write_id)[-WRITE_IDS:]
+        return write_id
 
-    def _seal(self, snapshot: Snapshot) -> bytes:
-        ends = self.ends(snapshot)
-        return self.envelope.seal(
-            NAMESPACE, store_key(snapshot.id), snapshot.encode(), stored=self.clock(), expires=ends, kind=LIVE
-        )
-
-    def ends(self, snapshot: Snapshot) -> float | None:
-        """When the session will be over if nobody uses it again."""
-        return ends(snapshot, self.timeout, self.absolute)
-
-    def _ttl(self, snapshot: Snapshot) -> float | None:
-        end = self.ends(snapshot)
-        return None if end is None else max(1.0, end - self.clock() + GRACE)
+    def _sealed(self, snapshot: Snapshot) -> tuple[bytes, float | None]:
+        """The record, and the seconds the store is to keep it."""
+        now, end = self.clock(), ends(snapshot, self.timeout, self.absolute)
+        payload = snapshot.encode()
+        data = self.envelope.seal(NAMESPACE, snapshot.key, payload, stored=now, expires=end, kind=LIVE)
+        return data, None if end is None else max(1.0, end - now + GRACE)
 
 
 def ends(snapshot: Snapshot, timeout: float | None, absolute: float | None) -> float | None:

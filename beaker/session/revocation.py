@@ -71,25 +71,25 @@ class Revocations:
         for _ in range(_MOVES):
             if self._claim(name):
                 return
-            heir = self._heir(name)
-            if not heir:
+            successor_key = self._successor(name)
+            if not successor_key:
                 return
-            name = f"id:{heir}"
+            name = f"id:{successor_key}"
 
     def move_id(self, id: bytes, successor: bytes) -> bool:
         """End an id whose session goes on under ``successor``. ``False``: it has ended or moved already."""
-        heir = store_key(successor)
-        return self._claim(_id(id), heir) or self._heir(_id(id)) == heir
+        successor_key = store_key(successor)
+        return self._claim(_id(id), successor_key) or self._successor(_id(id)) == successor_key
 
-    def _claim(self, name: str, heir: str = "") -> bool:
+    def _claim(self, name: str, successor_key: str = "") -> bool:
         now, store = self._clock(), self._store
-        point = _POINT.pack(_MAGIC, now) + heir.encode()
+        point = _POINT.pack(_MAGIC, now) + successor_key.encode()
         if isinstance(store, Versioned):
             try:
                 first = store.insert(NAMESPACE, name, point, ttl=self._lifetime)
             except StoreUnavailable:
-                # Nobody else names this heir, so a point that does is this one, its answer lost on the way.
-                if not heir or self._heir(name) != heir:
+                # Nobody else names this successor, so a point that does is this one, and the reply was lost.
+                if not successor_key or self._successor(name) != successor_key:
                     raise
                 first = True
         else:
@@ -104,7 +104,7 @@ class Revocations:
         self._store.set(NAMESPACE, name, _POINT.pack(_MAGIC, now), ttl=self._lifetime)
         self._remember(name, now, now)
 
-    def _heir(self, name: str) -> str:
+    def _successor(self, name: str) -> str:
         data = self._store.get(NAMESPACE, name)
         if data is None:
             return ""
@@ -124,7 +124,7 @@ class Revocations:
         dead = [at for name, at in points.items() if at is not None and (created <= at or name.startswith("id:"))]
         return max(dead, default=None)
 
-    def good_from(self, user: Hashable) -> float:
+    def earliest_valid(self, user: Hashable) -> float:
         """The earliest beginning, in seconds since the epoch, of a session of ``user`` that no point ends."""
         points = [at for at in self._points([_ALL, _user(user)], fresh=True).values() if at is not None]
         return math.nextafter(max(points), math.inf) if points else 0.0

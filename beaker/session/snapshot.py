@@ -9,16 +9,19 @@ import struct
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
+from beaker.crypto.tokens import store_key
 from beaker.exceptions import CorruptRecord
 from beaker.session.values import Packed, pack_items, unpack_items
 
-__all__ = ["LIVE", "TOMBSTONE", "Snapshot", "id_text", "raw_id"]
+__all__ = ["LIVE", "TOMBSTONE", "USER", "Snapshot", "id_text", "raw_id"]
 
 LIVE, TOMBSTONE = 0, 1
 """Kinds in the envelope's header."""
 
 WRITE_IDS = 8
-"""How many of the last writes a record remembers, to recognise one whose answer was lost."""
+"""How many of the last writes a record remembers, to recognise one whose reply was lost."""
+USER = "_user"
+"""The session key under which ``login()`` keeps who the visitor is."""
 
 _HEAD = struct.Struct(">IddB")
 _LENGTH = struct.Struct(">I")
@@ -34,31 +37,52 @@ class Snapshot:
     accessed: float
     epoch: int = 0
     values: Packed = field(default_factory=dict)
-    wids: tuple[bytes, ...] = ()
+    write_ids: tuple[bytes, ...] = ()
     version: Hashable = None
     returned: Packed | None = None
     """What a hybrid session held when it went back into its cookie; the record then only takes late writes."""
     trusted: bool = False
-    """Its bytes are protected by a key or a private place: pickles in it are our own."""
+    """Whether a key or a private place protects the bytes: then pickles in them are our own."""
     current: bool = True
-    """Sealed with the newest key; else it is sealed again at the next write."""
+    """Whether the newest key sealed it; otherwise the next write seals it again."""
+    _key: str = field(default="", compare=False)
 
     def __repr__(self) -> str:
         return f"<Snapshot of {len(self.values)} values, epoch {self.epoch}>"
 
+    @property
+    def key(self) -> str:
+        """The name of the session's record in a store."""
+        if not self._key:
+            self._key = store_key(self.id)
+        return self._key
+
+    def copy(self) -> Snapshot:
+        """A second snapshot with the same fields, whose fields may then be set."""
+        # dataclasses.replace() takes five times as long, and a save copies several times.
+        twin = object.__new__(Snapshot)
+        twin.__dict__.update(self.__dict__)
+        return twin
+
+    def renamed(self, id: bytes) -> Snapshot:
+        """A copy under another id."""
+        twin = self.copy()
+        twin.id, twin._key = id, ""
+        return twin
+
     def encode(self) -> bytes:
         """The payload of the record's envelope."""
         head = _HEAD.pack(
-            self.epoch, self.created, self.accessed, len(self.wids) | _RETURNED * (self.returned is not None)
+            self.epoch, self.created, self.accessed, len(self.write_ids) | _RETURNED * (self.returned is not None)
         )
         items = pack_items(self.values)
         if self.returned is not None:
             items = _LENGTH.pack(len(items)) + items + pack_items(self.returned)
-        return head + b"".join(self.wids) + items
+        return head + b"".join(self.write_ids) + items
 
     @classmethod
-    def decode(cls, id: bytes, payload: bytes) -> Snapshot:
-        """The snapshot in an envelope's payload. Raises CorruptRecord."""
+    def decode(cls, id: bytes, payload: bytes, *, key: str = "") -> Snapshot:
+        """The snapshot in an envelope's payload; ``key`` is the record's name, if known. Raises CorruptRecord."""
         if len(payload) < _HEAD.size:
             raise CorruptRecord("the session record ends early")
         epoch, created, accessed, count = _HEAD.unpack_from(payload)
@@ -69,14 +93,14 @@ class Snapshot:
         at = _HEAD.size + 8 * count
         if count > WRITE_IDS or len(payload) < at:
             raise CorruptRecord("the session record ends early")
-        wids = tuple(payload[i : i + 8] for i in range(_HEAD.size, at, 8))
+        write_ids = tuple(payload[i : i + 8] for i in range(_HEAD.size, at, 8))
         if not has_returned:
-            return cls(id, created, accessed, epoch, unpack_items(payload, at), wids)
+            return cls(id, created, accessed, epoch, unpack_items(payload, at), write_ids, _key=key)
         start = at + _LENGTH.size
         if len(payload) < start or len(payload) < (end := start + _LENGTH.unpack_from(payload, at)[0]):
             raise CorruptRecord("the session record ends early")
         values, returned = unpack_items(payload[:end], start), unpack_items(payload, end)
-        return cls(id, created, accessed, epoch, values, wids, returned=returned)
+        return cls(id, created, accessed, epoch, values, write_ids, returned=returned, _key=key)
 
 
 def id_text(id: bytes) -> str:

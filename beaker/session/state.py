@@ -1,4 +1,4 @@
-"""A session's values: a dict with stamps, whose changes can be told and merged."""
+"""A session's values: a dict with stamps that knows what it was loaded from and what has changed since."""
 
 from __future__ import annotations
 
@@ -6,158 +6,149 @@ from collections.abc import Hashable, Iterator
 from typing import Any
 
 from beaker.crypto.tokens import new_id
-from beaker.session.context import SessionContext
 from beaker.session.merge import Operation, apply_operations
 from beaker.session.snapshot import Snapshot
-from beaker.session.values import Known, Packed
+from beaker.session.values import Known, Packed, ValueCodec
 
 __all__ = ["SessionState"]
 
 _ACCESSED, _CREATED = "_accessed_time", "_creation_time"
 _STAMPS = frozenset({_ACCESSED, _CREATED})
-USER = "_user"
-"""The key under which ``login()`` notes who the visitor is."""
 
 
 class SessionState(dict[Any, Any]):
-    """The visitor's values, and what is known of how the store or the cookie had them.
+    """The visitor's values, and the snapshot of the store or the cookie that they were loaded from.
 
-    ``last_accessed`` is the time of the access before this one in seconds since the epoch, ``None`` for a
-    new session; it lags by at most ``touch_interval``. The keys ``_creation_time`` and ``_accessed_time``
-    hold the stamps (manual 2.2.1).
+    The keys ``_creation_time`` and ``_accessed_time`` hold the stamps (manual 2.2.1).
     """
 
-    snapshot: Snapshot
-    is_new: bool
     last_accessed: float | None
-    must_reseal: bool
-    in_store: bool
-    came_back: float
-    sealed: list[tuple[str, str]] | None
+    """When the session was last accessed before this request, in seconds since the epoch; ``None`` for a new one.
 
-    def __init__(self, context: SessionContext) -> None:
+    It lags by at most ``touch_interval`` seconds.
+    """
+    _snapshot: Snapshot
+    _place: Any = None
+    """Where the session is, in the backend's terms; ``None``: nowhere yet."""
+
+    def __init__(self, codec: ValueCodec, now: float) -> None:
         super().__init__()
-        self.context = context
-        self.now = context.clock()
-        self._operations: dict[bytes, tuple[tuple[Operation, ...], bytes]] = {}
-        self._echoes: dict[bytes, tuple[bytes, bytes]] = {}
-        self._known: Known = {}
-        self._begin()
+        self._codec = codec
+        self._now = now
+        self._steps: dict[bytes, tuple[tuple[Operation, ...], bytes]] = {}
 
     def _begin(self) -> None:
+        """Become a new, empty session."""
         super().clear()
-        self.snapshot = Snapshot(new_id(), created=self.now, accessed=self.now)
-        self.is_new = True
-        self.known_user: Any = None
-        self.logged_in = False
+        self._snapshot = Snapshot(new_id(), created=self._now, accessed=self._now)
+        self._place = None
         self.last_accessed = None
-        self.sealed = None
-        self.must_reseal = self.in_store = False
-        self.came_back = 0.0
-        self._operations.clear()
-        self._echoes, self._known = {}, {}
+        self._steps.clear()
+        self._reencoded: dict[bytes, tuple[bytes, bytes]] = {}
+        self._known: Known = {}
         self._stamp()
 
     def _stamp(self) -> None:
-        super().__setitem__(_CREATED, self.snapshot.created)
-        super().__setitem__(_ACCESSED, self.now)
+        super().__setitem__(_CREATED, self._snapshot.created)
+        super().__setitem__(_ACCESSED, self._now)
 
-    def adopt(self, snapshot: Snapshot) -> None:
-        """Become the loaded session. Raises CorruptRecord, leaving a new session."""
-        values = self.context.values.unpack(snapshot.values, trusted=snapshot.trusted)
+    def _adopt(self, snapshot: Snapshot, values: dict[Any, Any]) -> None:
+        """Become the loaded session; ``values`` are the snapshot's, unpacked."""
         super().clear()
         super().update(values)
-        self._echoes = self.context.values.echoes(snapshot.values, values)
-        self._known = self.context.values.known(snapshot.values, values)
-        self.snapshot = snapshot
-        self.is_new = False
-        self.known_user = values.get(USER)
+        self._reencoded = self._codec.reencodings(snapshot.values, values)
+        self._known = self._codec.known(snapshot.values, values)
+        self._snapshot = snapshot
         self.last_accessed = snapshot.accessed
-        self._operations.clear()
+        self._steps.clear()
         self._stamp()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the session is in no store and in no cookie yet."""
+        return self._place is None
 
     @property
     def created(self) -> float:
         """When the session began, in seconds since the epoch; a login begins it anew."""
-        return self.snapshot.created
+        return self._snapshot.created
 
     def increment(self, key: Any, n: int | float = 1) -> Any:
-        """Add ``n`` to the number at ``key`` (0 when absent) and answer the sum.
+        """Add ``n`` to the number at ``key`` (0 when absent) and return the sum.
 
-        Exact over concurrent requests: the addition, not the sum, is what is saved. Needs a save like any
-        change.
+        Exact under concurrent requests: the addition is saved, not the sum. Like any change it needs a save.
+        Raises TypeError when the value is not a number.
         """
         return self._operate(key, Operation("increment", n))
 
     def add(self, key: Any, item: Hashable) -> None:
-        """Put ``item`` into the set (or list) at ``key``, a new set when absent; safe as :meth:`increment`."""
+        """Put ``item`` into the set (or list) at ``key``, a new set when absent; exact like :meth:`increment`."""
         self._operate(key, Operation("add", item))
 
     def discard(self, key: Any, item: Hashable) -> None:
-        """Take ``item`` out of the set (or list) at ``key``, if it is there; safe as :meth:`increment`."""
+        """Take ``item`` out of the set (or list) at ``key``, if it is there; exact like :meth:`increment`."""
         self._operate(key, Operation("discard", item))
 
     def _operate(self, key: Any, operation: Operation) -> Any:
-        pack = self.context.values.pack
+        pack = self._codec.pack
         before = pack([(key, self[key])]) if key in self else {}
         value = apply_operations(self.get(key), (operation,))
         if value is None and key not in self:
             return None
         self[key] = value
         ((name, data),) = pack([(key, value)]).items()
-        steps, left = self._operations.get(name, ((), self.snapshot.values.get(name)))
+        steps, left = self._steps.get(name, ((), self._snapshot.values.get(name)))
         if before.get(name) == left:
-            self._operations[name] = ((*steps, operation), data)
+            self._steps[name] = ((*steps, operation), data)
         else:
             # The key was also set plainly in this request, so the operation is part of that value.
-            self._operations.pop(name, None)
+            self._steps.pop(name, None)
         return value
 
-    def packed(self) -> Packed:
+    def _packed(self) -> Packed:
         """The values as bytes. Raises UnserializableValue naming the key path."""
         own = dict(self)
         for stamp in _STAMPS:
             own.pop(stamp, None)
-        packed = self.context.values.pack(own.items(), self._known)
-        for name, (again, loaded) in self._echoes.items():
+        packed = self._codec.pack(own.items(), self._known)
+        for name, (again, loaded) in self._reencoded.items():
             if packed.get(name) == again:
                 packed[name] = loaded
         return packed
 
-    def operations(self, packed: Packed) -> dict[bytes, tuple[Operation, ...]]:
+    def _operations(self, packed: Packed) -> dict[bytes, tuple[Operation, ...]]:
         """The keys whose change consists of operations alone."""
-        return {name: steps for name, (steps, data) in self._operations.items() if packed.get(name) == data}
+        return {name: steps for name, (steps, data) in self._steps.items() if packed.get(name) == data}
 
-    def rebase(self, snapshot: Snapshot, values: Packed) -> None:
-        """Become ``snapshot`` with ``values`` on top, which are not saved yet."""
-        self.adopt(snapshot)
-        merged = self.context.values.unpack(values, trusted=True)
-        for key in [key for key in self.own_keys() if key not in merged]:
+    def _overlay(self, values: Packed) -> None:
+        """Make ``values`` the session's own, as changes that this request made."""
+        wanted = self._codec.unpack(values, trusted=True)
+        for key in [key for key in self._own_keys() if key not in wanted]:
             del self[key]
-        self.update({key: value for key, value in merged.items() if key not in self or self[key] != value})
+        self.update({key: value for key, value in wanted.items() if key not in self or self[key] != value})
 
     def revert(self) -> None:
-        """Go back to the values of the session's first access in this request."""
+        """Restore the values of the session's first access in this request."""
         if self.is_new:
-            super().clear()
-            self._stamp()
+            self.clear()
         else:
-            self.adopt(self.snapshot)
+            snapshot = self._snapshot
+            self._adopt(snapshot, self._codec.unpack(snapshot.values, trusted=snapshot.trusted))
 
     def has_key(self, key: Any) -> bool:
         """``key in session``, under its older name."""
         return key in self
 
     def clear(self) -> None:
-        """Drop every value; the session itself goes on."""
+        """Remove every value; the session itself goes on."""
         super().clear()
         self._stamp()
 
     def __repr__(self) -> str:
-        keys = sum(1 for _ in self.own_keys())
+        keys = sum(1 for _ in self._own_keys())
         return f"<{type(self).__name__} {'new' if self.is_new else 'stored'}, {keys} keys>"
 
-    def own_keys(self) -> Iterator[Any]:
+    def _own_keys(self) -> Iterator[Any]:
         """The application's keys: all but Beaker's own stamps."""
         return (key for key in self if key not in _STAMPS)
 

@@ -113,7 +113,7 @@ class ValueCodec:
             return {}
         return dict(zip(values, zip(values, values.values(), packed, packed.values(), strict=True), strict=True))
 
-    def echoes(self, packed: Mapping[bytes, bytes], values: Mapping[Any, Any]) -> dict[bytes, tuple[bytes, bytes]]:
+    def reencodings(self, packed: Mapping[bytes, bytes], values: Mapping[Any, Any]) -> dict[bytes, tuple[bytes, bytes]]:
         """Where packing what was loaded gives other bytes: by packed key, those bytes and the loaded ones.
 
         Tagged JSON has one spelling for a value; a pickle depends on which objects are one and the same, and a

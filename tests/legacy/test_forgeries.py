@@ -18,6 +18,7 @@ from beaker import counters
 from beaker.config.parse import parse_session
 from beaker.session.base import BaseSession
 from beaker.session.context import SessionContext
+from beaker.session.opening import legacy_reader
 from beaker.session.proxy import SessionObject
 from beaker.testing.clock import FakeClock
 from beaker.testing.session_harness import SECRET, Tab
@@ -91,7 +92,7 @@ def test_no_mutated_cookie_is_read(vector: Vector, tmp_path: Path) -> None:
     for value in made:
         session = deployment.open(value)
         assert session.is_new, value
-        assert not any(session.own_keys()), value
+        assert not any(session._own_keys()), value
 
 
 @pytest.mark.parametrize("option", ["secret", "validate_key", "encrypt_key"])
@@ -150,7 +151,7 @@ def test_a_damaged_record_is_no_error_of_the_request(vector: Vector, tmp_path: P
             (tmp_path / name).write_bytes(changed)
         session = Deployment(vector, tmp_path).open(vector["cookie"])
         if vector.get("crypto") == "gcm" and not session.is_new:
-            assert {key: session[key] for key in session.own_keys()} == expected(vector)
+            assert {key: session[key] for key in session._own_keys()} == expected(vector)
 
 
 def _changed_row(path: Path, luck: random.Random) -> bytes:
@@ -289,7 +290,7 @@ def test_secrets_stay_secret(
     context = tab.middleware.context
     assert tab.do(lambda session: session.get("number")) == vector["number"]
     tab.do_with_header(f"{COOKIE}={vector['cookie'][:-1]}0", lambda session: session.get("x"))
-    reader = context.legacy
+    reader = legacy_reader(context)
     assert reader is not None
     told = [repr(x) for x in (context, reader, reader.policy, reader.policy.codec, context.options, reader.__dict__)]
     said = "".join(told) + caplog.text + "".join(capsys.readouterr())

@@ -16,6 +16,7 @@ from beaker.config.parse import parse_session
 from beaker.exceptions import ConfigError, ConfigWarning, InvalidCacheBackendError, InvalidCryptoBackendError
 from beaker.session.context import SessionContext
 from beaker.session.legacy.policy import LegacyPolicy
+from beaker.session.opening import legacy_reader, opener
 from beaker.testing.clock import FakeClock
 from beaker.testing.session_harness import SECRET
 from tests.legacy.corpus import COOKIE
@@ -31,7 +32,9 @@ def policy(**given: Any) -> LegacyPolicy:
 
 def context(legacy: object, **more: Any) -> SessionContext:
     options = {"type": "memory", "secret": SECRET, "key": COOKIE, "legacy": legacy, **more}
-    return SessionContext(parse_session(kwargs=options), clock=FakeClock(NOW))
+    found = SessionContext(parse_session(kwargs=options), clock=FakeClock(NOW))
+    opener(found)
+    return found
 
 
 MOMENTS = [
@@ -82,7 +85,7 @@ def test_json_text_is_a_dict() -> None:
     """For INI files and environment variables; ``null`` is as good as absent."""
     text = json.dumps({"until": UNTIL, "secret": None, **KEYS})
     assert LegacyPolicy.from_option(text, clock=lambda: NOW) == policy()
-    assert context(text).legacy is not None
+    assert legacy_reader(context(text)) is not None
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -157,7 +160,7 @@ def test_keep_needs_a_cookie_of_another_name() -> None:
         context({"until": UNTIL, **KEYS, "keep": True})
     with pytest.raises(ConfigError, match="keep"):
         context({"until": UNTIL, **KEYS, "keep": True, "key": COOKIE})
-    assert context({"until": UNTIL, **KEYS, "keep": True, "key": "old"}).legacy is not None
+    assert legacy_reader(context({"until": UNTIL, **KEYS, "keep": True, "key": "old"})) is not None
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from beaker.crypto.tokens import store_key
 from beaker.session.base import BaseSession
 from beaker.session.context import SessionContext
 from beaker.session.cookies import CANDIDATES, HEADER_MAX, read_cookie
-from beaker.session.proxy import SessionObject, opener
+from beaker.session.opening import opener
+from beaker.session.proxy import SessionObject
 from beaker.session.records import NAMESPACE
 from beaker.testing.session_harness import COOKIE, OTHER_SECRET, SECRET, SessionHarness
 from tests.crypto.test_token_forgeries import mutate
@@ -137,7 +138,7 @@ def test_a_record_is_good_for_one_session_only(kind: str, tmp_path: Path) -> Non
     options = {**TYPES, "no key": {"type": "file"}, "encrypted record": {"type": "file", **KEYED}}[kind]
     place = Place(tmp_path, **options)
     ann, bob = (place.make(user=name, big="x" * 400) for name in ("ann", "bob"))
-    keys = [store_key(place.open(header(cookies)).snapshot.id) for cookies in (ann, bob)]
+    keys = [store_key(place.open(header(cookies))._snapshot.id) for cookies in (ann, bob)]
     store = place.context.records.store
     store.set(NAMESPACE, keys[1], store.get(NAMESPACE, keys[0]), ttl=None)
     assert place.open(header(bob)).is_new

@@ -63,7 +63,7 @@ def request(seen: Seen, who: str) -> None:
         perform(seen.act, session, who)
 
     seen.tab.do(handler)
-    seen.fenced = kept[0].fenced
+    seen.fenced = kept[0]._ended
 
 
 def alive(tab: Tab) -> dict[str, Any] | None:

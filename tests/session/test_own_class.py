@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from beaker.session.backends.cookie import CookieSession
-from beaker.session.backends.server import Session
+from beaker.session.opening import CookieSession, Session
 from beaker.session.proxy import SessionObject
 from beaker.testing.clock import FakeClock
 from beaker.testing.session_harness import COOKIE, SessionHarness, Tab

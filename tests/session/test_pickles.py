@@ -87,7 +87,7 @@ def test_no_pickle_in_a_session_store_is_executed(
     tab = open_tab("memory", **options)
     tab.do(put(user="ann"))
     context = tab.middleware.context
-    id = tab.do(lambda s: s.snapshot.id)
+    id = tab.do(lambda s: s._snapshot.id)
     key = store_key(id)
     for bomb in bombs:
         for record in forged(context.records.store.backend, key, id, bomb, KeyRing.from_option(OTHER_SECRET)):
@@ -104,7 +104,7 @@ def test_a_directory_others_can_write_is_not_trusted(
     tab = open_tab(kind, secret=None)
     tab.do(put(user="ann"))
     context = tab.middleware.context
-    id = tab.do(lambda s: s.snapshot.id)
+    id = tab.do(lambda s: s._snapshot.id)
     for directory in [tmp_path, *(path for path in tmp_path.rglob("*") if path.is_dir())]:
         directory.chmod(stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO)
     for record in forged(context.records.store.backend, store_key(id), id, bombs[-1], None):

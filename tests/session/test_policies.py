@@ -151,7 +151,7 @@ def test_a_reader_of_a_session_that_came_back_writes_nothing(late: bool, open_ta
         clock.advance(400)
     reader, seen = read_only(open_tab, tab, "hybrid in cookie", **options)
     for _ in range(2):
-        assert reader.do(lambda s: (s["a"], s["b"], s.get("c"), s.came_back > 0)) == (
+        assert reader.do(lambda s: (s["a"], s["b"], s.get("c"), getattr(s._place, "came_back", 0) > 0)) == (
             1,
             2,
             3 if late else None,

@@ -10,7 +10,7 @@ import pytest
 
 from beaker import counters
 from beaker.session.proxy import SessionObject
-from beaker.session.records import Buried
+from beaker.session.records import Tombstone
 from beaker.testing.clock import FakeClock
 from beaker.testing.session_harness import COOKIE, NEW_SECRET, SECRET, Handler, Tab
 from tests.session.places import LOCAL, MERGING, options_of
@@ -183,7 +183,7 @@ class TestHybrid:
         clock.advance(400)
         tab.do(put(a=1))
         records = tab.middleware.context.records
-        raw = tab.do(lambda s: s.snapshot.id)
+        raw = tab.do(lambda s: s._snapshot.id)
         assert records.load(raw) == "gone"
         assert tab.do(lambda s: s["a"]) == 1
 
@@ -251,9 +251,9 @@ class TestHybrid:
     def test_an_anonymous_logout_is_not_undone_by_a_move_to_the_store(self, tab: Tab, clock: FakeClock) -> None:
         """A request that outgrows the cookie after a logout leaves no live record under the dead id."""
         tab.do(put(a=1))
-        raw = tab.do(lambda s: s.snapshot.id)
+        raw = tab.do(lambda s: s._snapshot.id)
         overlap(tab, lambda s: s.delete(), put(big="x" * 2000))
-        assert tab.middleware.context.records.load(raw) in (Buried(clock()), "gone")
+        assert tab.middleware.context.records.load(raw) in (Tombstone(clock()), "gone")
 
 
 def test_places_of_this_file_are_real(tmp_path: Path) -> None:

@@ -1,44 +1,181 @@
-"""What moves sessions between the application and where they live: a store, the cookie, or both by turns."""
+"""Where sessions live (a store, the cookie, or either): what a backend is given, and what it returns.
+
+A backend takes what a request sent, or what a session wants saved, and returns what became of it. It neither imports
+nor changes a session, so one backend serves all requests of a configuration at the same time.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
 
+from beaker.counters import count
+from beaker.session.exchange import Cookie, Sent
+from beaker.session.merge import Operation, diff
+from beaker.session.records import CLOCKS
+from beaker.session.snapshot import USER, Snapshot
 from beaker.session.values import Packed
 
-if TYPE_CHECKING:
-    from beaker.session.base import BaseSession
+__all__ = ["Draft", "Ended", "InCookie", "InStore", "Loaded", "Place", "Saved", "SessionBackend", "dropped"]
 
-__all__ = ["Carrier"]
+_USER_NAME = b'"%s"' % USER.encode()
 
 
-class Carrier(Protocol):
-    """Where sessions of one configuration live. Stateless: everything is in the session given."""
+class InStore(NamedTuple):
+    """The session is a record in the store."""
 
-    def fetch(self, session: BaseSession, header: str | None) -> None:
-        """Find the session the Cookie header names and :meth:`BaseSession.adopt` it, if there is one."""
+
+class InCookie(NamedTuple):
+    """The session travels in its cookie.
+
+    ``sealed`` is the names and values of the cookies that carry it, once it was saved. ``came_back`` is when a hybrid
+    session returned from the store, in seconds since the epoch, 0 when it did not or all requests of then are over.
+    """
+
+    sealed: tuple[tuple[str, str], ...] = ()
+    came_back: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"<InCookie of {len(self.sealed)} cookies>"
+
+
+Place = InStore | InCookie
+
+
+@dataclass(repr=False, slots=True)
+class Loaded:
+    """A live session that a request's cookie leads to, with its values unpacked."""
+
+    snapshot: Snapshot
+    values: dict[Any, Any]
+    place: Place
+    cookie: Cookie = Cookie.KEEP
+    unsaved: Packed | None = None
+    """What the session is to hold instead of the snapshot's values: changes that were merged in and need a save."""
+    old_cookies: tuple[str, ...] = ()
+    """Names of an older Beaker's cookies that led here and are to be dropped."""
+
+    def __repr__(self) -> str:
+        return f"<Loaded {self.snapshot!r}>"
+
+
+class Ended(NamedTuple):
+    """The session is over: expired, deleted, revoked, or moved to another id by another request.
+
+    ``at`` is when it was ended, in seconds since the epoch; ``None`` when that is unknown.
+    """
+
+    at: float | None = None
+
+    def concerns(self, began: float) -> bool:
+        """Whether a request that ``began`` then was in flight when the session ended.
+
+        It must write nothing: its cookie could replace the one that the browser has got since. A later request with
+        a dead cookie is a new visitor's.
+        """
+        return self.at is not None and began <= self.at + CLOCKS
+
+    def latest(self, other: Ended | None) -> Ended:
+        """The later of two ends."""
+        return self if other is None or (self.at or 0.0) >= (other.at or 0.0) else other
+
+
+@dataclass(repr=False, slots=True)
+class Saved:
+    """A session that was saved: its snapshot, whose ``values`` are what the session holds from now on."""
+
+    snapshot: Snapshot
+    place: Place
+    cookie: Cookie = Cookie.KEEP
+
+    def __repr__(self) -> str:
+        return f"<Saved {self.snapshot!r}>"
+
+
+@dataclass(repr=False, slots=True)
+class Draft:
+    """What a session wants saved."""
+
+    snapshot: Snapshot
+    """The session as loaded or last saved, under its new id if it gets one."""
+    values: Packed
+    operations: Mapping[bytes, tuple[Operation, ...]]
+    """The keys of ``values`` that only operations have changed."""
+    place: Place | None
+    """Where the session is; ``None``: a new one."""
+    now: float
+    moving: Snapshot | None = None
+    """The identity the session had before it got a new id."""
+    reseal: bool = False
+    """Whether its cookie must be made anew."""
+    answered: bool = False
+    """Whether the response's headers are out."""
+    known_user: Any = None
+    """Who the visitor was when the session was loaded or last saved."""
+    user: Any = None
+    logged_in: bool = False
+    """Whether the visitor has just logged in."""
+
+    def __repr__(self) -> str:
+        return f"<Draft of {self.snapshot!r}>"
+
+    def restarted(self, id: bytes) -> Draft:
+        """A new session with nothing but what this request has set: the one it had loaded has ended meanwhile.
+
+        For a visitor who has just logged in, who gets a session all the same.
+        """
+        values = diff(self.snapshot.values, self.values).sets
+        if _USER_NAME in self.values:
+            values[_USER_NAME] = self.values[_USER_NAME]
+        snapshot = self.snapshot.renamed(id)
+        snapshot.version, snapshot.returned, snapshot.write_ids = None, None, ()
+        return replace(self, snapshot=snapshot, values=values, place=None, moving=None)
+
+
+class SessionBackend(Protocol):
+    """Where the sessions of one configuration live. Thread-safe; every method may raise StoreUnavailable."""
+
+    def fetch(self, sent: Sent) -> Loaded | Ended | None:
+        """The live session that the request's cookie (or id) leads to; of several the first that lives.
+
+        :class:`Ended` when authentic cookies lead to none that lives, ``None`` when the request brought no authentic
+        cookie. Raises CorruptRecord unless ``invalidate_corrupt`` is set.
+        """
         ...
 
-    def fetch_id(self, session: BaseSession, id: bytes) -> None:
-        """The same by raw id."""
+    def admit(self, snapshot: Snapshot, sent: Sent) -> Loaded | Ended:
+        """The session of an authentic snapshot, unless it is over or revoked. Raises CorruptRecord like fetch."""
         ...
 
-    def save(self, session: BaseSession, packed: Packed) -> None:
-        """Make the store (or the cookie) hold ``packed``."""
+    def save(self, draft: Draft) -> Saved | Ended:
+        """Save, merging what concurrent requests have saved; :class:`Ended`: another request ended the session.
+
+        Raises ValueTooLarge, SessionTooLarge, or WriteConflict after ``save_timeout`` seconds of conflicts.
+        """
         ...
 
-    def touch(self, session: BaseSession) -> None:
-        """Record the access, changing nothing else."""
+    def touch(self, draft: Draft) -> Saved | Ended | None:
+        """Record the access and change nothing else; ``None`` when another request has done so."""
         ...
 
-    def refresh(self, session: BaseSession) -> None:
-        """Take in what others saved since the session was loaded."""
+    def refresh(self, draft: Draft) -> Loaded | Ended | None:
+        """What concurrent requests have saved, with the draft's changes in ``unsaved``; ``None``: nothing is shared."""
         ...
 
-    def kill(self, session: BaseSession) -> None:
-        """End the session's identity now, so that its cookie opens nothing from here on."""
+    def end(self, identity: Snapshot | None, sent: Sent) -> tuple[str, ...]:
+        """End the session, so that its cookie opens nothing from now on; ``None``: the request has none alive.
+
+        Returns the names of further cookies that the browser is to drop.
+        """
         ...
 
-    def cookies(self, session: BaseSession) -> list[tuple[str, str]]:
-        """Names and values of the cookies that lead to the session."""
+    def cookies(self, snapshot: Snapshot, place: Place) -> Iterable[tuple[str, str]]:
+        """Names and values of the cookies that lead to a saved session, an empty value for a spare name."""
         ...
+
+
+def dropped(reason: str) -> Ended:
+    """Count a write that is not done because another request ended the session."""
+    count("stale_write_dropped", reason)
+    return Ended()

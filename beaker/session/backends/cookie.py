@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import secrets
 import struct
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterable
 
-from beaker.config.parse import parse_session
 from beaker.counters import count, count_key
 from beaker.crypto.tokens import BadToken, DataTokens, OpenedData
 from beaker.exceptions import CorruptRecord, SessionTooLarge
-from beaker.session.base import BaseSession
+from beaker.session.backends import Draft, Ended, InCookie, Loaded, Place, Saved, dropped
 from beaker.session.context import SessionContext
 from beaker.session.cookies import part_name, read_cookie
+from beaker.session.exchange import Cookie, Sent
 from beaker.session.records import ends, over
-from beaker.session.snapshot import Snapshot
+from beaker.session.snapshot import USER, Snapshot
 from beaker.session.values import Packed, pack_items, unpack_items
 
-__all__ = ["DATA", "CookieCarrier", "CookieSession"]
+__all__ = ["DATA", "CookieBackend"]
 
 DATA = 1
 """First byte of a payload that holds the session's values."""
@@ -27,6 +25,10 @@ HEADER_LIMIT = 7500
 """Bytes of all chunks together: gunicorn, nginx and Heroku refuse header lines over about 8 kB."""
 
 _HEAD = struct.Struct(">B32sI")
+_IN_COOKIE = InCookie()
+
+Sealed = tuple[tuple[str, str], ...]
+"""Names and values of the cookies that carry a session."""
 
 
 def encode_data(snapshot: Snapshot, packed: Packed) -> bytes:
@@ -45,11 +47,11 @@ def decode_data(opened: OpenedData) -> Snapshot:
     return Snapshot(id, opened.created, opened.issued, epoch, values, trusted=False, current=opened.current)
 
 
-class CookieCarrier:
-    """Loads and saves sessions in the cookie itself.
+class CookieBackend:
+    """Keeps sessions in the cookie itself; see :class:`~beaker.session.backends.SessionBackend`.
 
-    A token cannot be taken back once it is out. With a ``revocation`` store a killed id stays dead; without
-    one ``delete()`` only asks the browser to forget the cookie.
+    A token cannot be taken back once it is out. With a ``revocation`` store an ended id stays dead; without one
+    ``delete()`` only asks the browser to forget the cookie.
     """
 
     def __init__(self, context: SessionContext) -> None:
@@ -58,11 +60,25 @@ class CookieCarrier:
         self.tokens: DataTokens = context.data
         self.revocations = context.revocations
 
-    def fetch(self, session: BaseSession, header: str | None) -> None:
-        candidates: list[OpenedData] = []
-        legacy = self.context.legacy
-        for token in self._tokens_in(session, header):
-            if legacy is not None and legacy.recognizes(token):
+    # -- loading -------------------------------------------------------------------------------------
+
+    def fetch(self, sent: Sent) -> Loaded | Ended | None:
+        opened = self._opened(sent)
+        if len(opened) > 1:
+            # Two of our cookies may arrive (a wider domain, an older path): of the live ones the latest counts.
+            opened.sort(key=lambda opened: -opened.issued)
+        ended: Ended | None = None
+        for token in opened:
+            found = self.load(token, sent)
+            if isinstance(found, Loaded):
+                return found
+            ended = found.latest(ended)
+        return ended
+
+    def _opened(self, sent: Sent) -> list[OpenedData]:
+        found = []
+        for token in self._tokens_in(sent.header):
+            if sent.foreign is not None and sent.foreign(token):
                 continue
             try:
                 opened = self.tokens.open(token)
@@ -70,137 +86,123 @@ class CookieCarrier:
                 count("bad_token", bad.reason)
                 continue
             count_key(opened.kid)
-            candidates.append(opened)
-        # Two of our cookies may arrive (a wider domain, an older path): of those alive the one issued last counts.
-        for opened in sorted(candidates, key=lambda opened: -opened.issued):
-            self.load(session, opened)
-            if not session.is_new:
-                session.fenced = False
-                return
-        if legacy is not None and not candidates:
-            legacy.take(session, header, self)
+            found.append(opened)
+        return found
 
-    def load(self, session: BaseSession, opened: OpenedData) -> None:
-        """Adopt the session in a token that verified, unless it is over or revoked."""
-        try:
-            snapshot = decode_data(opened)
-        except CorruptRecord:
-            count("corrupt_record", "cookie")
-            if not self.context.options.invalidate_corrupt:
-                raise
-            return
-        self.adopt_token(session, snapshot, current=opened.current)
-
-    def adopt_token(self, session: BaseSession, snapshot: Snapshot, *, current: bool, fresh: bool = False) -> None:
-        """Adopt what an authentic token holds, unless it is over, unreadable or revoked."""
-        if over(snapshot, session.now, self.context.timeout, self.context.absolute):
-            return
-        try:
-            session.adopt(snapshot)
-        except CorruptRecord:
-            count("corrupt_record", "cookie")
-            if not self.context.options.invalidate_corrupt:
-                raise
-            return
-        revoked = self._revoked_at(session, snapshot, fresh=fresh)
-        if revoked is not None:
-            session.end_revoked(revoked)
-        elif not current:
-            session.must_reseal = True
-
-    def _revoked_at(self, session: BaseSession, snapshot: Snapshot, *, fresh: bool = False) -> float | None:
-        if self.revocations is None:
-            return None
-        return self.revocations.revoked_at(snapshot.created, session.known_user, id=snapshot.id, fresh=fresh)
-
-    def _tokens_in(self, session: BaseSession, header: str | None) -> Iterable[str]:
+    def _tokens_in(self, header: str | None) -> Iterable[str]:
         name, chunks = self.context.cookie.name, self.context.options.chunks
         values = read_cookie(header, name)
-        session.presented = bool(values)
         if chunks == 1:
             return values
         parts = [[_chunk(value) for value in read_cookie(header, part_name(name, i))] for i in range(chunks)]
-        session.presented_parts = sum(1 for found in parts if found)
         joined = [_join(first, parts) for first in parts[0] if first is not None]
         return [*(token for token in joined if token), *(value for value in values if "." not in value)]
 
-    def fetch_id(self, session: BaseSession, id: bytes) -> None:
-        """A cookie session cannot be found by id: the session stays new."""
+    def load(self, opened: OpenedData, sent: Sent) -> Loaded | Ended:
+        """The session in a token that verified, unless it is over or revoked."""
+        try:
+            snapshot = decode_data(opened)
+        except CorruptRecord as error:
+            return self.corrupt(error)
+        return self.admit(snapshot, sent)
 
-    def save(self, session: BaseSession, packed: Packed) -> None:
-        if self.ended_meanwhile(session):
-            session.fence("revoked")
-            return
-        old, snapshot = session.moving, replace(session.snapshot, accessed=session.now, current=True)
-        sealed = self.seal(snapshot, packed)
-        if not self.retire(old, snapshot):
-            if not session.logged_in:
-                session.fence("revoked")
-                return
-            # Who has just proved his name gets a session all the same, but nothing out of the one that ended.
-            packed = session.start_over(packed)
-            sealed = self.seal(snapshot, packed)
-        session.sealed = sealed
-        session.saved(snapshot, packed)
-        session.cookie_due = True
+    def corrupt(self, error: CorruptRecord) -> Ended:
+        """What becomes of a token whose content cannot be read. Raises ``error`` unless ``invalidate_corrupt``."""
+        count("corrupt_record", "cookie")
+        if not self.context.options.invalidate_corrupt:
+            raise error
+        return Ended()
 
-    def ended_meanwhile(self, session: BaseSession) -> bool:
+    def admit(self, snapshot: Snapshot, sent: Sent, *, fresh: bool = False) -> Loaded | Ended:
+        """See SessionBackend; ``fresh`` asks the revocation store whatever is remembered."""
+        if over(snapshot, sent.now, self.context.timeout, self.context.absolute):
+            return Ended()
+        try:
+            values = self.context.values.unpack(snapshot.values, trusted=snapshot.trusted)
+        except CorruptRecord as error:
+            return self.corrupt(error)
+        revoked = self.revoked_at(snapshot, values.get(USER), fresh=fresh)
+        if revoked is not None:
+            return Ended(revoked)
+        return Loaded(snapshot, values, _IN_COOKIE, Cookie.KEEP if snapshot.current else Cookie.RESEAL)
+
+    def revoked_at(self, snapshot: Snapshot, user: object, *, fresh: bool = False) -> float | None:
+        """When the session in a token was revoked, ``None`` if it was not."""
+        if self.revocations is None:
+            return None
+        return self.revocations.revoked_at(snapshot.created, user, id=snapshot.id, fresh=fresh)
+
+    # -- saving --------------------------------------------------------------------------------------
+
+    def save(self, draft: Draft) -> Saved | Ended:
+        if self.has_ended(draft):
+            return dropped("revoked")
+        snapshot = draft.snapshot.copy()
+        snapshot.values, snapshot.accessed, snapshot.current = draft.values, draft.now, True
+        sealed = self.seal(snapshot)
+        if not self.retire(draft.moving, snapshot):
+            if not draft.logged_in:
+                return dropped("revoked")
+            # A visitor who has just logged in gets a session all the same, but nothing out of the one that ended.
+            snapshot.values = draft.restarted(snapshot.id).values
+            sealed = self.seal(snapshot)
+        return Saved(snapshot, InCookie(sealed), Cookie.SEND)
+
+    def has_ended(self, draft: Draft) -> bool:
         """Whether the identity this request came with is dead by now. A login in this request needs none."""
-        if session.is_new or session.logged_in:
+        if draft.place is None or draft.logged_in:
             return False
-        return self._revoked_at(session, session.moving or session.snapshot, fresh=True) is not None
+        return self.revoked_at(draft.moving or draft.snapshot, draft.known_user, fresh=True) is not None
 
-    def touch(self, session: BaseSession) -> None:
-        self.save(session, session.snapshot.values)
+    def touch(self, draft: Draft) -> Saved | Ended | None:
+        return self.save(draft)
 
     def retire(self, old: Snapshot | None, new: Snapshot) -> bool:
-        """Kill the id a session had before it got another. ``False``: another request was first."""
+        """End the id a session had before it got another. ``False``: another request was first."""
         return old is None or self.revocations is None or self.revocations.move_id(old.id, new.id)
 
-    def refresh(self, session: BaseSession) -> None:
-        """Nothing is shared, so there is nothing newer."""
+    def refresh(self, draft: Draft) -> Loaded | Ended | None:
+        return None
 
-    def kill(self, session: BaseSession) -> None:
-        if self.revocations is not None:
-            self.revocations.end_id(session.snapshot.id)
-        if self.context.legacy is not None:
-            self.context.legacy.end(session)
+    def end(self, identity: Snapshot | None, sent: Sent) -> tuple[str, ...]:
+        if identity is not None and self.revocations is not None:
+            self.revocations.end_id(identity.id)
+        return ()
 
-    def seal(self, snapshot: Snapshot, packed: Packed) -> list[tuple[str, str]]:
-        """The cookies that carry the session. Raises SessionTooLarge naming the biggest keys."""
+    # -- cookies -------------------------------------------------------------------------------------
+
+    def seal(self, snapshot: Snapshot) -> Sealed:
+        """The cookies that carry the session. Raises SessionTooLarge naming the largest keys."""
         context = self.context
         try:
             token = self.tokens.seal(
-                encode_data(snapshot, packed),
+                encode_data(snapshot, snapshot.values),
                 created=snapshot.created,
                 issued=snapshot.accessed,
                 expires=ends(snapshot, context.timeout, context.absolute),
             )
         except SessionTooLarge as error:
-            raise _too_large(packed, error.size, error.limit) from None
-        return self.fit(token, packed)
+            raise _too_large(snapshot.values, error.size, error.limit) from None
+        return self.fit(token, snapshot.values)
 
-    def fit(self, token: str, packed: Packed) -> list[tuple[str, str]]:
-        """``token`` in one cookie, or over as many as ``chunks`` allows."""
+    def fit(self, token: str, packed: Packed) -> Sealed:
+        """``token`` in one cookie, or over as many as ``chunks`` allows. Raises SessionTooLarge."""
         name, limit, chunks = self.context.cookie.name, self.context.options.cookie_max, self.context.options.chunks
         size = len(name) + len(token)
         if size <= limit:
-            spare = [(part_name(name, i), "") for i in range(1, chunks)]
-            return [(name, token), *spare]
+            return ((name, token), *((part_name(name, i), "") for i in range(1, chunks)))
         mark = secrets.token_hex(4)
         room = limit - len(name) - 2 - len(f"{mark}.0.0.")
         pieces = [token[at : at + room] for at in range(0, len(token), room)] if room > 0 else []
         if not 0 < len(pieces) <= chunks or size + 20 * len(pieces) > HEADER_LIMIT:
             raise _too_large(packed, size, limit if chunks == 1 else min(limit * chunks, HEADER_LIMIT))
-        cookies = [(part_name(name, i), f"{mark}.{i}.{len(pieces)}.{piece}") for i, piece in enumerate(pieces)]
-        return cookies + [(part_name(name, i), "") for i in range(len(pieces), chunks)]
+        carried = ((part_name(name, i), f"{mark}.{i}.{len(pieces)}.{piece}") for i, piece in enumerate(pieces))
+        return (*carried, *((part_name(name, i), "") for i in range(len(pieces), chunks)))
 
-    def cookies(self, session: BaseSession) -> list[tuple[str, str]]:
-        if session.sealed is None:
-            # Only the cookie's attributes changed: the same session is sealed once more.
-            session.sealed = self.seal(session.snapshot, session.snapshot.values)
-        # A browser that never had the further chunks need not be told to drop them.
-        return [(name, value) for i, (name, value) in enumerate(session.sealed) if value or i < session.presented_parts]
+    def cookies(self, snapshot: Snapshot, place: Place) -> Iterable[tuple[str, str]]:
+        assert isinstance(place, InCookie)  # this backend knows no other place
+        # A loaded session is sealed here if its cookie has to go out without having been saved.
+        return place.sealed or self.seal(snapshot)
 
 
 def _chunk(value: str) -> tuple[str, int, int, str] | None:
@@ -227,49 +229,11 @@ def _join(first: tuple[str, int, int, str], parts: list[list[tuple[str, int, int
 
 
 def _too_large(packed: Packed, size: int, limit: int) -> SessionTooLarge:
-    biggest = sorted(packed.items(), key=lambda item: -len(item[1]))[:5]
-    told = ", ".join(f"{name.decode(errors='replace')} {len(data)}" for name, data in biggest)
+    largest = sorted(packed.items(), key=lambda item: -len(item[1]))[:5]
+    told = ", ".join(f"{name.decode(errors='replace')} {len(data)}" for name, data in largest)
     return SessionTooLarge(
         f"the session does not fit in its cookie: {size} bytes, limit {limit}; biggest keys (bytes): {told};"
         " keep less in it, or use a server-side or hybrid session",
         size=size,
         limit=limit,
     )
-
-
-class CookieSession(BaseSession):
-    """A session kept in the cookie; see :class:`~beaker.session.base.BaseSession`.
-
-    The arguments are the manual's (5.1.4); every session option is taken as a keyword. ``validate_key``
-    signs; with ``encrypt_key`` the content cannot be read either. Name plus value of the cookie are at most
-    ``cookie_max`` (4,096) bytes, else SessionTooLarge. Pickled values are refused (UnserializableValue).
-    """
-
-    def __init__(
-        self,
-        request: Mapping[str, Any],
-        key: str = "beaker.session.id",
-        timeout: float | None = None,
-        cookie_expires: Any = True,
-        cookie_domain: str | None = None,
-        encrypt_key: Any = None,
-        validate_key: Any = None,
-        secure: bool | None = False,
-        **kwargs: Any,
-    ) -> None:
-        context, began = kwargs.pop("context", None), kwargs.pop("began", None)
-        if context is None:
-            clock, runtime = kwargs.pop("clock", None), kwargs.pop("runtime", None)
-            given = dict(
-                type="cookie",
-                key=key,
-                timeout=timeout,
-                cookie_expires=cookie_expires,
-                cookie_domain=cookie_domain,
-                encrypt_key=encrypt_key,
-                validate_key=validate_key,
-                secure=secure or None,
-                **kwargs,
-            )
-            context = SessionContext(parse_session(kwargs=given), clock=clock, runtime=runtime)
-        super().__init__(request, context, CookieCarrier(context), began=began)

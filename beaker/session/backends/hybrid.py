@@ -1,176 +1,154 @@
 """Hybrid sessions: small ones travel in the cookie, big ones move to the store, and back when they shrink.
 
-The cookie's token says which: the session itself, or a pointer to its record. Both directions are safe
-beside concurrent requests:
+The cookie's token says which: the session itself, or a pointer to its record. Both moves are safe beside concurrent
+requests:
 
-* Out: the record is inserted under the session's own id. If another request moved it out first, this one
-  merges into that record like any concurrent save.
-* Back: the record stays for some minutes, with what the session held at its return noted in it, and the token
-  says since when. So long, a request with the token looks whether somebody who held the pointer wrote to the
-  record meanwhile; if so, both sides' changes are merged and the session goes on in the store. The first
-  request that comes after every other must be over removes the record; from then on the session costs no
-  store operation but for revocation.
+* Out: the record is inserted under the session's own id. If another request moved it out first, this one merges into
+  that record like any concurrent save.
+* Back: the record stays for some minutes, with what the session held at its return noted in it, and the token says
+  since when. During that time, a request with the token looks whether another request that held the pointer wrote to
+  the record meanwhile; if so, both sides' changes are merged and the session goes on in the store. The first request
+  after that time, when every such request must be over, removes the record; from then on the session costs no store
+  operation but for revocation.
 
-Two requests that hold the same token and both stay in the cookie are beyond help, as with every cookie
-session: the browser keeps the answer that arrives last.
+Two requests that hold the same token and both stay in the cookie cannot be merged, as with every cookie session: the
+browser keeps the response that arrives last.
 
-A killed session leaves a tombstone and, in the cookie state, a revoked id.
+A session that ends leaves a tombstone and, while it is in its cookie, a revoked id.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 
 from beaker.counters import count
 from beaker.crypto.tokens import OpenedData, new_id
 from beaker.exceptions import CorruptRecord, SessionTooLarge, StoreUnavailable, WriteConflict
-from beaker.session.backends.cookie import CookieCarrier
-from beaker.session.backends.server import Fenced, ServerCarrier
-from beaker.session.base import BaseSession
+from beaker.session.backends import Draft, Ended, InCookie, InStore, Loaded, Place, Saved, dropped
+from beaker.session.backends.cookie import CookieBackend, Sealed
+from beaker.session.backends.server import Fenced, ServerBackend
 from beaker.session.context import SessionContext
-from beaker.session.merge import diff
-from beaker.session.records import TOMBSTONE_TTL, Buried, ends
+from beaker.session.exchange import Cookie, Sent
+from beaker.session.merge import Operation, diff
+from beaker.session.records import TOMBSTONE_TTL, Tombstone, ends
 from beaker.session.snapshot import Snapshot
 from beaker.session.values import Packed, pack_items, unpack_items
 
-__all__ = ["HybridCarrier"]
+__all__ = ["HybridBackend"]
 
 _POINTER, _DATA = 2, 3
 _HEAD = struct.Struct(">B32sI")
 _BACK = struct.Struct(">d")
 _SHRUNK = 0.5
-"""A session comes back when it fills at most this much of the cookie, so that it does not go to and fro."""
+"""A session comes back when it fills at most this much of the cookie, so that it does not move to and fro."""
 _TRIES = 8
 SETTLED = TOMBSTONE_TTL
 """Seconds after which no request can still hold the pointer of a session that came back."""
 
 
-class HybridCarrier(CookieCarrier):
-    """Keeps each session where it fits."""
+class HybridBackend(CookieBackend):
+    """Keeps each session where it fits; see :class:`~beaker.session.backends.SessionBackend`."""
 
     def __init__(self, context: SessionContext) -> None:
         super().__init__(context)
-        self.server = ServerCarrier(context)
+        self.server = ServerBackend(context)
 
-    def load(self, session: BaseSession, opened: OpenedData) -> None:
+    # -- loading -------------------------------------------------------------------------------------
+
+    def fetch(self, sent: Sent) -> Loaded | Ended | None:
+        return super().fetch(sent) if sent.id is None else self.server.load(sent.id, sent)
+
+    def load(self, opened: OpenedData, sent: Sent) -> Loaded | Ended:
         try:
-            if len(opened.payload) < _HEAD.size:
-                raise CorruptRecord("the session token ends early")
-            kind, id, epoch = _HEAD.unpack_from(opened.payload)
-            if kind == _POINTER:
-                self._adopt_record(session, id)
-                session.must_reseal = not opened.current and not session.is_new
-                return
-            if kind != _DATA:
-                raise CorruptRecord("the session token holds something else")
-            (came_back,) = _BACK.unpack_from(opened.payload, _HEAD.size)
-            values = unpack_items(opened.payload, _HEAD.size + _BACK.size)
-        except (CorruptRecord, struct.error) as error:
-            count("corrupt_record", "cookie")
-            if not self.context.options.invalidate_corrupt:
-                raise CorruptRecord("the session token cannot be read") from error
-            return
-        snapshot = Snapshot(id, opened.created, opened.issued, epoch, values, trusted=False, current=opened.current)
-        if not came_back:
-            self.adopt_token(session, snapshot, current=opened.current)
-            return
-        found = self.context.records.load(snapshot.id)
-        if isinstance(found, Buried):
-            # Which is told of every end, but by the point alone, as a change of the id that failed leaves one too.
-            self.adopt_token(session, snapshot, current=opened.current, fresh=True)
-            return
-        if isinstance(found, Snapshot) and (found.returned is None or found.values != found.returned):
-            self._merge_late(session, snapshot, found)
-            return
-        self.adopt_token(session, snapshot, current=opened.current)
-        if session.is_new:
-            return
-        session.came_back = came_back
-        if self.context.options.readonly:
-            return
-        if session.now - came_back > SETTLED and (found == "gone" or self.context.records.drop(found)):
-            session.came_back = 0.0
-            session.must_reseal = True
+            kind, snapshot, came_back = _decoded(opened)
+        except CorruptRecord as error:
+            return self.corrupt(error)
+        if kind == _POINTER:
+            # The record alone says whether the id lives: points on ids are about tokens that carry the session.
+            found = self.server.load(snapshot.id, sent)
+            if isinstance(found, Loaded) and not opened.current:
+                found.cookie = Cookie.RESEAL
+            return found
+        return self._load_returned(snapshot, came_back, sent) if came_back else self.admit(snapshot, sent)
 
-    def _merge_late(self, session: BaseSession, token: Snapshot, record: Snapshot) -> None:
-        """A holder of the pointer wrote after the return: take both sides, and live in the store again."""
+    def _load_returned(self, snapshot: Snapshot, came_back: float, sent: Sent) -> Loaded | Ended:
+        """The session in a token that came back from the store a while ago."""
+        record = self.context.records.load(snapshot.id)
+        if isinstance(record, Tombstone):
+            # Every end leaves one, but so does a change of the id that failed: the revocation point alone decides.
+            return self.admit(snapshot, sent, fresh=True)
+        if isinstance(record, Snapshot) and (record.returned is None or record.values != record.returned):
+            return self._merge_late(snapshot, record, sent)
+        found = self.admit(snapshot, sent)
+        if isinstance(found, Ended):
+            return found
+        found.place = InCookie(came_back=came_back)
+        settled = sent.now - came_back > SETTLED and not self.context.options.readonly
+        if settled and (record == "gone" or self.context.records.drop(record)):
+            found.place, found.cookie = InCookie(), Cookie.RESEAL
+        return found
+
+    def _merge_late(self, token: Snapshot, record: Snapshot, sent: Sent) -> Loaded | Ended:
+        """A holder of the pointer wrote after the return: merge both sides, and live in the store again."""
         values = record.values
         if record.returned is not None:
-            # A conflict over who the visitor is, or one that is to be raised, is not for a reader: the store has it.
+            # A reader neither decides who the visitor is nor raises a conflict: then the store's side counts.
             with suppress(Fenced, WriteConflict):
-                values = self._with_late(session, record, token.values, record)
-        self._adopt_record(session, token.id)
-        if session.is_new:
-            return
+                values = self._with_late(record, token.values, record, {})
+        found = self.server.load(token.id, sent)
+        if isinstance(found, Ended):
+            return found
         if self.context.options.readonly:
-            session.adopt(replace(session.snapshot, values=values))
+            snapshot = found.snapshot = found.snapshot.copy()
+            snapshot.values = values
+            found.values = self.context.values.unpack(values, trusted=snapshot.trusted)
         else:
-            session.rebase(session.snapshot, values)
-            session.must_save = session.must_reseal = True
+            found.unsaved, found.cookie = values, Cookie.RESEAL
+        return found
 
-    def _adopt_record(self, session: BaseSession, id: bytes) -> None:
-        # The record alone says whether the id lives: points on ids are about tokens that carry the session.
-        self.server.fetch_id(session, id)
-        session.in_store = not session.is_new
+    # -- saving --------------------------------------------------------------------------------------
 
-    def save(self, session: BaseSession, packed: Packed) -> None:
-        stored = session.snapshot.version is not None or session.in_store
-        if stored or (session.moving is not None and session.moving.version is not None):
-            self._save_stored(session, packed)
-        else:
-            self._save_sealed(session, packed)
+    def save(self, draft: Draft) -> Saved | Ended:
+        try:
+            return self._save_stored(draft) if isinstance(draft.place, InStore) else self._save_sealed(draft)
+        except Fenced as fenced:
+            return dropped(fenced.args[0])
 
-    def _save_sealed(self, session: BaseSession, packed: Packed) -> None:
-        if self.ended_meanwhile(session):
-            self._ended(session, packed)
-        elif session.moving is not None:
-            self._renew(session, session.moving, packed)
-        else:
-            snapshot = replace(session.snapshot, accessed=session.now, current=True)
-            sealed = self._fitting(snapshot, packed, came_back=session.came_back)
-            if sealed is None:
-                self._move_out(session, snapshot, packed)
-            else:
-                self._sealed(session, snapshot, packed, sealed)
-
-    def _sealed(
-        self, session: BaseSession, snapshot: Snapshot, packed: Packed, sealed: list[tuple[str, str]] | None
-    ) -> None:
-        """Note a session that was saved: in the cookie ``sealed``, or in the store for ``None``."""
-        session.saved(replace(snapshot, version=None), packed)
-        session.in_store = sealed is None
-        session.sealed, session.cookie_due = sealed, True
+    def _save_sealed(self, draft: Draft) -> Saved | Ended:
+        if self.has_ended(draft):
+            return self._restart(draft)
+        if draft.moving is not None:
+            return self._renew(draft, draft.moving)
+        snapshot, came_back = _accessed(draft), _came_back(draft.place)
+        sealed = self._fitting(snapshot, draft.values, came_back=came_back)
         if sealed is None:
-            self._point(session)
+            return self._move_out(draft, snapshot)
+        snapshot.values = draft.values
+        return Saved(snapshot, InCookie(sealed, came_back), Cookie.SEND)
 
-    def _ended(self, session: BaseSession, packed: Packed) -> None:
-        """Another request ended the session this one has in its cookie."""
-        if not session.logged_in:
-            session.fence("revoked")
-            return
-        packed = session.start_over(packed)
-        session.moving, session.came_back, session.is_new = None, 0.0, True
-        session.snapshot = replace(session.snapshot, id=new_id())
-        self._save_sealed(session, packed)
+    def _restart(self, draft: Draft) -> Saved | Ended:
+        """Another request ended the session that this one has in its cookie."""
+        return self._save_sealed(draft.restarted(new_id())) if draft.logged_in else dropped("revoked")
 
-    def _renew(self, session: BaseSession, old: Snapshot, mine: Packed) -> None:
-        """Give a session in its cookie another id: against those who move it to the store or end it meanwhile."""
-        records, packed, version = self.context.records, mine, None
-        snapshot = replace(session.snapshot, accessed=session.now, current=True)
-        look = bool(session.came_back)
+    def _renew(self, draft: Draft, old: Snapshot) -> Saved | Ended:
+        """Give a session in its cookie another id, while others may move it to the store or end it."""
+        records, snapshot, version = self.context.records, _accessed(draft), None
+        snapshot.values = draft.values
+        reread = bool(_came_back(draft.place))
         for _ in range(_TRIES):
-            record = records.load(old.id) if look else "gone"
+            record = records.load(old.id) if reread else "gone"
             if isinstance(record, Snapshot):
-                version, packed = record.version, self._with_late(session, old, mine, record)
-            sealed = self._fitting(snapshot, packed, came_back=0.0)
+                version = record.version
+                snapshot.values = self._with_late(old, draft.values, record, draft.operations)
+            sealed = self._fitting(snapshot, snapshot.values, came_back=0.0)
             if sealed is None:
-                records.overwrite(replace(snapshot, values=packed))
-            # The tombstone keeps others from moving the old id to the store; it is the point that ends the id.
-            if isinstance(record, Buried) or records.bury(old.id, version, snapshot.id):
+                records.overwrite(snapshot)
+            # The tombstone keeps other requests from moving the old id to the store; the point ends the id.
+            if isinstance(record, Tombstone) or records.replace_with_tombstone(old.id, version, snapshot.id):
                 break
-            look = True
+            reread = True
         try:
             renewed = self.retire(old, snapshot)
         except StoreUnavailable:
@@ -178,75 +156,83 @@ class HybridCarrier(CookieCarrier):
             with suppress(StoreUnavailable):
                 records.forget(old.id)
             raise
-        if renewed:
-            session.came_back = 0.0
-            self._sealed(session, snapshot, packed, sealed)
-        else:
+        if not renewed:
             records.kill(snapshot.id)
-            self._ended(session, mine)
+            return self._restart(draft)
+        snapshot.version = None
+        return Saved(snapshot, InStore() if sealed is None else InCookie(sealed), Cookie.SEND)
 
-    def _with_late(self, session: BaseSession, old: Snapshot, mine: Packed, record: Snapshot) -> Packed:
+    def _with_late(
+        self, old: Snapshot, mine: Packed, record: Snapshot, operations: Mapping[bytes, tuple[Operation, ...]]
+    ) -> Packed:
         """``mine`` with what was written to the record since the session was in the cookie as ``old``."""
-        base = old if record.returned is None else replace(record, values=record.returned)
-        return self.server.merged(session, base, diff(base.values, mine, session.operations(mine)), record)
+        base = old.values if record.returned is None else record.returned
+        return self.server.merged(base, diff(base, mine, operations), record)
 
-    def _move_out(self, session: BaseSession, snapshot: Snapshot, packed: Packed) -> None:
+    def _move_out(self, draft: Draft, snapshot: Snapshot) -> Saved | Ended:
+        """Move a session that no longer fits in its cookie to the store."""
         count("hybrid", "out")
-        records, base = self.context.records, session.snapshot
-        written: Snapshot | None = replace(snapshot, values=packed)
-        if session.is_new:
-            records.create(replace(snapshot, values=packed))
-        elif not records.insert(replace(snapshot, values=packed)):
-            # Another request was first, or the forward of an earlier return is still there.
-            delta = diff(base.values, packed, session.operations(packed))
-            written = self.server.commit(session, replace(base, version=None), delta, packed)
-        if written is not None:
-            self._sealed(session, written, packed, None)
+        snapshot.values = draft.values
+        if draft.place is None:
+            self.context.records.create(snapshot)
+        elif not self.context.records.insert(snapshot):
+            # Another request was first, or the record of an earlier return is still there.
+            base = draft.snapshot.copy()
+            base.version = None
+            written = self.server.commit(draft, base)
+            if isinstance(written, Ended):
+                return written
+            snapshot = written
+        snapshot.values, snapshot.version = draft.values, None
+        return Saved(snapshot, InStore(), Cookie.SEND)
 
-    def _save_stored(self, session: BaseSession, packed: Packed) -> None:
-        was = session.snapshot
+    def _save_stored(self, draft: Draft) -> Saved | Ended:
         # A token that carried the session while it was small has the old id too; it may die before the record.
-        self.retire(session.moving, session.snapshot)
-        self.server.save(session, packed)
-        if session.fenced:
-            return
-        session.in_store = True
-        if session.snapshot.id == was.id and self._come_back(session, packed):
-            return
-        if session.snapshot.id != was.id or session.cookie_due or session.must_reseal:
-            self._point(session)
-        else:
-            session.sealed = None
+        self.retire(draft.moving, draft.snapshot)
+        saved = self.server.save(draft)
+        if isinstance(saved, Ended) or saved.snapshot.id != draft.snapshot.id:
+            return saved
+        return self._come_back(draft, saved.snapshot) or saved
 
-    def _come_back(self, session: BaseSession, packed: Packed) -> bool:
-        """Move a session that has become small into the cookie again."""
+    def _come_back(self, draft: Draft, saved: Snapshot) -> Saved | None:
+        """Move a session that has become small back into its cookie."""
+        records, packed = self.context.records, draft.values
         limit = int(self.context.options.cookie_max * _SHRUNK)
-        if self._fitting(session.snapshot, packed, came_back=session.now, limit=limit) is None:
-            return False
-        if self._revoked_at(session, session.snapshot, fresh=True) is not None:
+        if self._fitting(saved, packed, came_back=draft.now, limit=limit) is None:
+            return None
+        if self.revoked_at(saved, draft.user, fresh=True) is not None:
             # A change of the id that failed has ended the tokens of this one.
-            return False
-        found = self.context.records.load(session.snapshot.id)
+            return None
+        found = records.load(saved.id)
         if not isinstance(found, Snapshot) or found.values != packed or found.returned is not None:
-            # Also while a copy in some cookie waits to hear of this very write.
-            return False
-        snapshot = replace(found, accessed=session.now, trusted=False, returned=None)
-        sealed = self._fitting(snapshot, packed, came_back=session.now, limit=limit)
-        if sealed is None or not self.context.records.replace(replace(found, returned=packed), found.version):
-            return False
+            # Also while a copy in some cookie has yet to see this very write.
+            return None
+        snapshot, version = found.copy(), found.version
+        snapshot.accessed, snapshot.trusted, snapshot.version = draft.now, False, None
+        sealed = self._fitting(snapshot, packed, came_back=draft.now, limit=limit)
+        found.returned = packed
+        if sealed is None or not records.replace(found, version):
+            return None
         count("hybrid", "back")
-        session.sealed = sealed
-        session.snapshot = replace(snapshot, version=None)
-        session.in_store = False
-        session.came_back = session.now
-        session.cookie_due = True
-        return True
+        snapshot.values = packed
+        return Saved(snapshot, InCookie(sealed, draft.now), Cookie.SEND)
 
-    def _point(self, session: BaseSession) -> None:
-        snapshot = session.snapshot
-        payload = _HEAD.pack(_POINTER, snapshot.id, snapshot.epoch)
-        session.sealed = self.fit(self._token(snapshot, payload), snapshot.values)
-        session.cookie_due = True
+    def touch(self, draft: Draft) -> Saved | Ended | None:
+        return self.server.touch(draft) if isinstance(draft.place, InStore) else self.save(draft)
+
+    def refresh(self, draft: Draft) -> Loaded | Ended | None:
+        return self.server.refresh(draft) if isinstance(draft.place, InStore) else None
+
+    def end(self, identity: Snapshot | None, sent: Sent) -> tuple[str, ...]:
+        # In the store also where the session is in its cookie: a request that is moving it out must find the end.
+        return (*self.server.end(identity, sent), *super().end(identity, sent))
+
+    # -- cookies -------------------------------------------------------------------------------------
+
+    def cookies(self, snapshot: Snapshot, place: Place) -> Iterable[tuple[str, str]]:
+        if isinstance(place, InStore):
+            return self.fit(self._token(snapshot, _HEAD.pack(_POINTER, snapshot.id, snapshot.epoch)), snapshot.values)
+        return place.sealed
 
     def _token(self, snapshot: Snapshot, payload: bytes) -> str:
         context = self.context
@@ -257,7 +243,7 @@ class HybridCarrier(CookieCarrier):
 
     def _fitting(
         self, snapshot: Snapshot, packed: Packed, *, came_back: float, limit: int | None = None
-    ) -> list[tuple[str, str]] | None:
+    ) -> Sealed | None:
         payload = _HEAD.pack(_DATA, snapshot.id, snapshot.epoch) + _BACK.pack(came_back) + pack_items(packed)
         try:
             token = self._token(snapshot, payload)
@@ -267,28 +253,29 @@ class HybridCarrier(CookieCarrier):
         except SessionTooLarge:
             return None
 
-    def touch(self, session: BaseSession) -> None:
-        if not session.in_store and session.snapshot.version is None:
-            self._save_sealed(session, session.snapshot.values)
-            return
-        self.server.touch(session)
-        if not session.fenced and session.cookie_due:
-            self._point(session)
 
-    def refresh(self, session: BaseSession) -> None:
-        if session.in_store:
-            self.server.refresh(session)
+def _decoded(opened: OpenedData) -> tuple[int, Snapshot, float]:
+    """What a token is, the session in it (a pointer's has no values), and when that came back from the store."""
+    try:
+        kind, id, epoch = _HEAD.unpack_from(opened.payload)
+        if kind not in (_POINTER, _DATA):
+            raise CorruptRecord("the session token holds something else")
+        snapshot = Snapshot(id, opened.created, opened.issued, epoch, current=opened.current)
+        if kind == _POINTER:
+            return kind, snapshot, 0.0
+        (came_back,) = _BACK.unpack_from(opened.payload, _HEAD.size)
+        snapshot.values = unpack_items(opened.payload, _HEAD.size + _BACK.size)
+    except (CorruptRecord, struct.error) as error:
+        raise CorruptRecord("the session token cannot be read") from error
+    return kind, snapshot, came_back
 
-    def kill(self, session: BaseSession) -> None:
-        # In the store also where the session is in its cookie: a request that is moving it out must find the end.
-        self.context.records.kill(session.snapshot.id, session.snapshot.version)
-        super().kill(session)
 
-    def cookies(self, session: BaseSession) -> list[tuple[str, str]]:
-        if session.sealed is None:
-            if session.in_store or session.snapshot.version is not None:
-                self._point(session)
-            else:
-                snapshot = session.snapshot
-                session.sealed = self._fitting(snapshot, snapshot.values, came_back=session.came_back)
-        return super().cookies(session)
+def _accessed(draft: Draft) -> Snapshot:
+    """The draft's snapshot as of now, yet with the values it was loaded with."""
+    snapshot = draft.snapshot.copy()
+    snapshot.accessed, snapshot.current, snapshot.version = draft.now, True, None
+    return snapshot
+
+
+def _came_back(place: Place | None) -> float:
+    return place.came_back if isinstance(place, InCookie) else 0.0

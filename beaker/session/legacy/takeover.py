@@ -1,23 +1,27 @@
-"""Sessions of Beaker 1.14 and older, taken over at their first request: read, moved, answered with our cookie.
+"""Sessions of Beaker 1.14 and older, taken over at their first request: read, moved, and given our cookie.
 
-The new id is made from the old one under the old key, so that requests that arrive together with one old
-cookie all meet the same new session. Where sessions have a store, a mark in it tells, until the policy ends,
-that a session was taken over: after a logout its old cookie brings nothing back, also where the old record
-could not be removed. Cookie sessions have no such place: their ``revocation`` store, if there is one, knows
-the ids that ended, and old records stay, since requests under way may still need them.
+The new id is computed from the old one under the old key, so that requests that arrive together with one old cookie
+all get the same new session. Where sessions have a store, a mark in it says, until the policy ends, that a session was
+taken over: after a logout its old cookie brings nothing back, even if the old record could not be removed. Cookie
+sessions have no such place: their ``revocation`` store, if there is one, knows the ids that ended, and old records
+stay, since requests in flight may still need them.
 """
 
 from __future__ import annotations
 
 import hmac
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from beaker.counters import count
 from beaker.crypto.keyring import lp
 from beaker.crypto.tokens import SKEW, store_key
 from beaker.exceptions import ConfigError, ConfigWarning, CorruptRecord, UnserializableValue, warn
+from beaker.session.backends import Draft, Ended, Loaded, Place, Saved, SessionBackend
+from beaker.session.context import SessionContext
 from beaker.session.cookies import check_attribute, read_cookie
+from beaker.session.exchange import Cookie, Sent
 from beaker.session.legacy import payload
 from beaker.session.legacy.plain import LegacyDataError
 from beaker.session.legacy.policy import LegacyPolicy
@@ -25,18 +29,46 @@ from beaker.session.legacy.records import OldRecords, open_records
 from beaker.session.records import over
 from beaker.session.snapshot import Snapshot
 
-if TYPE_CHECKING:
-    from beaker.session.backends.cookie import CookieCarrier
-    from beaker.session.backends.server import ServerCarrier
-    from beaker.session.base import BaseSession
-    from beaker.session.context import SessionContext
-
-__all__ = ["LegacyReader"]
+__all__ = ["LegacyReader", "TakeoverBackend"]
 
 MOVED = "beaker.session.legacy"
 """Namespace of the marks of sessions that were taken over."""
 _MARK = b"BKRL"
 _STAMPS = ("_accessed_time", "_creation_time", "_id", "_expires")
+
+
+class TakeoverBackend:
+    """A backend that also finds the sessions of an older Beaker; see SessionBackend."""
+
+    def __init__(self, backend: SessionBackend, reader: LegacyReader) -> None:
+        self.backend = backend
+        self.reader = reader
+
+    def fetch(self, sent: Sent) -> Loaded | Ended | None:
+        if sent.id is not None:
+            return self.backend.fetch(sent)
+        found = self.backend.fetch(sent._replace(foreign=self.reader.recognizes))
+        return self.reader.take(sent, self.backend) if found is None else found
+
+    def admit(self, snapshot: Snapshot, sent: Sent) -> Loaded | Ended:
+        return self.backend.admit(snapshot, sent)
+
+    def save(self, draft: Draft) -> Saved | Ended:
+        return self.backend.save(draft)
+
+    def touch(self, draft: Draft) -> Saved | Ended | None:
+        return self.backend.touch(draft)
+
+    def refresh(self, draft: Draft) -> Loaded | Ended | None:
+        return self.backend.refresh(draft)
+
+    def end(self, identity: Snapshot | None, sent: Sent) -> tuple[str, ...]:
+        more = self.backend.end(identity, sent)
+        # Beside a dead cookie of ours an old one may still lead to a session.
+        return (*more, *self.reader.end(sent.header, None if identity is None else identity.id))
+
+    def cookies(self, snapshot: Snapshot, place: Place) -> Iterable[tuple[str, str]]:
+        return self.backend.cookies(snapshot, place)
 
 
 class _Found(NamedTuple):
@@ -80,49 +112,57 @@ class LegacyReader:
             # Records carry the session as base64 within a pickle.
             self._records = open_records(policy.type, policy.location, policy.limit * 2 + 4096)
 
+    def taking_over(self, backend: SessionBackend) -> TakeoverBackend:
+        """``backend``, which then also finds old sessions."""
+        return TakeoverBackend(backend, self)
+
     def recognizes(self, value: str) -> bool:
         """Whether a cookie's value is not ours and may be an old one."""
         return payload.looks_signed(value) or (self.policy.unsigned and payload.ID.match(value) is not None)
 
-    def take(self, session: BaseSession, header: str | None, carrier: Any) -> None:
-        """Let ``session`` be the old one that the Cookie header names, if there is one that may be read.
+    def take(self, sent: Sent, backend: SessionBackend) -> Loaded | Ended | None:
+        """The old session that the Cookie header names, taken over, if there is one that may be read.
 
-        Raises StoreUnavailable when a store could not tell, so that nobody loses a session to an outage.
+        Raises StoreUnavailable when a store does not reply, so that no session is lost to an outage.
         """
-        for value in read_cookie(header, self.name):
+        ended: Ended | None = None
+        for value in read_cookie(sent.header, self.name):
             if not self.recognizes(value):
                 continue
             try:
                 if self._is_over():
                     raise LegacyDataError("until")
-                self._adopt(session, self._open(value), carrier)
+                found = self._taken(self._open(value), sent, backend)
             except LegacyDataError as error:
                 count("legacy_refused", error.reason)
                 continue
-            session.presented = session.presented or not session.is_new
-            if not session.is_new or session.fenced:
-                return
+            if isinstance(found, Loaded) or found.concerns(sent.began):
+                return found
+            ended = found.latest(ended)
+        return ended
 
-    def end(self, session: BaseSession) -> None:
-        """End what the old cookies of a request lead to as well, when its session is ended; also under ``keep``.
+    def end(self, header: str | None, known: bytes | None) -> tuple[str, ...]:
+        """End what the old cookies of a request lead to, also under ``keep``, when its session is ended.
 
+        ``known`` is the id that the backend has ended already. Returns the names of the cookies to be dropped.
         Raises StoreUnavailable when the mark cannot be written.
         """
+        names: tuple[str, ...] = ()
         if self._is_over():
-            return
-        for value in read_cookie(session.request.get("HTTP_COOKIE") or session.request.get("cookie"), self.name):
+            return names
+        for value in read_cookie(header, self.name):
             try:
                 found = self._open(value)
             except LegacyDataError:
                 continue
-            self._end_id(found.id, known=session.snapshot.id)
+            self._end_id(found.id, known=known)
             self._remove(found)
-            self._drop_cookie(session)
-            session.presented = True
+            names = self._old_names
+        return names
 
-    def _end_id(self, id: bytes, *, known: bytes) -> None:
+    def _end_id(self, id: bytes, *, known: bytes | None) -> None:
         context = self.context
-        # What a request with the old cookie alone has made of it, or is about to; the carrier has ended its own id.
+        # What a request with the old cookie alone has created of it, or is about to.
         if id != known:
             if context.type != "cookie":
                 context.records.kill(id)
@@ -182,59 +222,52 @@ class LegacyReader:
 
     # -- taking over ---------------------------------------------------------------------------------
 
-    def _adopt(self, session: BaseSession, found: _Found, carrier: Any) -> None:
+    def _taken(self, found: _Found, sent: Sent, backend: SessionBackend) -> Loaded | Ended:
         if self.context.type == "cookie":
-            self._adopt_sealed(session, found, carrier)
-        elif self.context.type == "hybrid":
-            self._adopt_stored(session, found, carrier.server)
-            session.in_store = not session.is_new
+            loaded = backend.admit(self._snapshot(found, sent.now), sent)
+            if isinstance(loaded, Loaded) and not self.policy.keep:
+                loaded.old_cookies = self._old_names
         else:
-            self._adopt_stored(session, found, carrier)
-        if not session.is_new:
+            loaded = self._stored(found, sent, backend)
+        if isinstance(loaded, Loaded):
             count("legacy_tokens", "cookie" if found.record is None else "id")
+        return loaded
 
-    def _adopt_sealed(self, session: BaseSession, found: _Found, carrier: CookieCarrier) -> None:
-        carrier.adopt_token(session, self._snapshot(found, session.now), current=False)
-        if not session.is_new and not self.policy.keep:
-            self._drop_cookie(session)
-
-    def _adopt_stored(self, session: BaseSession, found: _Found, carrier: ServerCarrier) -> None:
-        records, readonly = self.context.records, self.context.options.readonly
+    def _stored(self, found: _Found, sent: Sent, backend: SessionBackend) -> Loaded | Ended:
+        context, readonly = self.context, self.context.options.readonly
         failure: LegacyDataError | None = None
         if self._is_gone(found.id):
             try:
-                snapshot = self._unmoved(found, session.now)
+                snapshot = self._unmoved(found, sent.now)
             except LegacyDataError as error:
-                # Maybe a request at the same time has moved it since ours was looked for.
+                # A concurrent request may have moved it since ours was looked for.
                 failure = error
             else:
-                if over(snapshot, session.now, self.context.timeout, self.context.absolute):
-                    return
                 if readonly:
-                    session.adopt(snapshot)
-                    revoked = carrier.revoked_at(session)
-                    if revoked is not None:
-                        session.end_revoked(revoked)
-                    return
+                    return backend.admit(snapshot, sent)
+                if over(snapshot, sent.now, context.timeout, context.absolute):
+                    return Ended()
                 # Not inserted: another request was first, and its record is the one to go on with.
-                records.insert(snapshot)
-        carrier.fetch_id(session, found.id)
-        if failure is not None and session.is_new and not session.fenced:
-            raise failure
-        if readonly or session.is_new:
-            return
-        # The cookie goes out only if the session still lives at the end of the request.
-        session.must_reseal = True
-        self._mark(found.id)
-        if not self.policy.keep:
-            self._remove(found)
-            self._drop_cookie(session)
+                context.records.insert(snapshot)
+        loaded = backend.fetch(sent._replace(header=None, id=found.id)) or Ended()
+        if isinstance(loaded, Ended):
+            if failure is not None and not loaded.concerns(sent.began):
+                raise failure
+            return loaded
+        if not readonly:
+            # The cookie goes out only if the session still lives at the end of the request.
+            loaded.cookie = Cookie.RESEAL
+            self._mark(found.id)
+            if not self.policy.keep:
+                self._remove(found)
+                loaded.old_cookies = self._old_names
+        return loaded
 
     def _is_gone(self, id: bytes) -> bool:
         try:
             return self.context.records.load(id) == "gone"
         except CorruptRecord:
-            # The carrier knows what the options want then.
+            # The backend decides by the options what becomes of it.
             return False
 
     def _unmoved(self, found: _Found, now: float) -> Snapshot:
@@ -250,12 +283,13 @@ class LegacyReader:
         if found.record is not None and self._records is not None and not self._records.remove(found.record):
             count("legacy_left")
 
-    def _drop_cookie(self, session: BaseSession) -> None:
-        if self.name != self.context.cookie.name:
-            session.old_cookies = (self.name,)
+    @property
+    def _old_names(self) -> tuple[str, ...]:
+        """The old cookie's name where ours has another: ours replaces one of the same name."""
+        return () if self.name == self.context.cookie.name else (self.name,)
 
     def _snapshot(self, found: _Found, now: float) -> Snapshot:
-        """The old session in our form. Raises LegacyDataError when it may not be taken over."""
+        """The old session as one of ours. Raises LegacyDataError when it may not be taken over."""
         old = self._values(found)
         stamps = [at for name in ("_creation_time", "_accessed_time") if (at := _stamp(old.get(name))) is not None]
         if not stamps and found.record is None:

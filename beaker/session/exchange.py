@@ -1,0 +1,109 @@
+"""One request and its response, as far as the session's cookie is concerned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from typing import Any, NamedTuple
+
+from beaker.session.cookies import SessionCookie, part_name, read_cookie
+
+__all__ = ["Cookie", "Exchange", "Sent"]
+
+
+class Cookie(Enum):
+    """What the response has to do about the session's cookie."""
+
+    KEEP = "keep"
+    """Nothing: the browser has the right one."""
+    RESEAL = "reseal"
+    """The session must be saved once more, for the sake of its cookie: old key, other domain or path, taken over."""
+    SEND = "send"
+    """Send the cookie that leads to the session."""
+    CLEAR = "clear"
+    """The session was deleted: tell the browser to forget its cookie."""
+
+
+class Sent(NamedTuple):
+    """What a request sent of a session: a Cookie header, or instead the raw ``id`` that a caller asks for.
+
+    ``began`` is when the request began and ``now`` when its session was first used, in seconds since the epoch.
+    ``foreign`` picks the cookie values that an older Beaker wrote: those are not opened as ours.
+    """
+
+    header: str | None
+    id: bytes | None
+    began: float
+    now: float
+    foreign: Callable[[str], bool] | None = None
+
+    def __repr__(self) -> str:
+        return "<Sent>"
+
+
+class Exchange:
+    """What a request sent, what its response has to say, and the Set-Cookie lines that say it.
+
+    ``request`` is a WSGI environ, or a dict whose ``cookie`` is a Cookie header. ``chunks`` is over how many cookies
+    a session may be spread.
+    """
+
+    __slots__ = ("_chunks", "_cookie", "answered", "old_cookies", "request", "scope", "sent")  # fmt: skip
+
+    def __init__(self, request: Mapping[str, Any], sent: Sent, cookie: SessionCookie, *, chunks: int) -> None:
+        self.request: Any = request
+        self.sent = sent
+        self.answered = False
+        """Whether the headers are out, so that no cookie can be sent any more."""
+        self.old_cookies: tuple[str, ...] = ()
+        """Names of the cookies of an older Beaker that the browser is to drop."""
+        self.scope: tuple[str | None, str] | None = None
+        """Domain and path of the cookie that the request came with, noted when its session is deleted."""
+        self._cookie = cookie
+        self._chunks = chunks
+
+    @property
+    def presented(self) -> bool:
+        """Whether the request brought a cookie that may be one of ours, or one of an older Beaker that led here."""
+        return bool(self.old_cookies or read_cookie(self.sent.header, self._cookie.name))
+
+    @property
+    def parts(self) -> int:
+        """Over how many cookies the session was spread that the request brought."""
+        if self._chunks == 1:
+            return 1
+        header, name = self.sent.header, self._cookie.name
+        return sum(1 for i in range(self._chunks) if read_cookie(header, part_name(name, i)))
+
+    @property
+    def _secure(self) -> bool:
+        return bool(self.request.get("wsgi.url_scheme") == "https")
+
+    def lines(self, cookies: Iterable[tuple[str, str]], *, domain: str | None, path: str) -> list[str]:
+        """The Set-Cookie values that send ``cookies``: names and values, an empty one for a spare name."""
+        cookie, scope = self._cookie, {"domain": domain, "path": path}
+        secure, now, parts = self._secure, self.sent.now, self.parts
+        lines = []
+        for i, (name, value) in enumerate(cookies):
+            if value:
+                lines.append(cookie.line(value, name=name, secure=secure, now=now, **scope))
+            elif i < parts:
+                # A browser that never had the further chunks need not be told to drop them.
+                lines.append(cookie.clearing(name=name, secure=secure, now=now, **scope))
+        for name in self.old_cookies:
+            lines.append(cookie.clearing(name=name, secure=secure, now=now, **scope))
+        return lines
+
+    def clearing(self) -> list[str]:
+        """The Set-Cookie values that make the browser forget what it sent: none if it sent nothing."""
+        if not self.presented:
+            return []
+        (domain, path), secure, now = self.scope or (None, None), self._secure, self.sent.now
+        names = [*(part_name(self._cookie.name, i) for i in range(self.parts)), *self.old_cookies]
+        return [self._cookie.clearing(secure=secure, now=now, name=name, domain=domain, path=path) for name in names]
+
+    def note(self, lines: list[str]) -> None:
+        """Leave the first line in a request that is no WSGI environ, as ``cookie_out`` (manual 5.1.4)."""
+        if isinstance(self.request, dict) and "wsgi.url_scheme" not in self.request:
+            self.request["set_cookie"] = bool(lines)
+            self.request["cookie_out"] = lines[0] if lines else None
