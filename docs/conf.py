@@ -30,6 +30,9 @@ autodoc_typehints_format = "short"
 nitpick_ignore_regex = [
     ("py:.*", r"(?!(beaker|gae)\.).*"),
     # Types of arguments that users do not make, and type variables.
-    ("py:.*", r"beaker\.(session\.backends\.SessionBackend|decorators\.Settings|report\.Report|storage\._ndb|bridge\.S)"),
+    (
+        "py:.*",
+        r"beaker\.(session\.backends\.SessionBackend|decorators\.Settings|report\.Report|storage\._ndb|bridge\.S)",
+    ),
     ("py:.*", r"gae\.functions\.F"),
 ]

@@ -146,7 +146,7 @@ def test_a_damaged_record_is_not_quoted(key: bool, tmp_path: Path) -> None:
     tab = tab_of(options | ({"secret": new_key()} if key else {}))
     filled(tab)
     records = tab.middleware.context.records
-    name = store_key(tab.do(lambda s: s.snapshot.id))
+    name = store_key(tab.do(lambda s: s._snapshot.id))
     good = records.store.get(NAMESPACE, name)
     inside = records.envelope.open(NAMESPACE, name, good).payload
     draw = random.Random(5)

@@ -22,7 +22,7 @@ class SessionState(dict[Any, Any]):
     The keys ``_creation_time`` and ``_accessed_time`` hold the stamps (manual 2.2.1).
     """
 
-    last_accessed: float | None
+    last_accessed: float | None = None
     """When the session was last accessed before this request, in seconds since the epoch; ``None`` for a new one.
 
     It lags by at most ``touch_interval`` seconds.

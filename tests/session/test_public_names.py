@@ -1,0 +1,73 @@
+"""What ``session.`` offers: the manual's names and our documented additions, nothing of the parts between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from beaker.middleware import SessionMiddleware
+from beaker.session import SessionObject
+from beaker.session.base import BaseSession
+from beaker.session.opening import CookieSession, Session
+from beaker.testing.session_harness import Tab
+from tests.session.places import LOCAL
+
+MANUAL = {
+    # 2.2.1 and 2.5
+    "id", "last_accessed", "domain", "path",
+    # 5.1.4: Session and CookieSession
+    "save", "revert", "lock", "unlock", "delete", "invalidate", "expire", "is_new",
+}  # fmt: skip
+OF_THE_PROXY = {"persist", "get_by_id", "accessed", "dirty", "commit", "finish"}
+ADDED = {"add", "created", "discard", "has_key", "increment", "login", "logout", "regenerate_id", "user"}
+OF_A_DICT = {name for name in dir(dict) if not name.startswith("_")}
+
+
+def public(thing: object) -> set[str]:
+    return {name for name in dir(thing) if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("place", LOCAL)
+def test_a_session_shows_documented_names_only(open_tab: Callable[..., Tab], place: str) -> None:
+    """dir() of a session of every type, new and loaded, and of the proxy in environ, are these lists."""
+    tab = open_tab(place)
+
+    def look(session: SessionObject) -> tuple[set[str], set[str]]:
+        session["a"] = 1
+        session.save()
+        return public(session._load()), public(session)
+
+    for _ in range(2):
+        inner, proxy = tab.do(look)
+        assert inner == MANUAL | ADDED | OF_A_DICT
+        assert proxy == MANUAL | ADDED | OF_A_DICT | OF_THE_PROXY
+
+
+@pytest.mark.parametrize("place", ["memory", "revocable cookie"])
+def test_looking_at_the_names_loads_nothing(open_tab: Callable[..., Tab], place: str) -> None:
+    """A debugger that lists the names of an untouched session does not touch it."""
+    names, accessed = open_tab(place).do(lambda s: (public(s), s.accessed()))
+    assert names == MANUAL | ADDED | OF_A_DICT | OF_THE_PROXY
+    assert not accessed
+
+
+def test_every_name_is_documented() -> None:
+    """Every name that is not a dict's has a docstring, and a line in docs/api.md."""
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text("utf-8")
+    listed = {word for line in page.splitlines() if ":members:" in line for word in line.replace(",", " ").split()}
+    for name in MANUAL | ADDED | OF_THE_PROXY:
+        assert name in listed, name
+        owner = SessionObject if name in OF_THE_PROXY else BaseSession
+        assert name == "last_accessed" or getattr(owner, name).__doc__, name
+
+
+def test_the_documented_classes_keep_their_places() -> None:
+    """What docs/api.md names can be imported from there, and beaker.session exports the manual's classes."""
+    import beaker.session
+    from beaker.session.state import SessionState
+
+    assert issubclass(BaseSession, SessionState)
+    assert (beaker.session.Session, beaker.session.CookieSession) == (Session, CookieSession)
+    assert SessionMiddleware.session is None
