@@ -17,6 +17,11 @@ def now() -> float:
     return _source()
 
 
+def sleep(seconds: float) -> None:
+    """``time.sleep`` as it is when called: gevent's, put there after Beaker was imported, lets other greenlets run."""
+    _time.sleep(seconds)
+
+
 def bind(source: Callable[[], float]) -> None:
     """Make ``source`` (seconds since the epoch) what :func:`now` returns, for the whole process."""
     global _source

@@ -9,11 +9,22 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
+from beaker.forks import after_fork
+
 __all__ = ["count", "count_key", "on_count", "reset", "snapshot"]
 
 _lock = threading.Lock()
 _counts: Counter[tuple[str, str]] = Counter()
 _listeners: list[Callable[[str, str], None]] = []
+
+
+def _renew() -> None:
+    # A fork while another thread counts would leave it locked in the child.
+    global _lock
+    _lock = threading.Lock()
+
+
+after_fork(_renew)
 
 
 def count(name: str, label: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Forks: the one hook behind everything that a child process must not inherit as it is.
+"""Forks, and patches of the threading module: what must be made new, and the one place that knows of all of it.
 
 ``os.register_at_fork`` never takes a hook back: one per object would stay when the object is gone, and be called at
 each fork. Beaker therefore registers once, and holds weakly what wants to know:
@@ -8,6 +8,11 @@ each fork. Beaker therefore registers once, and holds weakly what wants to know:
 * in the child: what :func:`after_fork` was given, then :meth:`ForkAware._after_fork`, in order of registration.
 
 Where the platform cannot fork (no ``os.register_at_fork``) registering costs nothing and nothing is called.
+
+gevent's ``monkey.patch_all()`` replaces the classes of :mod:`threading`; gunicorn's gevent workers call it after the
+fork. A lock created before that is native: a greenlet that waits for it stops its thread, and with it the greenlet that
+would release it. So whatever keeps a lock for longer than a few lines calls :func:`notice_patch` before it takes one,
+and the first call after a patch has everything make its locks anew (:meth:`ForkAware._renew_locks`).
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ from contextvars import ContextVar
 from types import MethodType
 from typing import ClassVar
 
-__all__ = ["ForkAware", "ForkGate", "after_fork"]
+__all__ = ["ForkAware", "ForkGate", "after_fork", "after_patch", "is_patched", "notice_patch"]
 
 _PATIENCE = 5.0
 """Seconds a fork waits for operations in flight; then it goes on, and the child abandons their handles."""
@@ -58,6 +63,9 @@ class ForkAware:
         Called also where :meth:`_before_fork` was not, because the object was created in between.
         """
 
+    def _renew_locks(self) -> None:
+        """After a patch of :mod:`threading`: create new locks in place of those that no thread holds."""
+
 
 def after_fork(hook: Hook) -> None:
     """Call ``hook`` in every child this process forks: a bound method while its object lives, a function for good."""
@@ -66,6 +74,29 @@ def after_fork(hook: Hook) -> None:
         _hooks[number] = weakref.WeakMethod(hook, lambda _: _hooks.pop(number, None))
     else:
         _hooks[number] = lambda: hook
+
+
+def after_patch(hook: Hook) -> None:
+    """Call ``hook``, a function, when :func:`notice_patch` finds that :mod:`threading` was patched."""
+    _patch_hooks.append(hook)
+
+
+def notice_patch() -> None:
+    """Renew every registered object's locks if :mod:`threading` was patched since the last call; else 50 ns.
+
+    To be called before waiting for a lock that may be older than the patch. A patch belongs at the start of a process
+    or of a worker, before other threads run; what another thread holds at that moment is not waited for.
+    """
+    global _lock_class
+    if threading.Lock is not _lock_class:
+        # First of all, because what follows creates objects and takes locks.
+        _lock_class = threading.Lock
+        _call_each([*_patch_hooks, *(item._renew_locks for item in _alive())])
+
+
+def is_patched() -> bool:
+    """Whether the locks of :mod:`threading` are another library's: threads are greenlets then, and must not block."""
+    return threading.Lock.__module__ != "_thread"
 
 
 class ForkGate:
@@ -83,6 +114,7 @@ class ForkGate:
         self._moved = threading.Condition(threading.Lock())
 
     def __enter__(self) -> None:
+        notice_patch()
         with self._moved:
             while self._closing:
                 self._moved.wait()
@@ -111,10 +143,16 @@ class ForkGate:
         """Forget, in the child, which threads were inside in the parent."""
         self.__init__()  # type: ignore[misc]
 
+    def renew_locks(self) -> None:
+        """After a patch of :mod:`threading`."""
+        self._moved = threading.Condition(threading.Lock())
+
 
 _numbers = itertools.count()
 _watched: weakref.WeakValueDictionary[int, ForkAware] = weakref.WeakValueDictionary()
 _hooks: dict[int, Callable[[], Hook | None]] = {}
+_patch_hooks: list[Hook] = []
+_lock_class: object = threading.Lock
 _paused: ContextVar[tuple[ForkAware, ...]] = ContextVar("beaker_paused_for_a_fork", default=())
 """What the forking thread called ``_before_fork`` on; two threads may fork at the same time."""
 

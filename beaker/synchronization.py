@@ -16,7 +16,7 @@ from typing import Any
 
 from beaker import runtime
 from beaker.exceptions import LockError
-from beaker.forks import ForkAware
+from beaker.forks import ForkAware, notice_patch
 from beaker.locking.files import stripe_of
 from beaker.locking.readwrite import ReadWriteFile, ReadWriteQueue, SynchronizerImpl
 from beaker.locking.registries import WeakValuedRegistry
@@ -136,7 +136,12 @@ class _Mutex(ForkAware):
         self._inherited = self._depth if self._holder == threading.get_ident() else 0
         self._renew()
 
+    def _renew_locks(self) -> None:
+        if not self._depth:
+            self._renew()
+
     def acquire(self, wait: bool, timeout: float) -> bool:
+        notice_patch()
         if not (self._lock.acquire(True, timeout) if wait else self._lock.acquire(False)):
             return False
         self._holder = threading.get_ident()

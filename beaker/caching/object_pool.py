@@ -98,6 +98,9 @@ class LivePool(ForkAware):
         self._ticket = itertools.count()
         self.bytes_used = 0
 
+    def _renew_locks(self) -> None:
+        self.lock = threading.Lock()
+
     def _after_fork(self) -> None:
         # Held at the fork means half changed; the child then begins with nothing rather than with that.
         if self.lock.locked():

@@ -6,12 +6,13 @@ import threading
 from typing import Any, ClassVar
 
 from beaker.caching.namespace import NamespaceManager
+from beaker.forks import ForkAware, notice_patch
 from beaker.synchronization import mutex_synchronizer
 
 __all__ = ["OpenResourceNamespaceManager"]
 
 
-class OpenResourceNamespaceManager(NamespaceManager):
+class OpenResourceNamespaceManager(NamespaceManager, ForkAware):
     """A manager whose dict operations need an open resource: a file, a database handle (manual 5.1.2).
 
     A subclass adds :meth:`do_open` and :meth:`do_close`. The resource is opened when the first reader or
@@ -24,7 +25,13 @@ class OpenResourceNamespaceManager(NamespaceManager):
     def __init__(self, namespace: str) -> None:
         super().__init__(namespace)
         self._opened = 0
+        self._renew_locks()
+        self._watch_forks()
+
+    def _renew_locks(self) -> None:
         self._mutex = threading.Lock()
+
+    _after_fork = _renew_locks
 
     def do_open(self, flags: str) -> None:
         """Open the resource; ``flags`` is ``'r'`` for reading, ``'c'`` for writing and creating it."""
@@ -40,6 +47,7 @@ class OpenResourceNamespaceManager(NamespaceManager):
 
     def open(self, flags: str, checkcount: bool = False) -> None:
         """Open the resource. ``checkcount``: only when it is not open yet, and count the user."""
+        notice_patch()
         with self._mutex:
             if not checkcount or self._opened == 0:
                 self.do_open(flags)

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
+from beaker import clock as _clock
+
 __all__ = ["Lock", "LockFactory", "PollingLock", "poll"]
 
 
@@ -64,7 +66,7 @@ def poll(
     done: Callable[[], bool] | None = None,
     ceiling: float = 0.05,
     timer: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], None] = _clock.sleep,
     rng: Callable[[], float] = random.random,
 ) -> bool:
     """Call ``attempt`` until it is true, for ``timeout`` seconds (-1: no limit); whether it was.

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from beaker.exceptions import LockError
-from beaker.forks import ForkAware
+from beaker.forks import ForkAware, notice_patch
 from beaker.locking.api import Lock, poll
 
 __all__ = ["CreationLock", "LayeredLock"]
@@ -39,7 +39,12 @@ class CreationLock(ForkAware):
         self.error = None
         self._renew()
 
+    def _renew_locks(self) -> None:
+        if self._holder is None:
+            self._renew()
+
     def acquire(self, wait: bool = True, timeout: float = -1) -> bool:
+        notice_patch()
         me = threading.get_ident()
         taken = self._lock.acquire(False)
         if not taken and wait:

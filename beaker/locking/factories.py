@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from beaker import clock as _clock
 from beaker import runtime
 from beaker.exceptions import ConfigError
 from beaker.forks import ForkAware
@@ -80,9 +81,12 @@ class _Stripe(ForkAware):
         super().__init__()
 
     def _after_fork(self) -> None:
-        self._mutex = threading.Lock()
+        self._renew_locks()
         self._users = 0
         self._descriptor = -1
+
+    def _renew_locks(self) -> None:
+        self._mutex = threading.Lock()
 
     def join(self) -> bool:
         with self._mutex:
@@ -165,7 +169,7 @@ class FileLocks:
         stripes: int = 256,
         *,
         file_locks: bool | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = _clock.sleep,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         if not 1 <= stripes <= 256:

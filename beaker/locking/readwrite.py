@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from beaker.exceptions import LockError
-from beaker.forks import ForkAware
+from beaker.forks import ForkAware, notice_patch
 from beaker.locking.api import poll
 from beaker.locking.files import lock_file, unlock_file
 
@@ -131,6 +131,10 @@ class ReadWriteQueue(SynchronizerImpl, ForkAware):
         self._forget_after_fork()
         self._renew()
 
+    def _renew_locks(self) -> None:
+        if not (self._readers or self._writer or self._waiting):
+            self._condition = threading.Condition()
+
     def do_acquire_read_lock(self, wait: bool) -> bool:
         if not self._enter(lambda: not self._writer, wait):
             return False
@@ -147,6 +151,7 @@ class ReadWriteQueue(SynchronizerImpl, ForkAware):
 
     def _enter(self, free: Callable[[], bool], wait: bool) -> bool:
         # On True the condition is held: the caller books its place and leaves.
+        notice_patch()
         self._condition.acquire()
         if not self._waiting and free():
             return True

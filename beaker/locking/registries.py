@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, MutableMapping
 from typing import Any, Generic, TypeVar
 
-from beaker.forks import ForkAware
+from beaker.forks import ForkAware, notice_patch
 
 __all__ = ["SyncDict", "ThreadLocal", "WeakValuedRegistry"]
 
@@ -26,12 +26,14 @@ class SyncDict(ForkAware, Generic[K, V]):
 
     def __init__(self) -> None:
         self.dict: MutableMapping[K, V] = {}
-        self._after_fork()
+        self._renew_locks()
         super().__init__()
 
-    def _after_fork(self) -> None:
-        # A fork while another thread holds the mutex would leave it locked in the child, and never released.
+    def _renew_locks(self) -> None:
         self.mutex = threading.RLock()
+
+    # A fork while another thread holds the mutex would leave it locked in the child, and never released.
+    _after_fork = _renew_locks
 
     def get(self, key: K, createfunc: Callable[..., V], *args: Any, **kwargs: Any) -> V:
         """The value of ``key``, created by ``createfunc(*args, **kwargs)`` when it is absent."""
@@ -41,6 +43,7 @@ class SyncDict(ForkAware, Generic[K, V]):
 
     def sync_get(self, key: K, createfunc: Callable[..., V], *args: Any, **kwargs: Any) -> V:
         """Like :meth:`get`, always under the lock."""
+        notice_patch()
         with self.mutex:
             value: V = self.dict.get(key, _ABSENT)
             if value is _ABSENT:
@@ -78,19 +81,30 @@ class WeakValuedRegistry(SyncDict[K, V]):
         self.dict = weakref.WeakValueDictionary()
 
 
-class ThreadLocal:
-    """One value per thread (manual 5.1.6): ``put``, ``get(default)``, ``remove``, ``has``."""
+class ThreadLocal(ForkAware):
+    """One value per thread, or per greenlet where those take the place of threads (manual 5.1.6): ``put``,
+    ``get(default)``, ``remove``, ``has``."""
 
     def __init__(self) -> None:
         self._local = threading.local()
+        super().__init__()
+
+    def _renew_locks(self) -> None:
+        # The patch replaces threading.local too; until then all greenlets share one value.
+        known = vars(self._local)
+        self._local = threading.local()
+        vars(self._local).update(known)
 
     def has(self) -> bool:
+        notice_patch()
         return hasattr(self._local, "value")
 
     def get(self, default: Any = None) -> Any:
+        notice_patch()
         return getattr(self._local, "value", default)
 
     def put(self, value: Any) -> None:
+        notice_patch()
         self._local.value = value
 
     def remove(self) -> None:

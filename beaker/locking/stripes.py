@@ -6,7 +6,7 @@ import threading
 from types import TracebackType
 
 from beaker.exceptions import ConfigError
-from beaker.forks import after_fork
+from beaker.forks import after_fork, after_patch, notice_patch
 from beaker.locking.files import lock_file, unlock_file
 
 __all__ = ["COUNT", "Stripes"]
@@ -35,6 +35,7 @@ class Stripes:
 
     def __call__(self, index: int) -> _Held:
         """A context manager that holds stripe ``index`` (0 to 255)."""
+        notice_patch()
         return _Held(_mutexes[index], None if self._directory is None else f"{self._directory}/{index:02x}.lock")
 
 
@@ -68,8 +69,9 @@ class _Held:
 
 
 def _renew() -> None:
-    # The threads that held them did not come along.
+    # In a child: the threads that held them did not come along.
     _mutexes[:] = [threading.Lock() for _ in range(COUNT)]
 
 
 after_fork(_renew)
+after_patch(_renew)

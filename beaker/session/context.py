@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -12,6 +11,7 @@ from beaker import backends
 from beaker._typing import Clock
 from beaker.caching.store_manager import StoreNamespaceManager
 from beaker.clock import now as default_clock
+from beaker.clock import sleep as default_sleep
 from beaker.config.options import SessionOptions
 from beaker.crypto.envelope import Envelope
 from beaker.crypto.tokens import DataTokens, IdTokens
@@ -45,7 +45,7 @@ class SessionContext:
         *,
         runtime: Runtime | None = None,
         clock: Clock | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = default_sleep,
     ) -> None:
         self.options = options
         self.runtime = runtime or current_runtime()

@@ -54,7 +54,7 @@ class LeaseLocks:
         *,
         ttl: float = 30.0,
         clock: Clock = _clock.now,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = _clock.sleep,
         rng: Callable[[], float] = random.random,
         timer: Callable[[], float] = time.monotonic,
         renew: bool | None = None,
@@ -101,8 +101,11 @@ class Lease(ForkAware):
     def _after_fork(self) -> None:
         # Without the token a child can neither renew nor remove what its parent holds.
         self._token: bytes | None = None
-        self._mutex = threading.Lock()
         self._stop: threading.Event | None = None
+        self._renew_locks()
+
+    def _renew_locks(self) -> None:
+        self._mutex = threading.Lock()
 
     @property
     def held(self) -> bool:

@@ -261,8 +261,10 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
     def _after_fork_in_parent(self) -> None:
         self._mutex.release()
 
-    def _after_fork(self) -> None:
+    def _renew_locks(self) -> None:
         self._mutex = threading.Lock()
+
+    _after_fork = _renew_locks
 
 
 def _size(namespace: str, key: str, data: bytes) -> int:

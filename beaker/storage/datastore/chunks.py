@@ -36,8 +36,11 @@ class Chunks(ForkAware):
 
     def _after_fork(self) -> None:
         """The lock is the parent's; the memory goes with it."""
-        self._lock = threading.Lock()
+        self._renew_locks()
         self._known: OrderedDict[str, tuple[str, int]] = OrderedDict()
+
+    def _renew_locks(self) -> None:
+        self._lock = threading.Lock()
 
     def write(self, head_key: Any, payload: bytes, expires: float | None, operation: str) -> tuple[str, int]:
         """Store ``payload`` as a new set of chunks; returns its generation and their number."""

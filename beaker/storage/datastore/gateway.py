@@ -12,7 +12,7 @@ from typing import Any
 
 from beaker import clock
 from beaker.exceptions import StoreUnavailable
-from beaker.forks import ForkAware
+from beaker.forks import ForkAware, notice_patch
 from beaker.storage.datastore.connection import BACKEND, Connection
 
 __all__ = ["Gateway", "Refused"]
@@ -63,7 +63,7 @@ class Gateway(ForkAware):
         *,
         deadline: float = 5.0,
         retries: int = 3,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = clock.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.deadline = deadline
@@ -80,10 +80,16 @@ class Gateway(ForkAware):
         self._connection: Connection | None = None
         self._lock = threading.Lock()
 
+    def _renew_locks(self) -> None:
+        self._lock = threading.Lock()
+        if self._connection is not None:
+            self._connection.cas_lock = threading.Lock()
+
     def connection(self) -> Connection:
         """The connection, built by the first call; raises what :func:`connector` says."""
         connection = self._connection
         if connection is None:
+            notice_patch()
             with self._lock:
                 connection = self._connection
                 if connection is None:
@@ -202,6 +208,7 @@ class Gateway(ForkAware):
     def _compares_versions(self, key: Any, operation: str) -> bool:
         connection = self.connection()
         if connection.cas is None:
+            notice_patch()
             with connection.cas_lock:
                 if connection.cas is None:
                     connection.cas = self._self_test(connection, key, operation)

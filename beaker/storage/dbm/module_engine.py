@@ -85,7 +85,7 @@ class ModuleEngine:
     def close(self) -> None:
         """Nothing stays open between operations."""
 
-    abandon = close
+    abandon = renew_locks = close
 
     def _exists(self, path: str, operation: str) -> bool:
         with self._failing(operation):

@@ -47,6 +47,9 @@ class SqliteEngine:
     def abandon(self) -> None:
         self.files.abandon()
 
+    def renew_locks(self) -> None:
+        self.files.renew_locks()
+
     def get(self, path: str, key: bytes, now: float) -> bytes | None:
         row = self.files.read(path, "get", lambda db: db.execute(_GET, (key,)).fetchone(), None)
         if row is None or (row[1] is not None and row[1] <= now):

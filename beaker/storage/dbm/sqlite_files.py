@@ -90,6 +90,12 @@ class SqliteFiles:
         self._files = OrderedDict()
         self._mutex = threading.Lock()
 
+    def renew_locks(self) -> None:
+        """After a patch of :mod:`threading`."""
+        self._mutex = threading.Lock()
+        for file in self._files.values():
+            file.mutex = threading.Lock()
+
     def read(self, path: str, operation: str, work: Work[T], absent: T) -> T:
         """``work(connection)``, or ``absent`` when there is no file or it is not one of Beaker's databases."""
         return self._run(path, operation, work, absent, creates=False)

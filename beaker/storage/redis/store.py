@@ -13,7 +13,7 @@ from typing import Any
 from beaker import clock as _clock
 from beaker._typing import Clock
 from beaker.exceptions import ConfigError, StoreUnavailable
-from beaker.forks import ForkAware
+from beaker.forks import ForkAware, notice_patch
 from beaker.keys import digest, encode_text
 from beaker.storage.api import Bulk, Listing, Store, Versioned
 from beaker.storage.generations import EXPIRES, STAMP, check_prefix, new_stamp
@@ -95,6 +95,11 @@ class RedisStore(Store, Versioned, Listing, Bulk, ForkAware):
     def _after_fork(self) -> None:
         self._lock = threading.Lock()
         self._client = self._given
+
+    def _renew_locks(self) -> None:
+        # Of the client's pool too: the next call builds another.
+        self._lock = threading.Lock()
+        self.close()
 
     def close(self) -> None:
         """Close idle connections, unless the client was given. The store stays usable."""
@@ -312,6 +317,7 @@ class RedisStore(Store, Versioned, Listing, Bulk, ForkAware):
         return self._run(operation, work, repeatable=repeatable)
 
     def _run(self, operation: str, work: Callable[[Any], Any], *, repeatable: bool = True) -> Any:
+        notice_patch()
         try:
             return work(self._client or self._connected())
         except self._faults.every as err:

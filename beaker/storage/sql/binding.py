@@ -91,6 +91,12 @@ class Binding:
         if self._owned:
             self._engine.dispose()
 
+    def renew_locks(self) -> None:
+        """After a patch of :mod:`threading`; the pool of the application's engine is the application's."""
+        self._turn = threading.RLock()
+        if self._owned and not self.volatile:
+            self._engine.dispose()
+
     def before_fork(self) -> None:
         # Idle connections only, so that it is safe for the application's engine as well: its pool opens new ones.
         if self._file:

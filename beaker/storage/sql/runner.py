@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from beaker.exceptions import ConfigError, StoreUnavailable
-from beaker.forks import ForkAware, ForkGate
+from beaker.forks import ForkAware, ForkGate, notice_patch
 from beaker.storage.sql.binding import Binding, ConnectionBinding
 from beaker.storage.sql.table import ensure_table
 
@@ -63,6 +63,7 @@ class Runner(ForkAware):
         return self._run(operation, work, cast(T, None), self._binding.begin, creates=True)
 
     def _run(self, operation: str, work: Work[T], absent: T, begin: Begin, *, creates: bool = False) -> T:
+        notice_patch()
         with self._inside:
             for attempt in range(1, _ATTEMPTS + 1):
                 was_ready = self._ready
@@ -125,3 +126,8 @@ class Runner(ForkAware):
         self._ready = self._ready and not self._binding.volatile
         if self._gate is not None:
             self._gate.reset()
+
+    def _renew_locks(self) -> None:
+        self._binding.renew_locks()
+        if self._gate is not None:
+            self._gate.renew_locks()
