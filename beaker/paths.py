@@ -9,9 +9,17 @@ import stat
 from collections.abc import Iterable
 from contextlib import suppress
 
-from beaker.exceptions import MissingCacheParameter
+from beaker.exceptions import ConfigError, MissingCacheParameter
 
-__all__ = ["atomic_write", "encoded_path", "private_directory", "safe_name", "verify_directory"]
+__all__ = [
+    "atomic_write",
+    "encoded_path",
+    "expect_directory",
+    "private_directory",
+    "safe_name",
+    "unusable",
+    "verify_directory",
+]
 
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789_-")
 _LONGEST = 160
@@ -74,7 +82,7 @@ def verify_directory(dir: str | os.PathLike[str]) -> None:
     :class:`NotADirectoryError` when a file is in the way.
     """
     path = os.fspath(dir)
-    # A parent may be removed between two steps; losing so often is no race.
+    # A parent may be removed between two steps; losing so often is no race: /proc creates no directories at all.
     for _ in range(20):
         try:
             os.mkdir(path, 0o700)
@@ -90,7 +98,51 @@ def verify_directory(dir: str | os.PathLike[str]) -> None:
             verify_directory(parent)
         else:
             return
-    raise FileNotFoundError(errno.ENOENT, "directory keeps disappearing", path)
+    raise FileNotFoundError(errno.ENOENT, "the directory cannot be created there", path)
+
+
+def expect_directory(path: str, option: str) -> None:
+    """Raise ConfigError, naming ``option``, when ``path`` or a part of it is a file. Creates and opens nothing."""
+    while True:
+        try:
+            found = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            parent = os.path.dirname(path)
+            if parent == path:
+                return
+            path = parent
+        except OSError:
+            # Who may not look now may be allowed to later; the first write says what is wrong.
+            return
+        else:
+            break
+    if not stat.S_ISDIR(found.st_mode):
+        raise ConfigError(
+            f"{path} is a file", option=option, expected="a directory", hint=f"set {option} to another path"
+        )
+
+
+def unusable(directory: str, err: OSError, option: str) -> str:
+    """What a message says of a directory in which an operation failed: where, why, and what to do about it."""
+    if isinstance(err, TimeoutError):
+        return (
+            f"{directory}: another process has held a lock file there for too long; see whether it is stopped or hung"
+        )
+    user = f" (user id {os.geteuid()})" if hasattr(os, "geteuid") else ""
+    another = f"set {option} to a directory that it may write"
+    why, advice = {
+        errno.EACCES: (f"this process{user} may not read, create or write files there", another),
+        errno.EPERM: (f"this process{user} may not read, create or write files there", another),
+        errno.EROFS: ("the file system is read-only", another),
+        errno.ENOTDIR: ("a file is in the way", another),
+        errno.EEXIST: ("a file is in the way", another),
+        errno.ENOENT: ("the directory cannot be created", another),
+        errno.ENOSPC: ("no space is left on the device", f"make room, or set {option} to a directory elsewhere"),
+        errno.EDQUOT: ("the disk quota is used up", f"make room, or set {option} to a directory elsewhere"),
+        errno.EMFILE: ("this process has too many files open", "raise its limit (ulimit -n)"),
+        errno.ENFILE: ("the system has too many files open", "raise its limit (fs.file-max)"),
+    }.get(err.errno or 0, (err.strerror or type(err).__name__, f"see to the directory, or set {option} to another"))
+    return f"{directory}: {why}; {advice}"
 
 
 def atomic_write(path: str, data: bytes, *, durable: bool = False, dir_fd: int | None = None) -> None:

@@ -66,8 +66,8 @@ class FileSynchronizer(_Named):
     first locked, never unlinked), so two of them may exclude each other without need. Therefore hold one at
     a time; a thread that holds two identifiers of one stripe is re-entrant, and LockError is raised where
     the first is held for reading and the second is wanted for writing. ``file_locks=False``, the default
-    where the runtime has no shared disk, synchronizes threads only and touches no file. Raises OSError when
-    the directory or a file in it cannot be created.
+    where the runtime has no shared disk, synchronizes threads only and touches no file. Raises ConfigError
+    when ``lock_dir`` is a file, StoreUnavailable when the directory or a file in it cannot be created or opened.
     """
 
     stripes = 128

@@ -19,8 +19,9 @@ from beaker.exceptions import ConfigError
 from beaker.forks import ForkAware
 from beaker.locking.api import Lock, LockFactory, PollingLock, poll
 from beaker.locking.creation import CreationLock, LayeredLock
-from beaker.locking.files import lock_file, stripe_of, unlock_file
+from beaker.locking.files import lock_file, lock_unavailable, stripe_of, unlock_file
 from beaker.locking.registries import SyncDict, WeakValuedRegistry
+from beaker.paths import expect_directory
 
 __all__ = [
     "CreationLock",
@@ -91,7 +92,10 @@ class _Stripe(ForkAware):
     def join(self) -> bool:
         with self._mutex:
             if not self._users:
-                descriptor = lock_file(self._path, exclusive=True, wait=False)
+                try:
+                    descriptor = lock_file(self._path, exclusive=True, wait=False)
+                except OSError as err:
+                    raise lock_unavailable(self._path, err) from err
                 if descriptor is None:
                     return False
                 self._descriptor = descriptor
@@ -160,7 +164,8 @@ class FileLocks:
     different keys never wait for each other; two processes may, when their keys share a file. The kernel
     frees the locks of a process that dies. Waiting is by polling, at most 50 ms apart.
     ``file_locks=False``, the default where the runtime has no shared disk, locks threads only and touches no
-    file. Raises OSError at the first acquisition when the directory or a file cannot be created.
+    file. Raises ConfigError when ``lock_dir`` is a file, and StoreUnavailable at an acquisition when the directory or
+    a file in it cannot be created or opened.
     """
 
     def __init__(
@@ -177,6 +182,8 @@ class FileLocks:
         self._path = os.path.abspath(lock_dir)
         self._stripes = stripes
         self._use_files = runtime.current().file_locks if file_locks is None else file_locks
+        if self._use_files:
+            expect_directory(self._path, "lock_dir")
         self._directory = _directories.get((self._path, stripes), _Directory)
         self._sleep = sleep
         self._timer = timer

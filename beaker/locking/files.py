@@ -9,10 +9,11 @@ import os
 import time
 from collections.abc import Iterator
 
+from beaker.exceptions import StoreUnavailable
 from beaker.forks import after_fork
-from beaker.paths import verify_directory
+from beaker.paths import unusable, verify_directory
 
-__all__ = ["file_lock", "lock_file", "stripe_of", "unlock_file"]
+__all__ = ["file_lock", "lock_file", "lock_unavailable", "stripe_of", "unlock_file"]
 
 
 _descriptors: set[int] = set()
@@ -63,6 +64,12 @@ def lock_file(path: str, *, exclusive: bool, wait: bool) -> int | None:
         _close(descriptor)
 
 
+def lock_unavailable(path: str, err: OSError) -> StoreUnavailable:
+    """What is raised where a lock stands alone and its file cannot be used; it names the directory and ``lock_dir``."""
+    reason = unusable(os.path.dirname(path), err, "lock_dir (by default below data_dir)")
+    return StoreUnavailable(reason, backend="file lock", operation="acquire")
+
+
 def _open(path: str) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     while True:
@@ -70,7 +77,12 @@ def _open(path: str) -> int:
             descriptor = os.open(path, flags, 0o600)
         except FileNotFoundError:
             # Not makedirs(): a directory the umask leaves open to the group would not be trusted with pickles.
-            verify_directory(os.path.dirname(path))
+            try:
+                verify_directory(os.path.dirname(path))
+            except OSError as err:
+                # Whoever reports it tells lock files from records by their path; this names a directory above.
+                err.filename = path
+                raise
         else:
             _descriptors.add(descriptor)
             return descriptor

@@ -6,6 +6,7 @@ reader. A bare ``flock`` lets readers of other processes starve a writer as long
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -15,7 +16,8 @@ from typing import Any
 from beaker.exceptions import LockError
 from beaker.forks import ForkAware, notice_patch
 from beaker.locking.api import poll
-from beaker.locking.files import lock_file, unlock_file
+from beaker.locking.files import lock_file, lock_unavailable, unlock_file
+from beaker.paths import expect_directory
 
 __all__ = ["ReadWriteFile", "ReadWriteQueue", "SynchronizerImpl"]
 
@@ -197,6 +199,7 @@ class ReadWriteFile(ReadWriteQueue):
     """
 
     def __init__(self, path: str) -> None:
+        expect_directory(os.path.dirname(path), "lock_dir")
         self._path = path
         self._descriptors: dict[int, int] = {}
         super().__init__()
@@ -224,6 +227,8 @@ class ReadWriteFile(ReadWriteQueue):
                     descriptor = lock_file(self._path + ".lock", exclusive=exclusive, wait=wait)
                 finally:
                     unlock_file(gate)
+        except OSError as err:
+            raise lock_unavailable(self._path, err) from err
         finally:
             if descriptor is None:
                 undo()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 
-__all__ = ["enter_wal"]
+__all__ = ["enter_wal", "trouble"]
 
 
 def enter_wal(connection: sqlite3.Connection, *, timeout: float) -> None:
@@ -21,3 +21,25 @@ def enter_wal(connection: sqlite3.Connection, *, timeout: float) -> None:
             if "locked" not in str(err) or time.monotonic() >= deadline:
                 raise
             time.sleep(0.005)
+
+
+def trouble(place: str, err: Exception, option: str) -> str:
+    """What a message says of a file that SQLite could not use: where, why, and what to do about it.
+
+    Of SQLite's messages those about the file are repeated; any other may quote what an application stores.
+    """
+    said = str(err)
+    for known, advice in _TROUBLES.items():
+        if said.startswith(known):
+            return f"{place}: {known}; {advice.format(option=option)}"
+    return f"{place}: {type(err).__name__}"
+
+
+_WRITABLE = "set {option} to a place in a directory where this process may create and write files"
+_TROUBLES = {
+    "unable to open database file": _WRITABLE,
+    "attempt to write a readonly database": _WRITABLE,
+    "disk I/O error": "see to the disk, or set {option} to another",
+    "database or disk is full": "make room, or set {option} to another disk",
+    "database is locked": "another process has held it for longer than the timeout",
+}

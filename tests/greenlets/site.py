@@ -151,7 +151,10 @@ def site(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
 
 
 wrapped = {
-    kind: SessionMiddleware(site, **options(kind, "session-"), key=f"{kind}.id", secret="s" * 40) for kind in KINDS
+    kind: SessionMiddleware(
+        site, **options(kind, "session-"), key=f"{kind}.id", secret="6bf2a7a1f4d94ee1a8e8b0c35d7a49f0c2f1"
+    )
+    for kind in KINDS
 }
 
 

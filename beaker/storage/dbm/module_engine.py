@@ -15,6 +15,8 @@ from typing import Any
 
 from beaker.exceptions import ConfigError, InvalidCacheBackendError, StoreUnavailable
 from beaker.locking.files import file_lock, stripe_of
+from beaker.paths import unusable, verify_directory
+from beaker.storage.dbm.sqlite_files import OPTION
 from beaker.storage.records import new_version
 
 __all__ = ["ModuleEngine", "load_module"]
@@ -206,7 +208,7 @@ class ModuleEngine:
     @contextlib.contextmanager
     def _writing(self, path: str, operation: str) -> Iterator[Any]:
         with self._failing(operation):
-            os.makedirs(self._directory, 0o700, exist_ok=True)
+            verify_directory(self._directory)
             with self._lock(path, shared=False):
                 db = self._open(path, "c")
                 if db is None:
@@ -220,8 +222,15 @@ class ModuleEngine:
         try:
             yield
         except self._errors as err:
-            reason = (isinstance(err, OSError) and err.strerror) or type(err).__name__
-            raise StoreUnavailable(f"{self._directory}: {reason}", backend="dbm", operation=operation) from err
+            raise StoreUnavailable(self._reason(err), backend="dbm", operation=operation) from err
+
+    def _reason(self, err: Exception) -> str:
+        if not isinstance(err, TimeoutError) and not (isinstance(err, OSError) and err.errno in errno.errorcode):
+            # gdbm has numbers of its own; what else a module raises may quote a key.
+            return f"{self._directory}: {type(err).__name__}"
+        if self._lock_dir != self._directory and str(getattr(err, "filename", None) or "").startswith(self._lock_dir):
+            return unusable(self._lock_dir, err, "lock_dir")
+        return unusable(self._directory, err, OPTION)
 
     def _open(self, path: str, flag: str) -> Any:
         """The open database, or ``None`` when its files are not one this module can read."""

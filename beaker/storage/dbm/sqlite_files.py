@@ -15,9 +15,10 @@ from typing import TypeVar
 
 from beaker.exceptions import StoreUnavailable
 from beaker.locking.files import file_lock
-from beaker.storage.sqlite import enter_wal
+from beaker.paths import unusable, verify_directory
+from beaker.storage.sqlite import enter_wal, trouble
 
-__all__ = ["SqliteFiles"]
+__all__ = ["OPTION", "SqliteFiles"]
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 
 _APPLICATION_ID = 0x424B5231  # "BKR1": distinguishes our files from any other SQLite database
+OPTION = "data_dir (or dbm_dir)"
 _OPEN_FILES = 64
 _IDLE_CONNECTIONS = 4
 _SCHEMA = (
@@ -143,8 +145,12 @@ class SqliteFiles:
         raise AssertionError("unreachable")
 
     def _unavailable(self, err: Exception, operation: str) -> StoreUnavailable:
-        reason = (err.strerror or type(err).__name__) if isinstance(err, OSError) else str(err)
-        return StoreUnavailable(f"{self._directory}: {reason}", backend=self.backend, operation=operation)
+        reason = (
+            unusable(self._directory, err, OPTION)
+            if isinstance(err, OSError)
+            else trouble(self._directory, err, OPTION)
+        )
+        return StoreUnavailable(reason, backend=self.backend, operation=operation)
 
     # connections
 
@@ -250,7 +256,7 @@ def _make_private(path: str) -> None:
     # Linked into place complete: opening the path itself and closing it again would drop the POSIX
     # locks of any connection this process already has to it.
     directory = os.path.dirname(path)
-    os.makedirs(directory, 0o700, exist_ok=True)
+    verify_directory(directory)
     descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=directory)
     os.close(descriptor)
     try:

@@ -15,9 +15,11 @@ from beaker._typing import Clock
 from beaker.exceptions import ConfigError, StoreUnavailable
 from beaker.forks import ForkAware, ForkGate
 from beaker.keys import encode_text, namespace_digest
+from beaker.paths import expect_directory, unusable
 from beaker.storage.api import Bulk, Listing, Purging, Store, Versioned
 from beaker.storage.dbm.module_engine import ModuleEngine, load_module
 from beaker.storage.dbm.sqlite_engine import SqliteEngine
+from beaker.storage.dbm.sqlite_files import OPTION
 from beaker.storage.records import check_size, expires_at
 
 __all__ = ["DbmStore"]
@@ -91,11 +93,13 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         self.directory = os.path.abspath(os.fspath(directory))
         self._clock = clock
         self._digest_filenames = digest_filenames
+        expect_directory(self.directory, OPTION)
         self._engine: _Engine
         if dbmmodule is None:
             self._engine = SqliteEngine(self.directory, timeout=timeout, durable=durable)
         else:
             locks = self.directory if lock_dir is None else os.path.abspath(os.fspath(lock_dir))
+            expect_directory(locks, "lock_dir")
             self._engine = ModuleEngine(load_module(dbmmodule), self.directory, locks, timeout=timeout)
         self.max_value = self._engine.max_value
         self._gate = ForkGate()
@@ -104,10 +108,13 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
 
     @property
     def trusted(self) -> bool:
-        """True while the directory is this user's and no other user may write it, nor any file opened in it."""
+        """True while the directory is this user's and no other user may write it, nor any file opened in it; also
+        before it is there, since the first write creates it so."""
         try:
-            status = os.stat(self.directory)
             own = os.geteuid()
+            status = os.stat(self.directory)
+        except FileNotFoundError:
+            return True
         except (OSError, AttributeError):
             return False
         return status.st_uid == own and not status.st_mode & 0o022 and not self._engine.writable_by_others
@@ -255,7 +262,7 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         except FileNotFoundError:
             return
         except OSError as err:
-            reason = f"{self.directory}: {err.strerror or type(err).__name__}"
+            reason = unusable(self.directory, err, OPTION)
             raise StoreUnavailable(reason, backend=self.backend, operation="purge") from err
         yield from sorted(found)
 

@@ -13,7 +13,7 @@ from beaker._typing import Clock
 from beaker.exceptions import StoreUnavailable
 from beaker.keys import digest, encode_text, namespace_digest
 from beaker.locking.stripes import Stripes
-from beaker.paths import atomic_write, safe_name, verify_directory
+from beaker.paths import atomic_write, expect_directory, safe_name, unusable, verify_directory
 from beaker.storage.api import Listing, Purging, Store, Versioned
 from beaker.storage.files import sweep
 from beaker.storage.files.record import Record, encode, load
@@ -23,6 +23,7 @@ __all__ = ["FileStore"]
 
 _DIRECTORY = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_DIRECTORY", 0)
 _RETRIES = 100
+_OPTION = "data_dir (or file_dir)"
 _MEMO = 1_000
 """Namespaces whose directory name is remembered."""
 
@@ -73,6 +74,10 @@ class FileStore(Store, Versioned, Listing, Purging):
         self._durable = durable
         self._digest_filenames = digest_filenames
         locks = os.path.join(self.directory, ".locks") if lock_dir is None else os.path.abspath(os.fspath(lock_dir))
+        expect_directory(self.directory, _OPTION)
+        self._lock_dir = None if lock_dir is None else locks
+        if file_locks:
+            expect_directory(locks, "lock_dir")
         self._stripes = Stripes(locks if file_locks else None)
         self._memo: dict[str, tuple[str, bytes]] = {}
 
@@ -246,7 +251,8 @@ class FileStore(Store, Versioned, Listing, Purging):
                     verify_directory(place.directory)
         except OSError as err:
             raise self._unavailable(operation, err) from err
-        raise StoreUnavailable("the directory keeps disappearing", backend=self.backend, operation=operation)
+        reason = f"{self.directory}: it is removed again and again while a record is written"
+        raise StoreUnavailable(reason, backend=self.backend, operation=operation)
 
     def _change_once(
         self, place: _Place, record: bytes | None, allowed: Callable[[Record | None], bool] | None
@@ -267,8 +273,11 @@ class FileStore(Store, Versioned, Listing, Purging):
             os.close(fd)
 
     def _unavailable(self, operation: str, err: OSError) -> StoreUnavailable:
-        reason = err.strerror or type(err).__name__
-        return StoreUnavailable(reason, backend=self.backend, operation=operation)
+        # The record's own path may be readable, and then holds a key: only the directory is named.
+        directory, option = self.directory, _OPTION
+        if self._lock_dir is not None and str(err.filename or "").startswith(self._lock_dir):
+            directory, option = self._lock_dir, "lock_dir"
+        return StoreUnavailable(unusable(directory, err, option), backend=self.backend, operation=operation)
 
 
 def _has(version: Hashable) -> Callable[[Record | None], bool]:

@@ -10,6 +10,7 @@ from beaker.exceptions import ConfigError, StoreUnavailable
 from beaker.forks import ForkAware, ForkGate, notice_patch
 from beaker.storage.sql.binding import Binding, ConnectionBinding
 from beaker.storage.sql.table import ensure_table
+from beaker.storage.sqlite import trouble
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
@@ -77,9 +78,9 @@ class Runner(ForkAware):
                         continue
                     # The driver's own error: SQLAlchemy's would put the statement's values into the log.
                     cause = getattr(err, "orig", None) or err
-                    raise StoreUnavailable(
-                        f"{self._binding.label}: {type(cause).__name__}", backend=self._backend, operation=operation
-                    ) from cause
+                    # trouble() knows SQLite's texts; of any other database it names the error's class.
+                    reason = trouble(self._binding.label, cause, "url")
+                    raise StoreUnavailable(reason, backend=self._backend, operation=operation) from cause
         raise AssertionError("unreachable")
 
     def _may_repeat(self, err: Exception, attempt: int, was_ready: bool) -> bool:
