@@ -136,6 +136,7 @@ def unusable(directory: str, err: OSError, option: str) -> str:
         errno.EROFS: ("the file system is read-only", another),
         errno.ENOTDIR: ("a file is in the way", another),
         errno.EEXIST: ("a file is in the way", another),
+        errno.ELOOP: ("a symbolic link is in the place of a file", "remove it, and see who may write there"),
         errno.ENOENT: ("the directory cannot be created", another),
         errno.ENOSPC: ("no space is left on the device", f"make room, or set {option} to a directory elsewhere"),
         errno.EDQUOT: ("the disk quota is used up", f"make room, or set {option} to a directory elsewhere"),

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from beaker import runtime
-from beaker.exceptions import LockError
+from beaker.exceptions import LockError, StoreUnavailable
 from beaker.synchronization import (
     FileSynchronizer,
 )
@@ -62,11 +62,11 @@ def test_shared_stripe(tmp_path: Path) -> None:
 
 
 def test_directory_in_the_way(tmp_path: Path) -> None:
-    """A lock file that cannot be opened is an OSError, and the threads' lock is free again."""
+    """A lock file that cannot be opened is StoreUnavailable, and the threads' lock is free again."""
     lock = FileSynchronizer("x", tmp_path / "file" / "locks", file_locks=True)
     (tmp_path / "file").write_bytes(b"")
     for acquire in (lock.acquire_read_lock, lock.acquire_write_lock) * 2:
-        with pytest.raises(OSError, match="file"):
+        with pytest.raises(StoreUnavailable, match=r"file/locks: a file is in the way; set lock_dir"):
             elsewhere(acquire)
 
 

@@ -81,7 +81,9 @@ def test_a_cached_value_is_created_once(server: Server, kind: str) -> None:
 def test_session_lock(server: Server, kind: str) -> None:
     """Requests that lock one session take turns, and none of their changes is lost."""
     cookie = ask(server, f"start/{kind}")[1]
+    bodies = at_once(server, f"session/{kind}", cookie)
     if kind == "memory" and "preload-2" in server.name:
-        pytest.skip("memory is one process's")
-    assert at_once(server, f"session/{kind}", cookie) == ["ok"] * AT_ONCE
+        # Each worker has sessions of its own: all that counts is that none hangs.
+        return
+    assert bodies == ["ok"] * AT_ONCE
     assert ask(server, f"count/{kind}", cookie)[0] == str(AT_ONCE)

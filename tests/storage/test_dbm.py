@@ -125,8 +125,8 @@ def test_reads_make_no_file(tmp_path: Path, module: str | None) -> None:
 
 
 def test_only_the_owner_may_read(store: DbmStore) -> None:
-    """Files and directory are made for this user alone, whatever the umask, and are trusted then."""
-    assert not store.trusted
+    """Files and directory are made for this user alone, whatever the umask, and are trusted; before too."""
+    assert store.trusted is True
     before = os.umask(0)
     try:
         store.set("ns", "k", b"1", ttl=None)
@@ -307,10 +307,13 @@ def test_a_full_disk_is_unavailable(store: DbmStore) -> None:
 
 
 def test_no_directory_is_unavailable(tmp_path: Path) -> None:
-    """A directory that cannot be made is the store's error, not the operating system's."""
+    """A directory that cannot be created is the store's error, not the operating system's."""
+    late = DbmStore(tmp_path / "file" / "data")
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StoreUnavailable, match="dbm"):
-        DbmStore(tmp_path / "file" / "data").set("ns", "k", b"1", ttl=None)
+    with pytest.raises(StoreUnavailable, match=r"dbm set: .*a file is in the way; set data_dir"):
+        late.set("ns", "k", b"1", ttl=None)
+    with pytest.raises(ConfigError, match=r"file is a file; expected a directory; set data_dir"):
+        DbmStore(tmp_path / "file" / "data")
 
 
 def test_oversize_makes_no_file(store: DbmStore) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from beaker import paths
-from beaker.exceptions import StoreUnavailable, ValueTooLarge
+from beaker.exceptions import ConfigError, StoreUnavailable, ValueTooLarge
 from beaker.locking import stripes
 from beaker.locking.files import lock_file, unlock_file
 from beaker.storage.files import FileStore
@@ -44,7 +44,7 @@ def test_full_disk(store: FileStore, monkeypatch: pytest.MonkeyPatch, call: str)
     with monkeypatch.context() as patch:
         patch.setattr(os, call, full)
         for write in (store.set, store.insert):
-            with pytest.raises(StoreUnavailable, match=r"file (set|insert): No space left") as caught:
+            with pytest.raises(StoreUnavailable, match=r"file (set|insert): .*no space is left.*data_dir") as caught:
                 write("n", "k" if write == store.set else "new", b"new", ttl=None)
             assert isinstance(caught.value.__cause__, OSError)
     assert store.get("n", "k") == b"old"
@@ -100,17 +100,20 @@ def test_read_only_file_system(store: FileStore, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(os, "open", read_only)
     assert store.get("n", "k") == b"1"
     assert list(store.keys("n")) == ["k"]
-    with pytest.raises(StoreUnavailable, match="Read-only"):
+    with pytest.raises(StoreUnavailable, match=r"the file system is read-only; set data_dir"):
         store.set("n", "k", b"2", ttl=None)
-    with pytest.raises(StoreUnavailable, match="Read-only"):
+    with pytest.raises(StoreUnavailable, match=r"the file system is read-only; set data_dir"):
         store.delete("n", "k")
 
 
 def test_file_in_the_way(tmp_path: Path) -> None:
-    """A data directory that is a file is StoreUnavailable on writing."""
+    """A data directory that is a file is a ConfigError at construction, StoreUnavailable when it comes later."""
+    late = FileStore(tmp_path / "data")
     (tmp_path / "data").write_text("a file")
-    with pytest.raises(StoreUnavailable):
-        FileStore(tmp_path / "data").set("n", "k", b"1", ttl=None)
+    with pytest.raises(StoreUnavailable, match=r"data: a file is in the way; set data_dir"):
+        late.set("n", "k", b"1", ttl=None)
+    with pytest.raises(ConfigError, match=r"data is a file; expected a directory; set data_dir"):
+        FileStore(tmp_path / "data")
 
 
 def test_directory_removed_from_outside(store: FileStore) -> None:
