@@ -279,6 +279,19 @@ def test_the_environment_is_read_in_one_place() -> None:
     no(findings, f"the environment is read outside {', '.join(ENVIRONMENT_READERS)} (take a Runtime or a mapping)")
 
 
+def test_sleeping_is_looked_up_when_it_happens() -> None:
+    """time.sleep is called, never kept: gevent replaces it after the import, and a kept one stops every greenlet."""
+    findings = []
+    for source in ours():
+        called = {id(node.func) for node in ast.walk(source.tree) if isinstance(node, ast.Call)}
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.ImportFrom) and node.module == "time" and "sleep" in {a.name for a in node.names}:
+                findings.append(f"{source.at(node.lineno)}: from time import sleep")
+            elif isinstance(node, ast.Attribute) and ast.unparse(node) == "time.sleep" and id(node) not in called:
+                findings.append(f"{source.at(node.lineno)}: time.sleep is kept")
+    no(findings, "time.sleep is kept at import (the default for an injected one is beaker.clock.sleep)")
+
+
 def test_files_are_short() -> None:
     """A file has at most 400 lines (320 are a reason to look), or says why within its first 20."""
     findings = []

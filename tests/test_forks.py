@@ -1,21 +1,28 @@
-"""Forks: one hook for the whole process, in which order what is called, and what a child finds."""
+"""Forks and patches of threading: one hook for the process, what is called in which order, what is made anew."""
 
 from __future__ import annotations
 
+import concurrent.futures
 import gc
 import os
 import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from beaker import forks
 from beaker.forks import ForkAware, ForkGate, after_fork
-from beaker.locking.registries import SyncDict
+from beaker.locking.creation import CreationLock
+from beaker.locking.registries import SyncDict, ThreadLocal
+from beaker.storage.dbm import DbmStore
 from beaker.storage.memory import MemoryStore
+from beaker.storage.redis import RedisStore
+from beaker.storage.sql import SqlStore
+from beaker.synchronization import ConditionSynchronizer, FileSynchronizer, NameLock
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
 
@@ -190,3 +197,118 @@ print(store.get("n", "k"))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("b'v'", "")
+
+
+class TestAPatch:
+    """What gevent's monkey.patch_all() does to threading, without gevent."""
+
+    @pytest.fixture(autouse=True)
+    def patchable(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        """Undone with everything made anew, so that no later test meets a lock of these."""
+        forks.notice_patch()
+        with monkeypatch.context() as patch:
+            self.patch = patch
+            yield
+        forks.notice_patch()
+
+    def replace_locks(self) -> list[object]:
+        """Every lock created from now on is noted."""
+        created: list[object] = []
+        native = threading._allocate_lock  # type: ignore[attr-defined]
+
+        def lock() -> object:
+            created.append(native())
+            return created[-1]
+
+        self.patch.setattr(threading, "Lock", lock)
+        return created
+
+    def test_what_is_free_is_made_anew(self) -> None:
+        """Locks that were created before the patch are replaced at the first use after it, once."""
+        lock = NameLock()
+        created = self.replace_locks()
+        old = lock._mutex._lock
+        lock.acquire()
+        lock.release()
+        assert lock._mutex._lock is not old
+        assert lock._mutex._lock in created
+        new = lock._mutex._lock
+        lock.acquire()
+        lock.release()
+        assert lock._mutex._lock is new
+
+    def test_what_is_held_stays(self) -> None:
+        """A lock that is held while threading is patched excludes until it is released, and is released as it was."""
+        held, free = NameLock("held"), NameLock("free")
+        synchronizer = ConditionSynchronizer("held")
+        held.acquire()
+        synchronizer.acquire_write_lock()
+        self.replace_locks()
+        free.acquire()
+        assert not NameLock("held").acquire(wait=False)
+        assert not elsewhere(lambda: ConditionSynchronizer("held").acquire_write_lock(False))
+        held.release()
+        synchronizer.release_write_lock()
+        free.release()
+        assert NameLock("held").acquire(wait=False)
+        NameLock("held").release()
+
+    def test_every_lock_that_waits_is_renewed(self, tmp_path: Path) -> None:
+        """Stores, registries and locks of every kind: none keeps a lock from before the patch."""
+        made = {
+            "map": SyncDict[str, int](),
+            "memory": MemoryStore(),
+            "dbm": DbmStore(tmp_path),
+            "sql": SqlStore(f"sqlite:///{tmp_path}/x.db"),
+            "redis": RedisStore("redis://localhost:1"),
+            "condition": ConditionSynchronizer("renewed"),
+            "file": FileSynchronizer("renewed", tmp_path),
+            "creation": CreationLock(),
+        }
+        for name in ("dbm", "sql"):
+            made[name].set("n", "k", b"v", ttl=None)  # type: ignore[attr-defined]
+        before = {name: locks_in(item) for name, item in made.items()}
+        assert all(before.values()), before
+        self.replace_locks()
+        self.patch.setattr(threading, "RLock", lambda: threading._RLock())
+        forks.notice_patch()
+        for name, item in made.items():
+            assert not before[name] & locks_in(item), name
+        assert made["dbm"].get("n", "k") == made["sql"].get("n", "k") == b"v"  # type: ignore[attr-defined]
+
+    def test_a_thread_local_value_stays(self) -> None:
+        """ThreadLocal keeps the value of the thread that patches, and separates greenlets from then on."""
+        local = ThreadLocal()
+        local.put(1)
+        before = local._local
+        self.replace_locks()
+        assert local.get() == 1
+        assert local._local is not before
+
+
+def elsewhere(work: Callable[[], object]) -> object:
+    """What ``work`` returns in another thread."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
+
+
+def locks_in(item: object, depth: int = 4) -> set[int]:
+    """The locks that an object of ours holds, by identity, through its own objects and their containers."""
+    found: set[int] = set()
+    pending = [(item, depth)]
+    while pending:
+        thing, left = pending.pop()
+        if type(thing).__name__ in ("lock", "RLock", "_RLock"):
+            _kept.append(thing)
+            found.add(id(thing))
+        elif left and isinstance(thing, threading.Condition):
+            pending.append((thing._lock, left))  # type: ignore[attr-defined]
+        elif left and type(thing).__module__.startswith("beaker."):
+            pending += [(value, left - 1) for value in vars(thing).values()]
+        elif left and isinstance(thing, (dict, list)):
+            pending += [(value, left - 1) for value in (thing.values() if isinstance(thing, dict) else thing)]
+    return found
+
+
+_kept: list[object] = []
+"""So that no identity is used twice."""
