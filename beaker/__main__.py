@@ -161,8 +161,7 @@ def _named_stores(asked: argparse.Namespace) -> list[object]:
 def _configured_stores() -> list[object]:
     # Records are removed by the times beside them and never opened, so any key stands for one that is kept elsewhere.
     given = environment.read(process_environ(), resolve=lambda reference, variable: new_key())
-    if given.errors:
-        raise given.errors[0]
+    given.check()
     for unknown in given.unknown:
         if unknown.variable.startswith((environment.SESSION_VARIABLE, environment.CACHE_VARIABLE)):
             raise ConfigError(

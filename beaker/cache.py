@@ -25,6 +25,7 @@ from beaker.caching.factory import freeze
 from beaker.caching.identity import namespace_of
 from beaker.caching.namespace import EntryNamespaceManager
 from beaker.caching.settings import Settings, Switch, named, switch_of
+from beaker.config.names import CACHE
 from beaker.config.parse import parse_cache
 from beaker.exceptions import ConfigError
 
@@ -88,7 +89,7 @@ class CacheManager:
 
     def get_cache(self, name: str, **kwargs: Any) -> Cache:
         """The cache of namespace ``name``; ``kwargs`` win over the manager's options."""
-        return self._open(name, {**self.kwargs, **kwargs})
+        return self._open(name, {**self.kwargs, **CACHE.from_keywords(kwargs)})
 
     def get_cache_region(self, name: str, region: str) -> Cache:
         """The cache of namespace ``name`` as the region says. ConfigError for an unknown region."""
@@ -110,7 +111,9 @@ class CacheManager:
         """
         if len(args) == 1 and not kwargs:
             _not_bare(args[0], "cache()")
-        return Decorator(Settings(self._own, None, kwargs, self._open, self._switch), args, ignore, key, version)
+        return Decorator(
+            Settings(self._own, None, CACHE.from_keywords(kwargs), self._open, self._switch), args, ignore, key, version
+        )
 
     def invalidate(self, func: Any, *args: Any, **kwargs: Any) -> None:
         """Forget one result of a function decorated by :meth:`cache`; without ``args`` all of them.

@@ -7,6 +7,7 @@ from typing import Any
 
 from beaker._typing import Environ, StartResponse, WSGIApp
 from beaker.cache import CacheManager
+from beaker.config.arguments import check_application
 from beaker.config.parse import parse_cache
 
 __all__ = ["CacheMiddleware"]
@@ -16,8 +17,9 @@ class CacheMiddleware:
     """Makes a :class:`~beaker.cache.CacheManager` available as ``environ[environ_key]``.
 
     ``config`` holds options prefixed by ``cache.`` (or ``beaker.cache.``) beside other components'; when
-    none is prefixed, all of them are options. Keyword arguments are options and win over ``config``.
-    Raises ConfigError, naming the option, for one that cannot be used.
+    none is prefixed, all of them are options. Keyword arguments are options, with or without prefix, and win over
+    ``config``, plain ones over prefixed ones. Raises ConfigError, naming the option, for one that cannot be used, and
+    for what is no WSGI application.
     """
 
     def __init__(
@@ -27,6 +29,7 @@ class CacheMiddleware:
         environ_key: str = "beaker.cache",
         **kwargs: Any,
     ) -> None:
+        check_application(app, "CacheMiddleware")
         self.app = app
         self.environ_key = environ_key
         self.options = parse_cache(config, kwargs=kwargs)

@@ -7,8 +7,10 @@ from typing import Any
 
 from beaker._typing import Environ, Headers, StartResponse, WSGIApp
 from beaker.cache_middleware import CacheMiddleware
+from beaker.config.arguments import check_application
 from beaker.config.options import SessionOptions
 from beaker.config.parse import parse_session
+from beaker.exceptions import ConfigError
 from beaker.session.context import SessionContext
 from beaker.session.opening import opener
 from beaker.session.proxy import SessionObject
@@ -20,8 +22,9 @@ class SessionMiddleware:
     """Puts a lazy session into ``environ[environ_key]`` and sends its cookie.
 
     ``config`` holds options as ``session.NAME`` or ``beaker.session.NAME``, beside other components' keys;
-    without any such prefix all of it is options. Keyword arguments win. Raises ConfigError at construction
-    for options that cannot be used. ``options`` takes ready-made SessionOptions instead.
+    without any such prefix all of it is options. Keyword arguments win, plain ones over prefixed ones. Raises
+    ConfigError at construction for options that cannot be used, for a misspelt one that would leave sessions less
+    safe, and for what is no WSGI application. ``options`` takes ready-made SessionOptions instead.
 
     A session nobody touches costs no I/O and adds no header. Otherwise it is saved when the first chunk of
     the body is there, once; what a streamed body changes later is saved at its end (cookie sessions warn).
@@ -37,10 +40,18 @@ class SessionMiddleware:
         environ_key: str = "beaker.session",
         **kwargs: Any,
     ) -> None:
+        check_application(wrap_app, "SessionMiddleware")
         injected = {name: kwargs.pop(name) for name in ("clock", "runtime") if name in kwargs}
         self.app = self.wrap_app = wrap_app
         self.environ_key = environ_key
         ready = kwargs.pop("options", None)
+        if ready is not None and (not isinstance(ready, SessionOptions) or config or kwargs):
+            raise ConfigError(
+                "options are complete: no other session options go with them",
+                option="options",
+                expected="SessionOptions alone",
+                got=type(ready).__name__,
+            )
         self.options: SessionOptions = ready if ready is not None else parse_session(config, kwargs=kwargs)
         self.context = SessionContext(self.options, **injected)
         self._opener = opener(self.context)

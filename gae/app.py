@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from beaker._typing import Environ, StartResponse, WSGIApp
+from beaker.config.arguments import check_application
+from beaker.config.coerce import wrong
 from beaker.config.environment import region_name
 from beaker.exceptions import ConfigError
 from beaker.middleware import CacheMiddleware, SessionMiddleware
@@ -59,8 +61,11 @@ def compose(
     :mod:`gae.ndb_context` for why that is not the default. ``handlers=False`` leaves the addresses of
     :mod:`gae.handlers` to ``app``. ``settings`` take the place of the environment and of the options.
     ``prefetch`` are functions a warmup calls. ``verify`` and ``secrets_client`` replace the check of OIDC
-    tokens and the client of Secret Manager. Raises ConfigError when the deployment lacks something.
+    tokens and the client of Secret Manager. Raises ConfigError when the deployment lacks something, and for an
+    argument of the wrong kind, such as an ASGI application.
     """
+    check_application(app, "compose")
+    _check_arguments(settings, ndb, prefetch, verify)
     if settings is None:
         settings = Settings.from_environ(session=session, cache=cache, regions=regions, secrets_client=secrets_client)
     elif session is not None or cache is not None or regions is not None:
@@ -81,6 +86,17 @@ def compose(
     configure_unless_configured(settings.runtime)
     log.info("%s", settings.report())
     return Application(wsgi, settings, sessions)
+
+
+def _check_arguments(settings: object, ndb: object, prefetch: object, verify: object) -> None:
+    if settings is not None and not isinstance(settings, Settings):
+        raise wrong("settings", settings, "gae.settings.Settings", "Settings.from_environ() reads them")
+    if isinstance(ndb, (str, int, float, Mapping)) and not isinstance(ndb, bool):
+        raise wrong("ndb", ndb, "true, false or an ndb.Client")
+    if isinstance(prefetch, str) or not isinstance(prefetch, Iterable) or not all(map(callable, prefetch)):
+        raise wrong("prefetch", prefetch, "a list of functions without arguments")
+    if verify is not None and not callable(verify):
+        raise wrong("verify", verify, "a function that checks a token")
 
 
 def _with_handlers(

@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from beaker.cache import CacheManager
+from beaker.config.arguments import is_async
+from beaker.config.coerce import wrong
 from beaker.config.parse import parse_session
 from beaker.exceptions import ConfigError
 from beaker.middleware import with_session_headers
@@ -30,6 +32,7 @@ from beaker.session.context import SessionContext
 from beaker.session.opening import opener
 from beaker.session.proxy import SessionObject
 from gae.logs import RequestTrace, configure_unless_configured
+from gae.secret_manager import resolve_all
 from gae.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,6 +60,7 @@ def configure_cache(
     the module; nothing is connected. Logging is set up as by :func:`gae.app.compose`. Raises ConfigError
     naming the option or variable.
     """
+    _check_settings(settings)
     if settings is None:
         settings = Settings.from_environ(cache=cache, regions=regions, sessions=False)
     elif cache is not None or regions is not None:
@@ -79,10 +83,11 @@ def with_session(
     """Give an HTTP function a session: ``request.environ["beaker.session"]``.
 
     ``options`` are session options without prefix (``type="ext:google", secret=...``) and are all there is
-    then; else ``settings``; else the environment (:mod:`gae.settings`), which configures the cache regions
-    of ``BEAKER_CACHE_`` variables too. Configured at the first request, so that a cold start pays only for
-    what it uses; ConfigError is raised there, and at once for options beside ``settings``. ``clock`` and
-    ``runtime`` may be among the options.
+    then, Secret Manager references among them; else ``settings``; else the environment (:mod:`gae.settings`), which
+    configures the cache regions of ``BEAKER_CACHE_`` variables too. Keys and stores are opened at the first request,
+    so that a cold start pays only for what it uses. Raises ConfigError at once for options that cannot be used, for
+    options beside ``settings`` and for an asynchronous function, and at the first request for what only shows
+    there. ``clock`` and ``runtime`` may be among the options.
 
     The session is saved when the function has returned, or, of a streamed response, when its first chunk
     is there; what the stream changes later is saved at its end. A function that raises saves nothing, except
@@ -91,8 +96,10 @@ def with_session(
 
     if settings is not None and options:
         raise ConfigError("settings are complete: give session options to Settings.from_environ")
+    _check_settings(settings)
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        _check_function(function)
         sessions = _Sessions(settings, options)
 
         @functools.wraps(function)
@@ -104,12 +111,32 @@ def with_session(
     return decorate if function is None else decorate(function)
 
 
+def _check_settings(settings: object) -> None:
+    if settings is not None and not isinstance(settings, Settings):
+        raise wrong("settings", settings, "gae.settings.Settings", "Settings.from_environ() reads them")
+
+
+def _check_function(function: object) -> None:
+    if not callable(function):
+        raise wrong("with_session", function, "a function of a request", "options are keyword arguments")
+    if is_async(function):
+        raise ConfigError(
+            "with_session got an asynchronous function, which functions-framework calls for a result",
+            option="with_session",
+            expected="a function defined by def",
+            got=type(function).__name__,
+        )
+
+
 class _Sessions:
     """The session configuration of one function, built at its first request."""
 
     def __init__(self, settings: Settings | None, options: Mapping[str, Any]) -> None:
         self._settings = settings
         self._options = dict(options)
+        self._injected = {name: self._options.pop(name) for name in ("clock", "runtime") if name in self._options}
+        # What is wrong with options is said at once; only Secret Manager waits for the first request.
+        self._parsed = parse_session(kwargs=self._options) if self._options else None
         self._lock = threading.Lock()
         self._made: tuple[SessionContext, Any] | None = None
 
@@ -124,10 +151,10 @@ class _Sessions:
         return made
 
     def _configure(self) -> SessionContext:
-        if self._options:
-            own = dict(self._options)
-            injected = {name: own.pop(name) for name in ("clock", "runtime") if name in own}
-            return SessionContext(parse_session(kwargs=own), **injected)
+        if self._parsed is not None:
+            resolved = resolve_all(self._options, option="session")
+            parsed = self._parsed if resolved == self._options else parse_session(kwargs=resolved)
+            return SessionContext(parsed, **self._injected)
         settings = self._settings or Settings.from_environ(runtime=current_runtime())
         with settings.naming_variables():
             configure_cache(settings=settings)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 from beaker.config.environment import SECRET_REFERENCE
 from beaker.exceptions import ConfigError, InvalidCacheBackendError
 
-__all__ = ["is_reference", "read_secret"]
+__all__ = ["is_reference", "read_secret", "resolve_all"]
 
 _NAME = re.compile(r"projects/[^/]+/secrets/[^/]+/versions/[^/]+\Z")
 _SECONDS = 10.0
@@ -18,6 +19,21 @@ _SECONDS = 10.0
 def is_reference(value: object) -> bool:
     """Whether ``value`` is text that names a secret instead of being one."""
     return isinstance(value, str) and value.strip().startswith(SECRET_REFERENCE)
+
+
+def resolve_all(value: Any, *, option: str, client: Any = None) -> Any:
+    """``value`` with every reference in it replaced by its secret: in text, lists and dicts, however deep.
+
+    ``option`` names what holds it, for errors: those of :func:`read_secret`.
+    """
+    if is_reference(value):
+        return read_secret(value, option=option, client=client)
+    if isinstance(value, Mapping):
+        found = {name: resolve_all(each, option=f"{option}.{name}", client=client) for name, each in value.items()}
+        return found if found != value else value
+    if type(value) in (list, tuple):
+        return type(value)(resolve_all(each, option=option, client=client) for each in value)
+    return value
 
 
 def read_secret(reference: str, *, option: str, client: Any = None) -> str:

@@ -28,14 +28,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from beaker.config.arguments import check_mapping
 from beaker.config.coerce import as_list
 from beaker.config.deployment import HOW_TO_MAKE_A_SECRET, KEPT_SECRET, complete, data_directory
 from beaker.config.environment import Given, read, region_name
+from beaker.config.names import CACHE, SESSION
 from beaker.config.options import SessionOptions
 from beaker.exceptions import ConfigError
 from beaker.runtime import Runtime
 from beaker.session.defaults import resolve_type
-from gae.secret_manager import is_reference, read_secret
+from gae.secret_manager import is_reference, read_secret, resolve_all
 
 __all__ = ["HOW_TO_MAKE_A_SECRET", "KEPT_SECRET", "Settings", "Tasks", "collect"]
 
@@ -164,7 +166,7 @@ class Settings:
 
         Raises ConfigError naming the option or variable; a missing session secret is one on App Engine, Functions and
         Run. On a laptop one is created and kept, readable by its owner only. A variable that names no option is logged,
-        with the nearest one that does.
+        with the nearest one that does; one that was meant for an option of protection, life time or place is an error.
         """
         environ = os.environ if environ is None else environ
         runtime = runtime or Runtime.detect(environ)
@@ -177,10 +179,9 @@ class Settings:
             keep_secret=sessions,
             secrets_client=secrets_client,
         )
+        given.check()
         for unknown in given.unknown:
             log.warning("%s", unknown)
-        if given.errors:
-            raise given.errors[0]
         if sessions and not (given.session.get("secret") or given.session.get("validate_key")):
             empty = "BEAKER_SESSION_SECRET is empty" if "BEAKER_SESSION_SECRET" in given.empty else ""
             raise ConfigError(
@@ -235,6 +236,13 @@ def collect(
     a malformed or unreadable Secret Manager reference raises ConfigError.
     """
 
+    for name, options in (("session", session), ("cache", cache), ("regions", regions)):
+        check_mapping(name, options)
+    for name, own in (regions or {}).items():
+        check_mapping(f"regions[{name!r}]", own)
+    session, cache = SESSION.from_keywords(session or {}), CACHE.from_keywords(cache or {})
+    regions = {name: CACHE.from_keywords(own or {}) for name, own in (regions or {}).items()}
+
     def resolve(reference: str, option: str) -> str:
         return read_secret(reference, option=option, client=secrets_client)
 
@@ -254,7 +262,8 @@ def collect(
             given.regions.setdefault(region, {})
         for name, value in (options or {}).items():
             path = ".".join(filter(None, (scope, region, name)))
-            given.put(scope, name, resolve(value, path) if is_reference(value) else value, "argument", region=region)
+            value = resolve_all(value, option=path, client=secrets_client)
+            given.put(scope, name, value, "argument", region=region)
     complete(given, runtime, data_directory(environ), secret=_kept_secret if keep_secret else lambda path: None)
     return given
 

@@ -63,8 +63,12 @@ CacheManager(type="memory", regions="short", **{"short.expire": "60"})
 Settings.from_environ({"BEAKER_SESSION_TIMEOUT": "2h", "BEAKER_CACHE_SHORT__EXPIRE": "60"})
 ```
 
-Durations are seconds, a `timedelta`, or text like `1h30m`. An unknown option under our prefixes warns, naming the
-nearest one; with `strict = true` it is an error. Variables are `BEAKER_SESSION_OPTION`, `BEAKER_CACHE_OPTION` and
+Durations are seconds, a `timedelta`, or text like `1h30m`. Of several that name
+one option a plain keyword argument wins, then a prefixed one (`**{"session.timeout": "2h"}`), then the mapping. Names
+under other prefixes belong to other components and are left alone. An unknown name under our prefixes, or among keyword
+arguments, is an error that names the nearest option where that one is for protection, life time or place
+(`secert` for `session.secret`, also under a misspelt prefix, or under that of caches); any other warns, and is an error
+with `strict = true`. Variables are `BEAKER_SESSION_OPTION`, `BEAKER_CACHE_OPTION` and
 `BEAKER_CACHE_REGION__OPTION`; with `_FILE` after a secret option they name a file that holds it.
 
 """

@@ -170,8 +170,10 @@ def test_options_are_coerced() -> None:
         CacheManager(expire="soon")
     with pytest.raises(ConfigError, match="data_dir"):
         CacheManager(data_dir="")
-    with pytest.warns(ConfigWarning, match="did you mean cache.expire"):
+    with pytest.raises(ConfigError, match=r"did you mean cache\.expire"):
         CacheManager(expires=5)
+    with pytest.warns(ConfigWarning, match=r"did you mean cache\.jitter"):
+        CacheManager(jiter=0.5)
 
 
 def test_manager_opens_caches_with_its_options(tmp_path: Path) -> None:

@@ -39,7 +39,14 @@ def row(report: Report, option: str, scope: str = "session") -> tuple[str, str, 
 
 def test_every_option_has_a_value_an_origin_and_a_reason() -> None:
     """What was set names its variable, what the platform decides says why, secrets are never shown."""
-    report = of_variables({**KEYED, "BEAKER_SESSION_TIMEOUT": "1h", "BEAKER_CACHE_URL": "redis://u:pw@h"})
+    report = of_variables(
+        {
+            **KEYED,
+            "BEAKER_SESSION_TIMEOUT": "1h",
+            "BEAKER_CACHE_TYPE": "ext:redis",
+            "BEAKER_CACHE_URL": "redis://u:pw@h",
+        }
+    )
     assert row(report, "timeout") == ("3600 s", "environment", "BEAKER_SESSION_TIMEOUT")
     assert row(report, "type") == ("hybrid", "platform", "a key and a project known on serverless")
     assert row(report, "secure") == ("True", "platform", "the platform serves https")
@@ -96,7 +103,8 @@ def test_a_good_deployment_has_no_findings() -> None:
             {**QUIET, "BEAKER_TTL_POLICY": ""},
             "gcloud firestore fields ttls update expires",
         ),
-        ("config.unknown-variable", "warning", {**QUIET, "BEAKER_SESSION_TIMOUT": "9"}, "BEAKER_SESSION_TIMEOUT"),
+        ("config.unknown-variable", "warning", {**QUIET, "BEAKER_SESSION_COMPRES": "9"}, "BEAKER_SESSION_COMPRESS"),
+        ("config.unknown-variable", "error", {**QUIET, "BEAKER_SESSION_TIMOUT": "9"}, "BEAKER_SESSION_TIMEOUT"),
         ("config.empty-variable", "note", {**QUIET, "BEAKER_SESSION_TIMEOUT": ""}, "unset BEAKER_SESSION_TIMEOUT"),
         ("config.invalid-option", "error", {**QUIET, "BEAKER_SESSION_TIMEOUT": "soon"}, "seconds"),
         ("config.missing-option", "error", {**QUIET, "BEAKER_CACHE_TYPE": "ext:memcached"}, "url"),

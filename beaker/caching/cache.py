@@ -67,7 +67,7 @@ class Cache:
             )
         times = {"expire": expiretime if expire is None else expire, "starttime": starttime}
         named = {"type": type} if isinstance(type, str) else {"namespace_class": type}
-        options = coerce_cache({**nsargs, **named, **times})
+        options = coerce_cache({**nsargs, **named, **times}, weak={"type": "memory"})
         self.namespace_name = namespace
         self.expiretime: float | None = options.get("expire")
         self.starttime: float | None = options.get("starttime")
@@ -75,8 +75,8 @@ class Cache:
         self.legacy_keys: bool = bool(options.get("legacy_keys"))
         self.strict: bool = bool(options.get("strict"))
         self.nsargs = {name: value for name, value in options.items() if name not in _OWN}
-        self.type = type
-        self.namespace = _manager(namespace, options.get("namespace_class") or type, self.nsargs)
+        self.type = type if not isinstance(type, str) else options["type"]
+        self.namespace = _manager(namespace, options.get("namespace_class") or self.type, self.nsargs)
 
     def put(self, key: Any, value: Any, **kw: Any) -> None:
         """Store ``value``. ``expire``/``expiretime`` say otherwise than the cache for this value.

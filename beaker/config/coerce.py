@@ -60,42 +60,84 @@ def as_bool(option: str, value: object) -> bool:
     raise wrong(option, value, "true or false")
 
 
+_WORD = 2**63 - 1
+"""The largest number that every store and struct holds."""
+
+
 def as_int(option: str, value: object) -> int:
-    """A whole number, or its decimal digits in a string."""
+    """A whole number of 64 bits, or its decimal digits in a string."""
+    number: int | None = None
     if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, str):
+        number = value
+    elif isinstance(value, float) and value.is_integer():
+        number = int(value)
+    elif isinstance(value, str):
         try:
-            return int(value.strip())
+            number = int(value.strip())
         except ValueError:
             raise wrong(option, value, "a whole number") from None
-    raise wrong(option, value, "a whole number")
+    if number is None or not -_WORD <= number <= _WORD:
+        raise wrong(option, value, "a whole number")
+    return number
+
+
+def between(least: int, most: int = _WORD) -> Coerce:
+    """A whole number from ``least`` to ``most``."""
+    expected = f"a whole number of at least {least}" if most == _WORD else f"a whole number from {least} to {most}"
+
+    def coerce(option: str, value: object) -> int:
+        number = as_int(option, value)
+        if not least <= number <= most:
+            raise wrong(option, value, expected)
+        return number
+
+    _kinds[coerce] = f"whole number from {least}" if most == _WORD else f"whole number, {least} to {most}"
+    return coerce
+
+
+_COUNT = between(1)
 
 
 def as_count(option: str, value: object) -> int:
     """A whole number of at least 1."""
-    number = as_int(option, value)
-    if number < 1:
-        raise wrong(option, value, "a whole number of at least 1")
-    return number
+    count = _COUNT(option, value)
+    assert isinstance(count, int)
+    return count
 
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_CENTURY = 36_525 * 86400.0
+_SECONDS = "seconds (a number, a timedelta, or text like '90' or '1h30m')"
 
 
 def as_seconds(option: str, value: object) -> float:
-    """Seconds, zero or more: a number, its digits, a ``timedelta``, or a sum like ``"1h30m"`` (s m h d w)."""
+    """Seconds from 0 to 100 years: a number, its digits, a ``timedelta``, or a sum like ``"1h30m"`` (s m h d w)."""
+    seconds = _seconds(value)
+    if seconds is None or not 0 <= seconds <= _CENTURY:
+        raise wrong(option, value, f"{_SECONDS}, from 0 to 100 years")
+    return seconds
+
+
+def as_span(option: str, value: object) -> float:
+    """Seconds as :func:`as_seconds`, but more than 0."""
+    seconds = _seconds(value)
+    if seconds is None or not 0 < seconds <= _CENTURY:
+        raise wrong(option, value, f"{_SECONDS}, above 0 and up to 100 years")
+    return seconds
+
+
+def _seconds(value: object) -> float | None:
+    """Any number of seconds that ``value`` means, ``None`` when it means none."""
     seconds: float | None = None
     if isinstance(value, dt.timedelta):
         seconds = value.total_seconds()
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        seconds = float(value)
+        try:
+            seconds = float(value)
+        except OverflowError:
+            return None
     elif isinstance(value, str):
         seconds = _parse_seconds(value.strip().lower())
-    if seconds is None or not 0 <= seconds < float("inf"):
-        raise wrong(option, value, "seconds (a number of at least 0, a timedelta, or text like '90' or '1h30m')")
     return seconds
 
 
@@ -173,15 +215,23 @@ def as_key(option: str, value: object) -> object:
 
 
 def as_expires(option: str, value: object) -> bool | dt.datetime | dt.timedelta | float:
-    """A cookie's end: a boolean, a ``datetime``, a ``timedelta``, or seconds (see ``cookie_expires``)."""
-    if isinstance(value, (bool, dt.datetime, dt.timedelta)):
+    """A cookie's end: a boolean, a ``datetime``, or at least a second as ``timedelta`` or number.
+
+    Text is read as a boolean first, as Beaker 1.14 does: ``"1"`` is true and ``"0"`` false. The numbers 0 and
+    1 are refused, because nobody can tell whether they are seconds.
+    """
+    if isinstance(value, (bool, dt.datetime)):
         return value
-    if isinstance(value, str) and value.strip().lower() in (_TRUE | _FALSE) - {"1", "0"}:
+    if isinstance(value, str) and value.strip().lower() in _TRUE | _FALSE:
         return as_bool(option, value)
-    try:
-        return as_seconds(option, value)
-    except ConfigError:
-        raise wrong(option, value, "true, false, seconds, a datetime or a timedelta") from None
+    seconds = _seconds(value)
+    boolean = isinstance(value, (int, float)) and value in (0, 1)
+    if seconds is None or boolean or not 1 <= seconds < float("inf"):
+        raise wrong(option, value, "true, false, a datetime, or at least one second as a number or timedelta", _ENDS)
+    return value if isinstance(value, dt.timedelta) else seconds
+
+
+_ENDS = "true: the cookie ends with the browser; false: it lasts as long as a browser allows, 400 days"
 
 
 def one_of(*choices: str) -> Coerce:
@@ -217,6 +267,7 @@ _kinds.update(
         as_int: "whole number",
         as_count: "whole number from 1",
         as_seconds: "duration",
+        as_span: "duration above 0",
         as_fraction: "fraction",
         as_str: "text",
         as_path: "path",

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from beaker.config.environment import Given
-from beaker.config.parse import is_builtin
+from beaker.config.names import is_builtin
+from beaker.config.options import PLACES
 from beaker.runtime import Runtime
 
 __all__ = ["HOW_TO_MAKE_A_SECRET", "KEPT_SECRET", "LAPTOP", "complete", "data_directory", "is_keyed", "kept_secret"]
@@ -54,7 +55,8 @@ def complete(given: Given, runtime: Runtime, data_dir: Path, *, secret: Callable
             given.put("session", "secret", found, LAPTOP)
         for scope, options in (("session", given.session), ("cache", given.cache)):
             own = "namespace_class" in options
-            if "type" not in options and not own:
+            # The address of a store says that files are not meant: without its type it is refused, not passed over.
+            if "type" not in options and not own and not {*PLACES, "store"} & options.keys():
                 given.put(scope, "type", "file", LAPTOP)
             if "data_dir" not in options and is_builtin(options.get("type")) and not own:
                 given.put(scope, "data_dir", str(data_dir / scope), LAPTOP)

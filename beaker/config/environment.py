@@ -26,8 +26,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from beaker.config.coerce import as_key
-from beaker.config.options import ACCEPTED, BackendOptions, CacheOptions, OptionInfo, SessionOptions, describe
-from beaker.config.parse import is_builtin, parse_cache, parse_session
+from beaker.config.names import CACHE, CLOSE, SESSION, guess, is_builtin, resembles
+from beaker.config.options import ACCEPTED, OptionInfo, SessionOptions
+from beaker.config.parse import parse_cache, parse_session
 from beaker.exceptions import ConfigError
 
 __all__ = ["CACHE_VARIABLE", "OTHER_VARIABLES", "SECRET_REFERENCE", "SESSION_VARIABLE", "Given", "Unknown", "read"]
@@ -50,24 +51,32 @@ OTHER_VARIABLES: Mapping[str, str] = {
 _RANKS = ("environment", "file", "secret manager")
 _JSON = frozenset({"revocation", "namespace_args", "sa_opts"})
 _OBJECTS = frozenset({"session_class", "namespace_class", "bind", "table", "client"})
-_INTERNAL = frozenset({"backend"})
-_SESSION = {**describe(SessionOptions), **describe(BackendOptions)}
-_CACHE = {**describe(CacheOptions), **describe(BackendOptions)}
-_OWN = {"session": set(describe(SessionOptions)), "cache": set(describe(CacheOptions))}
+_SCOPES = {"session": SESSION, "cache": CACHE}
 
 Resolve = Callable[[str, str], str]
 """``resolve(reference, variable)`` returns the secret that a reference names."""
 
 
 class Unknown(NamedTuple):
-    """A variable that means nothing; ``nearest`` is the one it was probably meant to be, or empty."""
+    """A variable that means nothing; ``nearest`` is the one it was probably meant to be, or empty.
+
+    ``guards``: that one is for protection, life time or place, so nothing may start without it.
+    """
 
     variable: str
     nearest: str
+    guards: bool = False
 
     def __str__(self) -> str:
         guess = f"; did you mean {self.nearest}?" if self.nearest else ""
         return f"{self.variable} names no option of Beaker and is ignored{guess}"
+
+    def error(self) -> ConfigError:
+        """What to raise for a variable that may not be passed over."""
+        hint = f"did you mean {self.nearest}?" if self.nearest else "docs/configuration.md lists them"
+        return ConfigError(
+            f"{self.variable} names no option of Beaker", option=self.variable, hint=hint, code="config.unknown-option"
+        )
 
 
 @dataclass
@@ -95,6 +104,11 @@ class Given:
         self.origins[path] = origin
         if origin == "argument":
             self.variables.pop(path, None)
+
+    def check(self) -> None:
+        """Raise ConfigError for the first variable that nothing may start with."""
+        for error in (*self.errors, *(unknown.error() for unknown in self.unknown if unknown.guards)):
+            raise error
 
     def session_options(self) -> SessionOptions:
         """The session options. Raises ConfigError for what cannot be used."""
@@ -154,13 +168,13 @@ def _scan(environ: Mapping[str, str], given: Given) -> Iterator[_Found]:
         scope, rest = _scope(variable)
         if scope is None:
             if variable not in OTHER_VARIABLES:
-                given.unknown.append(Unknown(variable, _nearest(variable, "")))
+                given.unknown.append(_misnamed(variable, guards=bool(text.strip())))
             continue
         if not text.strip():
             given.empty.append(variable)
             continue
         region, _, name = rest.rpartition("__") if scope == "cache" else ("", "", rest)
-        known = _SESSION if scope == "session" else _CACHE
+        known = _SCOPES[scope].known
         rank = _RANKS.index("secret manager" if text.startswith(SECRET_REFERENCE) else "environment")
         info = known.get(name.removesuffix("_file"))
         if name not in known and name.endswith("_file") and info is not None and info.secret:
@@ -178,12 +192,12 @@ def _scope(variable: str) -> tuple[str | None, str]:
 
 
 def _take(found: _Found, given: Given, *, foreign: bool, resolve: Resolve | None) -> None:
-    info = (_SESSION if found.scope == "session" else _CACHE).get(found.name)
+    scope = _SCOPES[found.scope]
+    info = scope.known.get(found.name)
     path = ".".join(filter(None, (found.scope, found.region, found.name)))
-    known = info is not None and found.name not in _INTERNAL
-    if not known and not foreign and not found.name.startswith("sa."):
+    if info is None and not foreign and not found.name.startswith("sa."):
         if found.name not in ACCEPTED:
-            given.unknown.append(Unknown(found.variable, _nearest(found.variable, found.region)))
+            given.unknown.append(_unknown(found))
         return
     if found.name in _OBJECTS:
         raise ConfigError(
@@ -201,7 +215,7 @@ def _take(found: _Found, given: Given, *, foreign: bool, resolve: Resolve | None
                 code="config.secret-manager",
             )
         value = resolve(value, found.variable)
-    if info is not None and not (foreign and found.name not in _OWN[found.scope]):
+    if info is not None and not (foreign and found.name not in scope.own):
         value = _coerced(info, found.variable, value)
     given.put(found.scope, found.name, value, _RANKS[found.rank], region=found.region)
     given.variables[path] = found.variable
@@ -235,10 +249,18 @@ def _of_file(path: str, variable: str, *, keep: bool) -> str:
     return f"file:{os.path.abspath(path)}" if keep else text
 
 
-def _nearest(variable: str, region: str) -> str:
-    prefix = f"{CACHE_VARIABLE}{region.upper()}__" if region else CACHE_VARIABLE
-    names = [*OTHER_VARIABLES, *(prefix + name.upper() for name in _CACHE if name not in _OBJECTS)]
-    if not region:
-        names += [SESSION_VARIABLE + name.upper() for name in _SESSION if name not in _OBJECTS | _INTERNAL]
-    near = difflib.get_close_matches(variable, names, n=1, cutoff=0.75)
-    return near[0] if near else ""
+def _unknown(found: _Found) -> Unknown:
+    """A variable whose prefix is right and whose option is not."""
+    meant = guess(found.name.removesuffix("_file"), _SCOPES[found.scope])
+    prefix = found.variable[: len(found.variable) - len(found.name)]
+    return Unknown(found.variable, f"{prefix}{meant.nearest.upper()}" if meant.nearest else "", meant.guards)
+
+
+def _misnamed(variable: str, *, guards: bool) -> Unknown:
+    """A variable of none of our prefixes. It is ours if but one word keeps it from being an option."""
+    head, _, rest = variable.removeprefix("BEAKER_").lower().partition("_")
+    for scope, prefix in ((SESSION, SESSION_VARIABLE), (CACHE, CACHE_VARIABLE)):
+        if rest in scope.known and resembles(head, scope.where):
+            return Unknown(variable, prefix + rest.upper(), guards and scope.known[rest].guards)
+    near = difflib.get_close_matches(variable, OTHER_VARIABLES, n=1, cutoff=CLOSE)
+    return Unknown(variable, "".join(near))

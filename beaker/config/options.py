@@ -18,13 +18,14 @@ from beaker.config.coerce import (
     as_count,
     as_expires,
     as_fraction,
-    as_int,
     as_is,
     as_key,
     as_list,
     as_path,
     as_seconds,
+    as_span,
     as_str,
+    between,
     kind_of,
     note_kind,
     one_of,
@@ -53,6 +54,11 @@ class OptionInfo:
     def kind(self) -> str:
         """What its values are, in a word or two."""
         return kind_of(self.coerce)
+
+    @property
+    def guards(self) -> bool:
+        """Whether a program that meant to give it and did not is less safe, or keeps less, than it was told to."""
+        return self.name in GUARDS
 
 
 def _option(
@@ -112,10 +118,10 @@ class SessionOptions:
     secret_fallbacks: Any = _option(None, as_key, "Older keys that still verify; the same as further entries of `secret`.", secret=True)  # fmt: skip
     validate_key: Any = _option(None, as_key, "Key that signs cookie sessions; used instead of `secret`.", secret=True)
     encrypt_key: Any = _option(None, as_key, "Key that encrypts: cookie sessions, and the stored record of server sessions. Needs the `crypto` extra.", secret=True)  # fmt: skip
-    timeout: float | None = _option(None, optional(as_seconds), "Idle time after which a session is over; none: never.", unit="s")  # fmt: skip
-    absolute_timeout: float | None = _option(None, optional(as_seconds), "Age after which a session is over however busy it is. Cookie sessions: 14 days unless set.", unit="s")  # fmt: skip
+    timeout: float | None = _option(None, optional(as_span), "Idle time after which a session is over; none: never.", unit="s")  # fmt: skip
+    absolute_timeout: float | None = _option(None, optional(as_span), "Age after which a session is over however busy it is. Cookie sessions: 14 days unless set.", unit="s")  # fmt: skip
     auto: bool = _option(False, as_bool, "Save at the end of every request that touched the session, without `save()`.")
-    save_accessed_time: bool = _option(True, as_bool, "Keep the time of the last access. Off: `timeout` counts from the last save.")  # fmt: skip
+    save_accessed_time: bool = _option(True, as_bool, "Keep the time of the last access. Off: requests that only read write nothing, and `timeout` is refused.")  # fmt: skip
     touch_interval: float | None = _option(None, optional(as_seconds), "How old the stored access time may get before a read-only request writes it. None: a tenth of `timeout`, at most 300 s.", unit="s")  # fmt: skip
     cookie_expires: bool | dt.datetime | dt.timedelta | float = _option(True, as_expires, "True: the cookie ends with the browser. False: it never does (400 days, RFC 6265bis). A datetime, timedelta or seconds: then.")  # fmt: skip
     cookie_domain: str | None = _option(None, optional(as_str), "Domain attribute of the cookie; none: this host only.")
@@ -131,9 +137,11 @@ class SessionOptions:
     on_conflict: Any = _option("mine", callable_or("mine", "theirs", "raise"), "Two requests changed the same key differently: keep `mine`, `theirs`, `raise` WriteConflict, or a callable(key, base, mine, theirs).")  # fmt: skip
     save_timeout: float = _option(5.0, as_seconds, "How long a save retries against concurrent ones before WriteConflict.", unit="s")  # fmt: skip
     readonly: bool = _option(False, as_bool, "Requests never write the session; changing it raises.")
-    lock_ttl: float = _option(30.0, as_seconds, "Lease time of `session.lock()` on a shared store.", unit="s")
-    cookie_max: int = _option(4096, as_count, "Largest name plus value of a cookie (RFC 6265bis: 4096).", unit="bytes")
-    chunks: int = _option(1, as_count, "Cookies a cookie session may be split over, at most 3.")
+    lock_ttl: float = _option(30.0, as_span, "Lease time of `session.lock()` on a shared store.", unit="s")
+    cookie_max: int = _option(
+        4096, between(1, 4096), "Largest name plus value of a cookie (RFC 6265bis: 4096).", unit="bytes"
+    )
+    chunks: int = _option(1, between(1, 3), "Cookies a cookie session may be split over, at most 3.")
     compress: bool = _option(
         False, as_bool, "Compress cookie sessions when it helps. Lengths may then reveal contents."
     )
@@ -162,7 +170,7 @@ class CacheOptions:
     legacy_keys: bool = _option(False, as_bool, "Join `str()` of the arguments as older Beakers do (different calls may then share a value).")  # fmt: skip
     lock: str = _option("auto", one_of("auto", "lease", "file", "thread", "none"), "Who may create a value: one in the fleet (`lease`), on the host (`file`), in the process (`thread`), or every caller (`none`).")  # fmt: skip
     lock_timeout: float = _option(30.0, as_seconds, "How long a call waits for another's creation before it creates itself.", unit="s")  # fmt: skip
-    lease_ttl: float = _option(20.0, as_seconds, "After this long a dead creator's lease is taken over.", unit="s")
+    lease_ttl: float = _option(20.0, as_span, "After this long a dead creator's lease is taken over.", unit="s")
     on_expired: str = _option("serve_stale", one_of("serve_stale", "wait", "recompute"), "While one call computes the new value, other calls get the old one, wait, or compute it too.")  # fmt: skip
     stale_if_error: float | None = _option(None, optional(as_seconds), "Serve a value up to this much past its end when making a new one fails.", unit="s")  # fmt: skip
     jitter: float = _option(0.0, as_fraction, "Spread each value's life by up to this fraction, so that they do not end together.")  # fmt: skip
@@ -191,8 +199,8 @@ class BackendOptions:
     max_entries: int = _option(10_000, as_count, "Entries kept in memory before the least recently used leave.", backends="memory")  # fmt: skip
     max_bytes: int | None = _option(None, optional(as_count), "Approximate bytes kept in memory. None: 64 MiB, or a quarter of the instance.", unit="bytes", backends="memory")  # fmt: skip
     url: Any = _option(None, as_is, "Address of the server: `host:port;host:port`, a SQLAlchemy url, or a redis url.", backends="ext:memcached ext:database ext:redis", secret=True)  # fmt: skip
-    connect_timeout: float = _option(1.0, as_seconds, "How long connecting may take.", unit="s", backends="ext:memcached ext:redis")  # fmt: skip
-    socket_timeout: float = _option(2.0, as_seconds, "How long one response may take.", unit="s", backends="ext:memcached ext:redis")  # fmt: skip
+    connect_timeout: float = _option(1.0, as_span, "How long connecting may take.", unit="s", backends="ext:memcached ext:redis")  # fmt: skip
+    socket_timeout: float = _option(2.0, as_span, "How long one response may take.", unit="s", backends="ext:memcached ext:redis")  # fmt: skip
     tls: Any = _option(False, as_is, "Speak TLS: true, or an `ssl.SSLContext`.", backends="ext:memcached ext:redis")
     prefix: str = _option(
         "beaker", as_str, "First part of every key on the server.", backends="ext:memcached ext:redis"
@@ -208,8 +216,8 @@ class BackendOptions:
     project: str | None = _option(None, optional(as_str), "Google Cloud project; default from the environment.", backends="ext:google")  # fmt: skip
     database: str | None = _option(None, optional(as_str), "Named Datastore database; none: the default one.", backends="ext:google")  # fmt: skip
     datastore_namespace: str | None = _option(None, optional(as_str), "Datastore namespace (tenant) of the records.", backends="ext:google")  # fmt: skip
-    deadline: float = _option(5.0, as_seconds, "How long one Datastore call may take, its retries included.", unit="s", backends="ext:google")  # fmt: skip
-    retries: int = _option(3, as_int, "Further attempts after a passing Datastore error.", backends="ext:google")
+    deadline: float = _option(5.0, as_span, "How long one Datastore call may take, its retries included.", unit="s", backends="ext:google")  # fmt: skip
+    retries: int = _option(3, between(0), "Further attempts after a passing Datastore error.", backends="ext:google")
     index_expires: bool = _option(False, as_bool, "Index `expires`, for purging by query (limits writes to about 500/s).", backends="ext:google")  # fmt: skip
     client: Any = _option(None, as_is, "Client object of the backend's own library.", backends="ext:google ext:memcached ext:redis")  # fmt: skip
 
@@ -225,6 +233,22 @@ ACCEPTED: dict[str, str] = {
     "id": "ids are created by Beaker",
 }
 """Options that Beaker up to 1.14 knows and that need nothing here, with the reason."""
+
+GUARDS = frozenset(
+    {
+        "type", "key", "secret", "secret_fallbacks", "validate_key", "encrypt_key", "timeout", "absolute_timeout",
+        "cookie_expires", "cookie_domain", "cookie_path", "secure", "httponly", "samesite", "partitioned",
+        "use_cookies", "invalidate_corrupt", "readonly", "revocation", "revocation_check_interval", "store",
+        "session_class", "namespace_class", "namespace_args", "strict", "on_conflict", "expire", "expiretime",
+        "starttime", "regions", "data_dir", "file_dir", "dbm_dir", "lock_dir", "durable", "url", "tls", "prefix",
+        "table_name", "schema_name", "sa_opts", "bind", "table", "project", "database", "datastore_namespace",
+        "client",
+    }
+)  # fmt: skip
+"""Options for protection, life time and place: misspelt, they are an error and not a warning."""
+
+PLACES = ("url", "bind", "table", "client", "sa_opts", "memcache_module")
+"""Options that name a place the default types have no use for: they need a ``type``."""
 
 BUILTIN_TYPES = frozenset(
     [

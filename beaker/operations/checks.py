@@ -71,7 +71,12 @@ def of_variables(report: Report, given: Given, environ: Mapping[str, str]) -> No
         of_error(report, error)
     for unknown in given.unknown:
         fix = f"rename it to {unknown.nearest}" if unknown.nearest else f"unset {unknown.variable}"
-        report.add("warning", "config.unknown-variable", f"{unknown.variable} names no option of Beaker", fix)
+        report.add(
+            "error" if unknown.guards else "warning",
+            "config.unknown-variable",
+            f"{unknown.variable} names no option of Beaker",
+            fix,
+        )
     for variable in given.empty:
         report.add("note", "config.empty-variable", f"{variable} is empty and counts as absent", f"unset {variable}")
 

@@ -31,6 +31,10 @@ __all__ = ["SessionContext"]
 T = TypeVar("T")
 
 
+_LEAST = 37
+"""Bytes of the smallest payload of a cookie: a kind, an id and an epoch."""
+
+
 class SessionContext:
     """One configuration of sessions. Thread-safe; nothing is opened before the first session needs it.
 
@@ -55,6 +59,7 @@ class SessionContext:
         self.random = random.SystemRandom()
         self.type = defaults.resolve_type(options, self.runtime)
         self.cookie = SessionCookie(options, self.runtime)
+        self.cookie.check_end(self.clock())
         self.ring = defaults.key_ring(options, self.clock)
         self.encrypt = options.encrypt_key is not None
         self.timeout = options.timeout
@@ -67,6 +72,7 @@ class SessionContext:
         self.data: DataTokens | None = None
         if self.client_side:
             self._open_tokens()
+            self._check_room()
         else:
             _check_chunks(options)
         store_type = defaults.session_store(options, self.runtime, self.type)
@@ -100,8 +106,18 @@ class SessionContext:
         self.data = DataTokens(
             self.ring, self.cookie.name, encrypt=self.encrypt, clock=self.clock, compress=self.options.compress
         )
-        if not 1 <= self.options.chunks <= 3:
-            raise ConfigError("a session cannot be split like that", option="session.chunks", expected="1, 2 or 3")
+
+    def _check_room(self) -> None:
+        assert self.data is not None  # _open_tokens() has just built it
+        token = self.data.seal(bytes(_LEAST), created=0.0, issued=0.0, expires=None)
+        least = len(self.cookie.name) + len(token)
+        if least > self.options.cookie_max * self.options.chunks:
+            raise ConfigError(
+                "no session fits in a cookie of that size",
+                option="session.cookie_max",
+                expected=f"at least {least} bytes with these keys and this name",
+                got=str(self.options.cookie_max),
+            )
 
     def _build_manager(self) -> Any:
         options = self.options

@@ -106,6 +106,16 @@ class SessionCookie:
                 "a cookie named __Host-... has no domain and the path '/'", option="session.cookie_domain"
             )
 
+    def check_end(self, now: float) -> None:
+        """Raise ConfigError for a fixed end that has passed: no browser would keep such a cookie."""
+        if self._life(now) == 0:
+            raise ConfigError(
+                "session.cookie_expires lies in the past",
+                option="session.cookie_expires",
+                expected="a date to come",
+                hint="give a timedelta for an end that moves along with the visits",
+            )
+
     def check_domain(self, value: str) -> None:
         """Raise ConfigError for a domain this cookie cannot have."""
         check_attribute("session.domain", value)

@@ -49,13 +49,20 @@ def has_directory(options: SessionOptions) -> bool:
 def resolve_type(options: SessionOptions, runtime: Runtime) -> str:
     """The session type: the option, or what the platform can keep a session in.
 
-    Raises ConfigError on serverless when neither a key nor a project is known.
+    Raises ConfigError on serverless when neither a key nor a project is known, and elsewhere for a ``store`` without
+    a type.
     """
     if options.type is not None:
         return options.type.lower() if client_side(options.type.lower()) else options.type
     if options.namespace_class is not None:
         return "custom"
     if not runtime.serverless:
+        if options.store is not None:
+            raise ConfigError(
+                "session.store would be passed over, because there is no session.type",
+                option="session.type",
+                expected="hybrid, or the store's name itself",
+            )
         return "file" if has_directory(options) else "memory"
     if has_key(options):
         return "hybrid" if has_project(options, runtime) else "cookie"

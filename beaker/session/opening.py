@@ -18,6 +18,9 @@ __all__ = ["CookieSession", "Opener", "Session", "configured", "legacy_reader", 
 
 _BACKENDS: dict[str, Callable[[SessionContext], SessionBackend]] = {"cookie": CookieBackend, "hybrid": HybridBackend}
 
+_SIGNATURES = {"key": "beaker.session.id", "cookie_expires": True, "use_cookies": True, "invalidate_corrupt": False}
+"""What the signatures of the classes below fill in (manual 5.1.4): a prefixed option wins over it."""
+
 
 def configured(options: dict[str, Any]) -> tuple[SessionContext, float | None]:
     """The ``context`` and ``began`` among the keywords a class was called with; without the first one, a new one.
@@ -27,7 +30,7 @@ def configured(options: dict[str, Any]) -> tuple[SessionContext, float | None]:
     context, began = options.pop("context", None), options.pop("began", None)
     if context is None:
         clock, runtime = options.pop("clock", None), options.pop("runtime", None)
-        context = SessionContext(parse_session(kwargs=options), clock=clock, runtime=runtime)
+        context = SessionContext(parse_session(kwargs=options, weak=_SIGNATURES), clock=clock, runtime=runtime)
     return context, began
 
 

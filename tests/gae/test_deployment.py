@@ -110,13 +110,22 @@ def test_secret_manager_is_read_once(tmp_path: Path) -> None:
 
 
 def test_a_bad_variable_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A value that cannot be used is an error with the variable's name; an unknown variable is logged with a guess."""
+    """A value that cannot be used is an error with the variable's name; an unknown one is logged with a guess, and
+    refused where it was meant to protect or to place something."""
     with pytest.raises(ConfigError, match="BEAKER_SESSION_TIMEOUT"):
         application(tmp_path, {"BEAKER_SESSION_TIMEOUT": "soon"})
     with caplog.at_level(logging.WARNING, "gae"):
-        application(tmp_path, {"BEAKER_SESSION_TIMOUT": "60"})
-    assert "BEAKER_SESSION_TIMOUT" in caplog.text
-    assert "BEAKER_SESSION_TIMEOUT" in caplog.text
+        application(tmp_path, {"BEAKER_SESSION_COMPRES": "yes"})
+    assert "BEAKER_SESSION_COMPRES " in caplog.text
+    assert "BEAKER_SESSION_COMPRESS" in caplog.text
+    for variable, meant in (
+        ("BEAKER_SESSION_TIMOUT", "BEAKER_SESSION_TIMEOUT"),
+        ("BEAKER_SESION_SECRET", "BEAKER_SESSION_SECRET"),
+        ("BEAKER_CACHE_ENCRYPT_KEYS_FILE", "BEAKER_CACHE_ENCRYPT_KEY"),
+        ("BEAKER_CACHE_LOOKUP__TYP", "BEAKER_CACHE_LOOKUP__TYPE"),
+    ):
+        with pytest.raises(ConfigError, match=f"{variable} names no option.*did you mean {meant}"):
+            application(tmp_path, {variable: "60"})
 
 
 def test_health_and_warmup_answer_and_leave_the_session_alone(tmp_path: Path) -> None:

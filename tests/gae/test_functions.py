@@ -237,10 +237,12 @@ def test_a_save_that_fails_closes_the_stream(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_configured_at_the_first_request_and_once() -> None:
-    """Decorating reads nothing; a wrong option is raised by the first call; 8 first calls configure once."""
-    decorated = with_session(timeout="soon", secret=KEY)(counting)
-    with flask.Flask("x").test_request_context(), pytest.raises(ConfigError, match="timeout"):
-        decorated(flask.request)
+    """Decorating opens nothing and refuses a wrong option; 8 first calls configure once."""
+    with pytest.raises(ConfigError, match="timeout"):
+        with_session(timeout="soon", secret=KEY)(counting)
+    keyless = with_session(type="cookie")(counting)
+    with flask.Flask("x").test_request_context(), pytest.raises(ConfigError, match="cookie sessions need a key"):
+        keyless(flask.request)
 
     made: list[object] = []
 

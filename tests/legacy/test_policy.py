@@ -209,7 +209,7 @@ def test_without_the_option_nothing_is_loaded() -> None:
     """The reader costs nothing where it is not wanted."""
     program = (
         "import sys; from beaker.middleware import SessionMiddleware;"
-        f"SessionMiddleware(None, type='memory', secret={SECRET!r}, legacy=LEGACY);"
+        f"SessionMiddleware(print, type='memory', secret={SECRET!r}, legacy=LEGACY);"
         "print(any(name.startswith('beaker.session.legacy') for name in sys.modules))"
     )
     for option, loaded in (

@@ -58,7 +58,7 @@ def test_every_operation_fails_once(
 ) -> None:
     """The error reaches the application, no cookie changes, nothing is lost or counted twice, no id doubles."""
     # A cookie session takes its size from the cookie; all others may grow.
-    more: dict[str, Any] = {"cookie_max": 8000} if place == "revocable cookie" else {}
+    more: dict[str, Any] = {"chunks": 3} if place == "revocable cookie" else {}
     tab = open_tab(place, timeout=1000, absolute_timeout=1e6, **more)
     store = interrupt(tab.middleware.context)
     for at in range(40):

@@ -191,12 +191,16 @@ class TestTouch:
         overlap(tab, put(a=2), lambda s: s["a"])
         assert tab.do(lambda s: s["a"]) == 2
 
-    def test_without_access_times_only_saves_count(self, open_tab: Open, clock: FakeClock, place: str) -> None:
-        """save_accessed_time = false: timeout counts from the last save, and reads write nothing."""
-        tab = open_tab(place, timeout=100, save_accessed_time=False)
+    def test_without_access_times_reads_write_nothing(self, open_tab: Open, clock: FakeClock, place: str) -> None:
+        """save_accessed_time = false: reads write nothing, and the session ends by its age alone."""
+        tab = open_tab(place, absolute_timeout=3000, save_accessed_time=False)
         tab.do(put(a=1))
+        store = interrupt(tab.middleware.context)
+        writes: list[str] = []
+        store.before = lambda name, _: writes.append(name) if name == "replace" else None
         for _ in range(3):
-            clock.advance(30)
+            clock.advance(900)
             assert tab.do(lambda s: s["a"]) == 1
-        clock.advance(11)
+        assert writes == []
+        clock.advance(300)
         assert tab.do(lambda s: s.get("a")) is None

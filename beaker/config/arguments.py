@@ -1,0 +1,62 @@
+"""What is no option and can be wrong all the same: the application, and what options are given in."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from beaker.config.coerce import wrong
+from beaker.exceptions import ConfigError
+
+__all__ = ["check_application", "check_mapping", "is_async"]
+
+
+def check_application(app: object, where: str) -> None:
+    """Raise ConfigError, naming ``where``, for what cannot be called as a WSGI application, ASGI ones among it."""
+    if not callable(app):
+        raise ConfigError(
+            f"{where} got no application",
+            option="app",
+            expected="a WSGI application: callable(environ, start_response)",
+            got=type(app).__name__,
+        )
+    if is_async(app) or not _takes_two(app):
+        raise ConfigError(
+            f"{where} got a callable that is no WSGI application",
+            option="app",
+            expected="callable(environ, start_response), not asynchronous",
+            got=type(app).__name__,
+            hint="wrap an ASGI application for WSGI first (a2wsgi.ASGIMiddleware)",
+        )
+
+
+def check_mapping(argument: str, value: object) -> None:
+    """Raise ConfigError for a value of ``argument`` that is neither ``None`` nor a mapping of options by name."""
+    if value is None:
+        return
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise wrong(argument, value, "a dict of options by name, such as {'type': 'file'}")
+
+
+def is_async(function: object) -> bool:
+    """Whether calling ``function`` gives a coroutine or an asynchronous generator instead of a result."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    candidates: list[Any] = [function]
+    if not isinstance(function, type):
+        candidates.append(getattr(function, "__call__", None))  # noqa: B004
+    return any(inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each) for each in candidates)
+
+
+def _takes_two(app: Any) -> bool:
+    try:
+        # Not of what a decorator wraps: the wrapper is what will be called.
+        inspect.signature(app, follow_wrapped=False).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:
+        # Written in C without a signature.
+        return True
+    return True

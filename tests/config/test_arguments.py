@@ -1,0 +1,109 @@
+"""What is no option and can be wrong all the same: applications, functions, and what options are given in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from beaker.config import parse
+from beaker.exceptions import ConfigError
+from beaker.middleware import CacheMiddleware, SessionMiddleware
+from gae.app import compose
+from gae.functions import configure_cache, with_session
+from tests.config.constructors import (
+    KEY,
+    Given,
+    app,
+)
+
+
+async def asgi(scope: Any, receive: Any, send: Any) -> None: ...
+
+
+async def asynchronous(request: Any) -> str:
+    return ""
+
+
+async def streaming(request: Any) -> Any:
+    yield ""
+
+
+class Asgi:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+
+def three(scope: Any, receive: Any, send: Any) -> None: ...
+
+
+class ByClass:
+    def __init__(self, environ: Any, start_response: Any) -> None: ...
+
+
+WRONG_APPS = [None, "x", 5, {"session.type": "file"}, asgi, Asgi(), three, lambda: None]
+
+
+@pytest.mark.parametrize("wrong", WRONG_APPS, ids=lambda value: type(value).__name__)
+def test_what_is_no_wsgi_application(wrong: Any, tmp_path: Path) -> None:
+    """compose and both middlewares refuse it at construction, naming its type and what is expected."""
+    for build in (compose, SessionMiddleware, CacheMiddleware):
+        with pytest.raises(ConfigError, match=r"environ, start_response.*got " + type(wrong).__name__) as caught:
+            build(wrong)
+        assert caught.value.option == "app"
+
+
+@pytest.mark.parametrize("right", [app, ByClass, lambda *args: app(*args), Path, print])
+def test_every_kind_of_wsgi_application(right: Any) -> None:
+    """Functions, classes, objects and what has no signature are taken."""
+    SessionMiddleware(right, type="memory")
+    CacheMiddleware(right)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"session": "ext:redis"},
+        {"session": [("type", "file")]},
+        {"session": {1: 2}},
+        {"cache": "file"},
+        {"regions": ["short"]},
+        {"regions": {"short": "file"}},
+        {"settings": {"session": {}}},
+        {"ndb": "project"},
+        {"prefetch": "warm"},
+        {"prefetch": [None]},
+        {"verify": "x"},
+    ],
+)
+def test_wrong_arguments_of_compose(given: Given, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each is a ConfigError that names the argument."""
+    monkeypatch.setenv("BEAKER_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("BEAKER_SESSION_SECRET", KEY)
+    with pytest.raises(ConfigError) as caught:
+        compose(app, **given)
+    assert str(caught.value.option).startswith(next(iter(given)))
+    if next(iter(given)) in ("cache", "regions", "settings"):
+        with pytest.raises(ConfigError):
+            configure_cache(**given)
+
+
+@pytest.mark.parametrize("wrong", [asynchronous, streaming, "x", 5, Asgi()], ids=lambda value: type(value).__name__)
+def test_what_with_session_cannot_wrap(wrong: Any) -> None:
+    """An asynchronous function, or none at all, is refused when it is decorated."""
+    for decorate in (with_session, with_session(type="memory", secret=KEY)):
+        with pytest.raises(ConfigError, match="with_session"):
+            decorate(wrong)
+    with pytest.raises(ConfigError, match="settings"):
+        with_session(settings={"type": "file"})  # type: ignore[call-overload]
+
+
+def test_ready_options_stand_alone() -> None:
+    """Options beside ready-made ones would be passed over."""
+    ready = parse.parse_session({"session.type": "memory"})
+    SessionMiddleware(app, options=ready)
+    for given in ({"config": {"session.secret": KEY}}, {"secret": KEY}):
+        with pytest.raises(ConfigError, match="options are complete"):
+            SessionMiddleware(app, options=ready, **given)
+    with pytest.raises(ConfigError, match="options are complete"):
+        SessionMiddleware(app, options={"type": "file"})
