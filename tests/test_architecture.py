@@ -20,8 +20,11 @@ from tests.floors import (
     FACES,
     FLOOR_NAMES,
     FLOORS,
+    FORMER_PATHS,
+    INSIDE,
     OPEN_TO_THE_KIT,
     ORDER,
+    ROOT_FILES,
     THIRD_PARTY_AT_IMPORT,
 )
 
@@ -67,7 +70,7 @@ def parsed(package: str) -> tuple[Source, ...]:
 
 
 def imports(source: Source) -> Iterator[Import]:
-    """Every import of the file except those that only the type checker sees."""
+    """Every import of the file, those that only the type checker sees among them: they are knots all the same."""
     package = source.name if source.path.name == "__init__.py" else source.name.rpartition(".")[0]
     pending: list[tuple[ast.AST, bool]] = [(source.tree, True)]
     while pending:
@@ -83,7 +86,7 @@ def imports(source: Source) -> Iterator[Import]:
             for alias in node.names:
                 yield Import(f"{base}.{alias.name}", node.lineno, at_import)
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            pending += [(child, at_import) for child in node.orelse]
+            pending += [(child, False) for child in node.body] + [(child, at_import) for child in node.orelse]
             continue
         inside = at_import and not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
         pending += [(child, inside) for child in ast.iter_child_nodes(node)]
@@ -112,20 +115,15 @@ def ours() -> tuple[Source, ...]:
     return sources("beaker", "gae")
 
 
-def where(name: str) -> str:
-    floor, place = ORDER[name]
-    return f"{name} (floor {FLOOR_NAMES[floor]}, place {place + 1})"
+def folder(name: str) -> str:
+    """The row of the table a module belongs to: its own (a file of the root) or its folder's."""
+    row = ".".join(name.split(".")[:2]) if name.startswith("beaker.") else name.partition(".")[0]
+    return row if row in ORDER else ""
 
 
-def lowest_place(source: Source) -> str:
-    """Where a module that the table does not have yet may go at the lowest."""
-    targets = {own_module(found.target) for found in imports(source)} - {"", source.name}
-    unlisted = sorted(targets - ORDER.keys())
-    if unlisted:
-        return f"place {', '.join(unlisted)} first, which it imports"
-    if not targets:
-        return "it imports nothing of ours, so any floor will do"
-    return f"its place is after {where(max(targets, key=ORDER.__getitem__))}"
+def where(row: str) -> str:
+    floor, place = ORDER[row]
+    return f"{row} (floor {FLOOR_NAMES[floor]}, place {place + 1})"
 
 
 def no(findings: list[str], rule: str) -> None:
@@ -133,25 +131,65 @@ def no(findings: list[str], rule: str) -> None:
         pytest.fail("\n  ".join([f"{rule}:", *dict.fromkeys(findings)]), pytrace=False)
 
 
-def test_every_module_has_its_place() -> None:
-    """The table of floors names every module of beaker and gae once, and none that is gone."""
+def test_every_folder_has_its_place() -> None:
+    """The table of floors names every folder and root file of beaker and gae once, and none that is gone."""
     listed = [name for names in FLOORS.values() for name in names]
-    present = {source.name for source in ours()}
+    present = {".".join(name.split(".")[:2]) if name.startswith("beaker") else "gae" for name in modules()}
+    present -= {f"beaker.{name}" for name in FORMER_PATHS}
     findings = [f"{name} is listed twice" for name in sorted({name for name in listed if listed.count(name) > 1})]
-    findings += [f"{source.name} is new: {lowest_place(source)}" for source in ours() if source.name not in listed]
+    findings += [f"{name} is new: give it a place" for name in sorted(present - set(listed))]
     findings += [f"{name} does not exist: remove it" for name in sorted(set(listed) - present)]
-    no(findings, "FLOORS in tests/floors.py and the files disagree")
+    no(findings, "FLOORS in tests/floors.py and the folders disagree")
+
+
+def test_the_root_does_not_silt_up() -> None:
+    """beaker/ holds the manual's names and the ground, nothing else lies flat in it."""
+    flat = {path.stem for path in (ROOT / "beaker").glob("*.py")}
+    assert flat == {*ROOT_FILES, *FORMER_PATHS}
+
+
+def test_former_paths_are_one_line() -> None:
+    """A module that only keeps an old import path re-exports, and does nothing else."""
+    findings = []
+    for name in FORMER_PATHS:
+        tree = next(source for source in ours() if source.name == f"beaker.{name}").tree
+        extra = [node for node in tree.body if not isinstance(node, (ast.ImportFrom, ast.Expr, ast.Assign))]
+        findings += [f"beaker/{name}.py:{node.lineno}: more than a re-export" for node in extra]
+    no(findings, "modules at former paths that do something")
 
 
 def test_imports_point_down() -> None:
-    """A module imports floors below it, or modules listed before it on its own floor, inside functions too."""
+    """A folder imports floors below it, or folders listed before it on its own floor, inside functions too."""
     findings = []
     for source in ours():
         for found in imports(source):
-            target = own_module(found.target)
-            if target in ORDER and source.name in ORDER and ORDER[target] > ORDER[source.name]:
-                findings.append(f"{source.at(found.line)}: {where(source.name)} imports {where(target)}")
-    no(findings, "imports that point up (move what both need down, or load it by its name as backends.py does)")
+            here, there = folder(source.name), folder(own_module(found.target))
+            if here and there and ORDER[there] > ORDER[here]:
+                findings.append(f"{source.at(found.line)}: {where(here)} imports {where(there)}")
+    no(findings, "imports that point up (move what both need down, or load it by its name as caching/registry does)")
+
+
+def test_imports_point_down_inside_a_large_folder() -> None:
+    """In storage/ and session/ a file, or a folder in it, imports those listed before it only."""
+    findings = []
+    for package, names in INSIDE.items():
+        place = {name: index for index, name in enumerate(names)}
+        files = {
+            name.removeprefix(f"{package}.").partition(".")[0] for name in modules() if name.startswith(f"{package}.")
+        }
+        findings += [f"{package}: {name} has no place, or is gone" for name in sorted(files ^ set(names))]
+        for source in ours():
+            if not source.name.startswith(f"{package}."):
+                continue
+            here = source.name.removeprefix(f"{package}.").partition(".")[0]
+            for found in imports(source):
+                target = own_module(found.target)
+                there = target.removeprefix(f"{package}.").partition(".")[0]
+                if target == package:
+                    findings.append(f"{source.at(found.line)}: imports the face of its own folder")
+                elif target.startswith(f"{package}.") and place.get(there, -1) > place.get(here, len(names)):
+                    findings.append(f"{source.at(found.line)}: {here} imports {there}")
+    no(findings, "imports that point up inside a folder (INSIDE in tests/floors.py)")
 
 
 def test_no_import_circle() -> None:
