@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import os
 import subprocess
 import sys
 import warnings
@@ -183,7 +184,9 @@ def test_a_leak_fails_the_test_in_which_it_happened(tmp_path: Path) -> None:
         str(tmp_path),
         str(tmp_path),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+    # pytest cuts the lines of its summary to the width of the terminal.
+    wide = {**os.environ, "COLUMNS": "500"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, env=wide)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "test_leaks - secrets were shown: a session id in a log of beaker.x" in done.stdout
     assert "test_prints - secrets were shown: a cookie in captured stdout call" in done.stdout

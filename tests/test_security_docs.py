@@ -118,7 +118,7 @@ def test_only_the_named_ciphers_and_hashes_are_used() -> None:
 def test_random_numbers_that_must_not_be_guessed_come_from_the_system() -> None:
     """No UUID is made, and the random module serves waits and jitter only, never the code that makes ids and keys."""
     waits = {
-        "beaker/locking/files.py",
+        "beaker/locking/api.py",
         "beaker/caching/dogpile.py",
         "beaker/session/context.py",  # SystemRandom
         "beaker/storage/datastore/gateway.py",
