@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from beaker._typing import Environ, Headers, StartResponse, WSGIApp
-from beaker.cache_middleware import CacheMiddleware
 from beaker.config.arguments import check_application
 from beaker.config.options import SessionOptions
-from beaker.config.parse import parse_session
+from beaker.config.parse import parse_cache, parse_session
 from beaker.exceptions import ConfigError
 from beaker.session.context import SessionContext
 from beaker.session.opening import opener
@@ -84,6 +83,36 @@ class SessionMiddleware:
 
     def __repr__(self) -> str:
         return f"<SessionMiddleware {self.context!r}>"
+
+
+class CacheMiddleware:
+    """Makes a :class:`~beaker.cache.CacheManager` available as ``environ[environ_key]``.
+
+    ``config`` holds options prefixed by ``cache.`` (or ``beaker.cache.``) beside other components'; when
+    none is prefixed, all of them are options. Keyword arguments are options, with or without prefix, and win over
+    ``config``, plain ones over prefixed ones. Raises ConfigError, naming the option, for one that cannot be used, and
+    for what is no WSGI application.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApp,
+        config: Mapping[str, Any] | None = None,
+        environ_key: str = "beaker.cache",
+        **kwargs: Any,
+    ) -> None:
+        # Applications with sessions only do not pay for the cache's modules when they start.
+        from beaker.cache import CacheManager
+
+        check_application(app, "CacheMiddleware")
+        self.app = app
+        self.environ_key = environ_key
+        self.options = parse_cache(config, kwargs=kwargs)
+        self.cache_manager = CacheManager(**self.options)
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        environ[self.environ_key] = self.cache_manager
+        return self.app(environ, start_response)
 
 
 def _may_take_over(environ: Environ) -> bool:

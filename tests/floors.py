@@ -10,10 +10,10 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "beaker._typing",
         "beaker.exceptions",
         "beaker.clock",
+        "beaker.forks",
         "beaker.counters",
         "beaker.runtime",
         "beaker.paths",
-        "beaker.forks",
         "beaker.keys",
     ),
     "1 mechanisms": (

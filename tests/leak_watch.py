@@ -170,8 +170,7 @@ class Reprs:
 
 def _watch_applications() -> None:
     """Note what leaves the middlewares as an exception."""
-    from beaker.cache_middleware import CacheMiddleware
-    from beaker.middleware import SessionMiddleware
+    from beaker.middleware import CacheMiddleware, SessionMiddleware
 
     classes: tuple[Any, ...] = (CacheMiddleware, SessionMiddleware)
     for cls in classes:

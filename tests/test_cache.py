@@ -12,8 +12,8 @@ import pytest
 
 from beaker import cache as cache_module
 from beaker.cache import Cache, CacheManager, cache_regions
-from beaker.cache_middleware import CacheMiddleware
 from beaker.exceptions import ConfigError, ConfigWarning, UncacheableArgument, UnserializableValue
+from beaker.middleware import CacheMiddleware
 from beaker.testing.clock import FakeClock
 from beaker.util import parse_cache_config_options
 
