@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import enum
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -105,7 +104,7 @@ class Runtime:
                 or _project_of(environ.get("GAE_APPLICATION", ""))
             ),
             emulator_host=environ.get("DATASTORE_EMULATOR_HOST") or None,
-            temp_dir=environ.get("TMPDIR") or ("/tmp" if os.name == "posix" else tempfile.gettempdir()),
+            temp_dir=environ.get("TMPDIR") or _default_temp_dir(),
             firebase_hosting=bool(environ.get("FIREBASE_CONFIG")),
             memory_limit=int(memory) * 1024 * 1024 if memory.isdigit() else None,
         )
@@ -114,6 +113,15 @@ class Runtime:
 def _project_of(application: str) -> str | None:
     # GAE_APPLICATION is "<region>~<project>"; the region prefix is not part of the project id.
     return application.rpartition("~")[2] or None
+
+
+def _default_temp_dir() -> str:
+    if os.name == "posix":
+        return "/tmp"
+    # Its module loads shutil and every compressor, which a start on posix can do without.
+    import tempfile
+
+    return tempfile.gettempdir()
 
 
 def _platform(environ: Mapping[str, str]) -> Platform:

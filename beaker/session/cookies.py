@@ -11,7 +11,6 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable, Iterator
-from email.utils import formatdate
 from http.cookies import Morsel, SimpleCookie
 from typing import Any
 
@@ -183,6 +182,9 @@ class SessionCookie:
             parts.append(f"Domain={domain or self.domain}")
         if life is not None:
             # Both, because old agents know only Expires and Max-Age wins where both are known.
+            # Cookies that end with the browser need no date, and its module loads the network's.
+            from email.utils import formatdate
+
             until = formatdate(now + life if life else 0, usegmt=True)
             parts += [f"Expires={until}", f"Max-Age={life}"]
         if self.secure if self.secure is not None else secure:
