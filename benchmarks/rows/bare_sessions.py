@@ -9,6 +9,7 @@ import json
 import os
 from typing import Any
 
+from benchmarks.client import Client, untouched
 from benchmarks.row import FLOOR, SECRET, Builder, Call, Place, Store
 
 
@@ -22,8 +23,6 @@ def builders(kind: str, way: str) -> dict[str, Builder]:
 
 
 def nothing(place: Place) -> Call:
-    from benchmarks.rows.sessions import Client, untouched
-
     return Client(untouched)
 
 

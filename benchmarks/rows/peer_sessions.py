@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks.client import Client
 from benchmarks.row import SECRET, Builder, Call, Place, folder
 from benchmarks.rows import peers
 
@@ -83,8 +84,6 @@ def django_request(place: Place, kind: str, way: str) -> Call:
 def flask_request(place: Place, configure: Callable[[Any], None], way: str) -> Call:
     """A request through a Flask application, from environ to body."""
     import flask
-
-    from benchmarks.rows.sessions import Client
 
     app = flask.Flask("benchmark")
     app.secret_key = SECRET

@@ -2,56 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
+from benchmarks.client import HEADERS, Client, Environ, untouched
 from benchmarks.row import SECRET, Builder, Call, Goal, Place, Row, goals, needs
 from benchmarks.rows import bare_sessions, peer_sessions
 from benchmarks.rows.options import options
 
-Environ = dict[str, Any]
-_ENVIRON: Environ = {
-    "REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": "/", "QUERY_STRING": "", "SERVER_NAME": "localhost",
-    "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1", "HTTP_HOST": "localhost", "wsgi.version": (1, 0),
-    "wsgi.url_scheme": "http", "wsgi.multithread": True, "wsgi.multiprocess": True, "wsgi.run_once": False,
-}  # fmt: skip
-_HEADERS = [("Content-Type", "text/plain"), ("Content-Length", "1")]
-
-
-class Client:
-    """Sends a WSGI application the same request again and again, with the cookie it was given first."""
-
-    def __init__(self, app: Callable[[Environ, Any], Iterable[bytes]]) -> None:
-        self.app = app
-        self.environ = dict(_ENVIRON)
-        self.sent: list[tuple[str, str]] = []
-
-    def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], None]:
-        self.sent = headers
-        return lambda data: None
-
-    def __call__(self) -> bytes:
-        body = self.app(dict(self.environ), self.start)
-        text = b"".join(body)
-        close = getattr(body, "close", None)
-        if close is not None:
-            close()
-        return text
-
-    def keep_cookie(self) -> None:
-        cookies = [value.partition(";")[0] for name, value in self.sent if name.lower() == "set-cookie"]
-        assert cookies, "no cookie was sent"
-        self.environ["HTTP_COOKIE"] = "; ".join(cookies)
-
-
-def untouched(environ: Environ, start: Any) -> list[bytes]:
-    start("200 OK", list(_HEADERS))
-    return [b"."]
-
 
 def reading(environ: Environ, start: Any) -> list[bytes]:
     found = environ["beaker.session"].get("visits")
-    start("200 OK", list(_HEADERS))
+    start("200 OK", list(HEADERS))
     return [b"." if found else b"?"]
 
 
@@ -59,7 +20,7 @@ def writing(environ: Environ, start: Any) -> list[bytes]:
     session = environ["beaker.session"]
     session["visits"] = session.get("visits", 0) + 1
     session.save()
-    start("200 OK", list(_HEADERS))
+    start("200 OK", list(HEADERS))
     return [b"."]
 
 
