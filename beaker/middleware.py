@@ -64,9 +64,12 @@ class SessionMiddleware:
         response = _Response(session, environ, start_response)
         try:
             body = self.wrap_app(environ, response.start)
-        except StopIteration:
-            if _may_take_over(environ):
-                response.take_over()
+        except BaseException as error:
+            try:
+                if isinstance(error, StopIteration) and _may_take_over(environ):
+                    response.take_over()
+            finally:
+                session.release()
             raise
         if type(body) in (list, tuple):
             # Nothing of the application runs any more.
@@ -193,21 +196,29 @@ class _Response:
             self.failed = True
             raise
 
+    def fail(self) -> None:
+        """The application has raised: nothing is saved any more, and no other request waits for this one's locks."""
+        self.failed = True
+        self._session.release()
+
     def take_over(self) -> None:
         """Save the session of a response that the application has sent on the socket itself."""
         if self._status is None:
             self._commit(unsent=True)
 
     def end(self) -> None:
-        """The body is complete: what was not sent or saved yet is now."""
-        if self.failed:
-            return
-        if self.sent:
-            self._session.finish()
-        elif self._status is not None:
-            self.send()
-        else:
-            self.take_over()
+        """The body is complete: what was not sent or saved yet is now, and locks are released."""
+        try:
+            if self.failed:
+                return
+            if self.sent:
+                self._session.finish()
+            elif self._status is not None:
+                self.send()
+            else:
+                self.take_over()
+        finally:
+            self._session.release()
 
 
 class _Body:
@@ -238,7 +249,7 @@ class _Body:
             raise
         except BaseException:
             # A request that failed saves nothing (manual 2.3).
-            self._response.failed = True
+            self._response.fail()
             raise
         if not self._response.sent:
             self._response.send()

@@ -163,15 +163,27 @@ class _Sessions:
         return context
 
     def call(self, function: Callable[..., Any], request: Request, *args: Any, **kwargs: Any) -> Response:
-        import flask
-        from werkzeug.exceptions import HTTPException
-
         RequestTrace.begin(request.environ)
         context, open_session = self._context()
         session = SessionObject(request.environ, context=context, opener=open_session)
         request.environ[ENVIRON_KEY] = session
         try:
-            answer = function(request, *args, **kwargs)
+            response = self._respond(session, functools.partial(function, request, *args, **kwargs), request)
+        except BaseException:
+            session.release()
+            raise
+        if response.is_streamed:
+            response.call_on_close(session.release)
+        else:
+            session.release()
+        return response
+
+    def _respond(self, session: SessionObject, function: Callable[[], Any], request: Request) -> Response:
+        import flask
+        from werkzeug.exceptions import HTTPException
+
+        try:
+            answer = function()
         except HTTPException as error:
             # Outside of functions Flask turns it into a response before any middleware sees it.
             answer = flask.current_app.handle_http_exception(error)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+from beaker.config.coerce import as_seconds
 from beaker.counters import count
 from beaker.crypto.tokens import new_id
 from beaker.exceptions import BeakerException, LockError
@@ -272,19 +273,28 @@ class BaseSession(SessionState):
 
     # -- locking -------------------------------------------------------------------------------------
 
-    def lock(self) -> None:
+    def lock(self, timeout: float | None = None) -> None:
         """Hold the session against other requests that lock it, for ``lock_ttl`` seconds at most.
 
-        Saving needs no lock; this is for work that must not overlap. Always pair with :meth:`unlock` in a
-        ``finally``. Raises LockTimeout when the lock is not free within ``lock_ttl`` seconds, LockError for cookie
-        sessions, StoreUnavailable.
+        Saving needs no lock; this is for work that must not overlap. Pair it with :meth:`unlock` in a ``finally``;
+        the middleware releases at the end of the request what is still held then. ``timeout`` is the seconds to wait
+        for another holder at most, 0 or more; default: ``lock_ttl``. Raises LockTimeout when the lock is not free
+        within them, LockError for cookie sessions, StoreUnavailable, ConfigError for a timeout that is none.
         """
         context = self._context
         if context.type == "cookie":
             raise LockError("a cookie session has no store to keep a lock in")
         if self._held is None:
-            store, ttl = context.records.store, context.options.lock_ttl
-            self._held = session_lock(store, self._snapshot.key, ttl=ttl, clock=context.clock, sleep=context.sleep)
+            ttl = context.options.lock_ttl
+            within = ttl if timeout is None else as_seconds("timeout", timeout)
+            self._held = session_lock(
+                context.records.store,
+                self._snapshot.key,
+                ttl=ttl,
+                within=within,
+                clock=context.clock,
+                sleep=context.sleep,
+            )
             try:
                 self._refresh()
             except BaseException:

@@ -73,16 +73,18 @@ class Contention:
             self._lease.release()
 
 
-def session_lock(store: Any, key: str, *, ttl: float, clock: Clock, sleep: Callable[[float], None]) -> Lease:
+def session_lock(
+    store: Any, key: str, *, ttl: float, within: float, clock: Clock, sleep: Callable[[float], None]
+) -> Lease:
     """The lock of the session whose record is called ``key``, acquired, for ``ttl`` seconds at most.
 
-    Raises LockTimeout after ``ttl`` seconds of waiting, StoreUnavailable when the store cannot be asked.
+    Raises LockTimeout after ``within`` seconds of waiting, StoreUnavailable when the store cannot be asked.
     """
     # Not renewed: a lock that an application forgets to release must end by itself.
     locks = LeaseLocks(store, ttl=ttl, clock=clock, sleep=sleep, renew=False)
     lock = locks.creation(NAMESPACE, key)
-    if not lock.acquire(True, ttl):
-        raise LockTimeout(f"the session was not free within {ttl:g} s")
+    if not lock.acquire(True, within):
+        raise LockTimeout(f"the session was not free within {within:g} s")
     if not lock.held:
         # A cache works on without its locks; here that would let two requests in.
         raise StoreUnavailable("the lock could not be requested", backend=store.backend, operation="lock")

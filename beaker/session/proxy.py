@@ -26,6 +26,9 @@ class SessionObject:
     the response's headers are due; :meth:`persist` saves now.
     """
 
+    _others: tuple[BaseSession, ...] = ()
+    """What :meth:`get_by_id` has returned in this request."""
+
     def __init__(self, environ: dict[str, Any], **params: Any) -> None:
         put, given = object.__setattr__, params.pop("opener", None)
         context, began = configured(params)
@@ -73,8 +76,11 @@ class SessionObject:
         raw = raw_id(id)
         if raw is None or self._context.client_side:
             return None
-        session = self._open({}, raw, self._began)
-        return None if session.is_new else session
+        session: BaseSession = self._open({}, raw, self._began)
+        if session.is_new:
+            return None
+        object.__setattr__(self, "_others", (*self._others, session))
+        return session
 
     def accessed(self) -> bool:
         """Whether the session was touched in this request."""
@@ -129,6 +135,12 @@ class SessionObject:
             self._settle(session)
         if settled != (session.id, session.is_new) or session._cookie_lines():
             self._warn("changed after the headers were sent, so that its cookie could not be")
+
+    def release(self) -> None:
+        """The request is over, however it ended: release the locks that it holds on this and other sessions."""
+        for session in (self._session, *self._others):
+            if session is not None:
+                session.unlock()
 
     def _warn(self, what: str) -> None:
         path = self._environ.get("SCRIPT_NAME", "") + self._environ.get("PATH_INFO", "")

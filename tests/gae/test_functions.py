@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -96,6 +97,38 @@ def test_a_failing_function_saves_nothing() -> None:
     assert (answer.status_code, "Set-Cookie" in answer.headers) == (500, False)
     fail = False
     assert client.get("/").text == "2"
+
+
+@pytest.mark.parametrize("end", ["returns", "raises", "streams", "raises in its stream", "aborts"])
+def test_a_lock_ends_with_the_request(end: str) -> None:
+    """A session lock that the function did not release is released when its request is over, however it ended."""
+
+    @with_session(type="memory", secret=KEY)
+    def function(request: Any) -> Any:
+        session = request.environ["beaker.session"]
+        session["n"] = 1
+        session.save()
+        if request.method == "GET":
+            return "saved"
+        session.lock(timeout=0)
+        if end == "raises":
+            raise ZeroDivisionError
+        if end == "aborts":
+            flask.abort(404)
+        return "done" if end == "returns" else flask.Response(stream())
+
+    def stream() -> Iterator[bytes]:
+        yield b"1"
+        if end != "streams":
+            raise ZeroDivisionError
+        yield b"2"
+
+    client = client_of(function)
+    client.get("/")
+    for _ in range(2):
+        with contextlib.suppress(ZeroDivisionError), client.post("/", buffered=False) as answer:
+            assert answer.status_code == {"raises": 500, "aborts": 404}.get(end, 200)
+            assert answer.data in (b"done", b"12") or end in ("raises", "aborts")
 
 
 def test_abort_is_an_answer_and_keeps_the_session() -> None:

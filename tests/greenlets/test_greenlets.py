@@ -78,6 +78,14 @@ def test_a_cached_value_is_created_once(server: Server, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_view_that_raises_leaves_no_lock(server: Server, kind: str) -> None:
+    """The next request for the session's lock gets it at once."""
+    cookie = ask(server, f"start/{kind}")[1]
+    assert ask(server, f"left/{kind}", cookie)[0] == "500"
+    assert ask(server, f"session/{kind}", cookie)[0] == "ok"
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_session_lock(server: Server, kind: str) -> None:
     """Requests that lock one session take turns, and none of their changes is lost."""
     cookie = ask(server, f"start/{kind}")[1]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime as dt
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from beaker import runtime
-from beaker.exceptions import CorruptRecord, LockTimeout, StoreUnavailable
+from beaker.exceptions import ConfigError, CorruptRecord, LockTimeout, StoreUnavailable
+from beaker.middleware import SessionMiddleware
+from beaker.session import Session
 from beaker.session.proxy import SessionObject
 from beaker.session.revocation import Revocations
 from beaker.session.snapshot import Snapshot
@@ -65,14 +69,19 @@ class TestPickledValues:
 class TestLock:
     @pytest.mark.parametrize("place", ["file", "memory", "dbm", "sqlite", "hybrid in store"])
     def test_it_ends_by_itself(self, open_tab: Open, clock: FakeClock, place: str) -> None:
-        """A lock that nobody gave back is free after lock_ttl seconds, also where threads could prolong it."""
+        """A lock that was not released is free after lock_ttl seconds, also where threads could prolong it."""
         tab = open_tab(place, lock_ttl=30)
         tab.do(put(a=1))
         threads = threading.active_count()
-        tab.do(lambda s: s.lock())
-        assert threading.active_count() == threads
-        clock.advance(31)
-        assert tab.do(locked) == 1
+        other = tab.copy()
+
+        def holder(session: SessionObject) -> None:
+            session.lock()
+            assert threading.active_count() == threads
+            clock.advance(31)
+            assert other.do(locked) == 1
+
+        tab.do(holder)
 
     def test_a_store_that_does_not_answer_gives_no_lock(self, open_tab: Open) -> None:
         """lock() raises StoreUnavailable where nobody can know whether the lock is free."""
@@ -107,6 +116,112 @@ class TestLock:
 
         tab.do(holder)
         assert tab.do(lambda s: (s["a"], s["b"])) == (1, 2)
+
+
+class TestLeftLocked:
+    """A lock that the application did not release is released when the request ends, however it ends."""
+
+    PLACES = ("file", "memory", "dbm", "sqlite", "hybrid in store")
+
+    @pytest.mark.parametrize("place", PLACES)
+    def test_a_view_that_raises(self, open_tab: Open, place: str) -> None:
+        """The next request need not wait for lock_ttl."""
+        tab = open_tab(place)
+        tab.do(put(a=1))
+
+        def view(session: SessionObject) -> None:
+            session.lock()
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            tab.do(view)
+        assert tab.do(locked) == 1
+
+    @pytest.mark.parametrize("end", ["returns", "raises in its body", "is closed early", "streams", "takes the socket"])
+    def test_every_end_of_a_request(self, tmp_path: Path, end: str) -> None:
+        """A list, a generator that ends, raises, or is closed half-way, a socket taken over: none keeps the lock."""
+
+        def body(session: SessionObject) -> Iterator[bytes]:
+            yield b"1"
+            session.lock()
+            yield b"2"
+            if end == "raises in its body":
+                raise ZeroDivisionError
+
+        def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+            session = environ["beaker.session"]
+            session.get("a")
+            if end == "takes the socket":
+                session.lock()
+                raise StopIteration
+            start_response("200 OK", [])
+            if end == "returns":
+                session.lock()
+                return [b""]
+            return body(session)
+
+        wrapped = SessionMiddleware(application, type="file", data_dir=str(tmp_path), lock_ttl=30)
+        request: dict[str, Any] = {}
+        session = Session(request, type="file", data_dir=str(tmp_path))
+        session.save()
+        cookie = request["cookie_out"].partition(";")[0]
+        taken = {"gunicorn.socket": object(), "HTTP_UPGRADE": "websocket"} if end == "takes the socket" else {}
+        environ = {"HTTP_COOKIE": cookie, "REQUEST_METHOD": "GET", "PATH_INFO": "/", **taken}
+        with contextlib.suppress(ZeroDivisionError, StopIteration):
+            chunks: Any = wrapped(environ, lambda *_: bytes)
+            for number, _ in enumerate(chunks):
+                if end == "is closed early" and number == 1:
+                    break
+            getattr(chunks, "close", str)()
+        session.lock(timeout=0)
+        session.unlock()
+
+    def test_a_session_found_by_its_id(self, open_tab: Open) -> None:
+        """Sessions that the request opened by their id are released with its own."""
+        tab = open_tab("file")
+        tab.do(put(a=1))
+        known = tab.do(lambda s: s.id)
+
+        def view(session: SessionObject) -> None:
+            found = session.get_by_id(known)
+            assert found is not None
+            found.lock()
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            tab.do(view)
+        assert tab.do(locked) == 1
+
+
+class TestTimeout:
+    def test_it_bounds_the_wait(self, open_tab: Open) -> None:
+        """lock(timeout=seconds) raises LockTimeout, naming them, when the lock is not free within them; 0 asks once."""
+        tab = open_tab("file", lock_ttl=30)
+        tab.do(put(a=1))
+        other = tab.copy()
+
+        def holder(session: SessionObject) -> None:
+            session.lock()
+            for timeout in (0, 0.02, dt.timedelta(milliseconds=20)):
+                with pytest.raises(LockTimeout, match=r"within 0(\.02)? s"):
+                    other.do(locking(timeout))
+
+        tab.do(holder)
+        other.do(locking(0))
+
+    @pytest.mark.parametrize("timeout", [-1, float("nan"), "soon", True])
+    def test_it_is_seconds(self, open_tab: Open, timeout: Any) -> None:
+        """What is no number of seconds, 0 or more, is a ConfigError, and nothing is locked."""
+        tab = open_tab("file")
+        tab.do(put(a=1))
+        with pytest.raises(ConfigError, match="timeout"):
+            tab.do(locking(timeout))
+        assert tab.do(locked) == 1
+
+
+def locking(timeout: Any) -> Callable[[SessionObject], None]:
+    """A handler that locks the session within a time, and leaves it locked."""
+    return lambda session: session.lock(timeout=timeout)
 
 
 def locked(session: SessionObject) -> Any:
