@@ -32,7 +32,9 @@ nitpick_ignore_regex = [
     # Types of arguments that users do not make, and type variables.
     (
         "py:.*",
-        r"beaker\.(session\.backends\.SessionBackend|decorators\.Settings|report\.Report|storage\._ndb|bridge\.S)",
+        r"beaker\.(session\.backends\.SessionBackend|session\.values\.ValueCodec|caching\.decorated\.[A-Z]\b"
+        r"|caching\.settings\.Settings|caching\.decorator\.Decorator|caching\.factory\.S"
+        r"|operations\.report\.Report|storage\.datastore\.ndb_model)",
     ),
     ("py:.*", r"gae\.functions\.F"),
 ]

@@ -24,8 +24,8 @@ class StoreNamespaceManager(EntryNamespaceManager):
     * ``namespace``: its name.
     * ``store``: where the records are.
     * ``serializer``, ``secret``, ``encrypt_key``: how values become records; see
-      :func:`beaker.caching.factory.codec_for`.
-    * ``lock``, ``lock_dir``, ``lease_ttl``: who may create a value; see :func:`beaker.caching.factory.locks_for`.
+      ``beaker.caching.factory.codec_for``.
+    * ``lock``, ``lock_dir``, ``lease_ttl``: who may create a value; see ``beaker.caching.factory.locks_for``.
       ``locks``: a LockFactory in their place.
     * ``clock``: returns seconds since the epoch.
     * Those of :meth:`configure`. Other options are ignored, since one mapping configures backends of several types.

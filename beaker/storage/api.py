@@ -14,7 +14,7 @@ What every :class:`Store` promises
 * A write that returned is durable as far as the backend promises; a write that failed raised.
   :class:`~beaker.exceptions.StoreUnavailable` means "not known", :class:`~beaker.exceptions.ValueTooLarge`
   comes before any I/O. A store never reports "absent" because it could not look.
-* After ``os.fork`` the child opens connections of its own (:class:`beaker.forks.ForkAware`).
+* After ``os.fork`` the child opens connections of its own (``beaker.forks``).
 
 Capabilities beyond ``Store`` are separate protocols. Ask with ``isinstance``, once, when something is configured: it
 costs microseconds. The stores of Beaker subclass the protocols; a class that merely has the methods is a store too.
