@@ -39,6 +39,8 @@ class BaseSession(SessionState):
     """Whether another request ended the session: then nothing is written and no cookie is sent."""
     _moving: Snapshot | None = None
     """The identity that the session leaves behind at its next save."""
+    _left: tuple[bytes, ...] = ()
+    """Ids that the request named and that are dead, whose session may go on under another: a logout ends that too."""
     _late = False
     """Whether loading has merged in changes that need a save."""
     _logged_in = False
@@ -71,6 +73,7 @@ class BaseSession(SessionState):
             self._begin()
             # An end that came while this request was in flight is told by its time.
             self._ended = found is not None and found.concerns(sent.began)
+            self._left = () if found is None else found.left
 
     def _load(self, found: Loaded) -> None:
         self._adopt(found.snapshot, found.values)
@@ -152,6 +155,9 @@ class BaseSession(SessionState):
             exchange.scope = self.domain, self.path
         identity = None if self.is_new else self._moving or self._snapshot
         exchange.old_cookies = self._backend.end(identity, exchange.sent) or exchange.old_cookies
+        for id in self._left:
+            self._backend.end(Snapshot(id, self._now, self._now), exchange.sent)
+        self._left = ()
         self._begin()
         self._cookie = Cookie.CLEAR
 

@@ -14,7 +14,7 @@ from beaker._typing import Clock
 from beaker.counters import count
 from beaker.crypto.envelope import Envelope
 from beaker.crypto.tokens import SKEW, store_key
-from beaker.exceptions import CorruptRecord, StoreUnavailable
+from beaker.exceptions import CorruptRecord, StoreUnavailable, ValueTooLarge
 from beaker.session.snapshot import LIVE, TOMBSTONE, WRITE_IDS, Snapshot
 
 __all__ = ["CLOCKS", "NAMESPACE", "TOMBSTONE_TTL", "SessionRecords", "Tombstone", "ends", "over"]
@@ -32,9 +32,10 @@ CLOCKS = 5.0
 
 
 class Tombstone(NamedTuple):
-    """What is left of a session that ended ``at`` that second since the epoch."""
+    """What is left of a session that ended ``at`` that second since the epoch, or ``moved`` to another id then."""
 
     at: float
+    moved: bool = False
 
 
 class SessionRecords:
@@ -64,7 +65,7 @@ class SessionRecords:
         data, version = found
         opened = self.envelope.open(NAMESPACE, key, data)
         if opened.kind == TOMBSTONE:
-            return Tombstone(opened.stored)
+            return Tombstone(opened.stored, moved=bool(opened.payload))
         snapshot = Snapshot.decode(id, opened.payload, key=key)
         snapshot.version = version
         snapshot.trusted = opened.authentic or self.store.trusted
@@ -141,12 +142,14 @@ class SessionRecords:
         return bool(done) or self._successor(key, self.store.read(NAMESPACE, key)) == name
 
     def kill(self, id: bytes, version: Hashable = None) -> None:
-        """End a session, and what a concurrent request has moved it to.
+        """End a session, and what another request has moved it to.
 
-        ``version`` is what the record had when it was loaded: as long as it still has it, one write is enough.
+        ``version`` is what the record had when it was loaded: as long as it still has it, one write is enough. A
+        record whose tombstone cannot be written, as in a full store, is removed. Raises StoreUnavailable when that
+        fails too.
         """
         key = store_key(id)
-        if version is not None and self.store.replace(NAMESPACE, key, self._tombstone(key), version, ttl=TOMBSTONE_TTL):
+        if version is not None and self._bury(key, self._tombstone(key), version):
             return
         for _ in range(_MOVES):
             key = self._end(key)
@@ -161,11 +164,22 @@ class SessionRecords:
             if found is None:
                 if self.store.insert(NAMESPACE, key, tombstone, ttl=TOMBSTONE_TTL):
                     return ""
-            elif self.store.replace(NAMESPACE, key, tombstone, found[1], ttl=TOMBSTONE_TTL):
+            elif self._bury(key, tombstone, found[1]):
                 return self._successor(key, found)
         # Among so many writers a logout stops comparing versions.
         self.store.set(NAMESPACE, key, tombstone, ttl=TOMBSTONE_TTL)
         return ""
+
+    def _bury(self, key: str, tombstone: bytes, version: Hashable) -> bool:
+        """Put ``tombstone`` where the record has ``version``, or remove the record. ``False``: it has another."""
+        try:
+            return bool(self.store.replace(NAMESPACE, key, tombstone, version, ttl=TOMBSTONE_TTL))
+        except (StoreUnavailable, ValueTooLarge):
+            # A tombstone of which only the reply was lost has another version, and stays.
+            if not self.store.remove(NAMESPACE, key, version):
+                return False
+        count("tombstone_missing")
+        return True
 
     def _tombstone(self, key: str, successor: str = "") -> bytes:
         now = self.clock()

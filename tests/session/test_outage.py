@@ -152,13 +152,3 @@ def test_a_change_of_the_id_that_failed_leaves_one_live_id(tab: Tab, operation: 
     assert tab.cookies == old.cookies
     assert old.do(lambda s: s["a"]) == 1
     assert len(list(flaky(tab).store.keys("beaker.session"))) == 1
-
-
-def test_a_logout_that_failed_is_an_error(tab: Tab) -> None:
-    """delete() raises when the record could not be killed, and no cookie pretends that it was."""
-    tab.do(put(a=1))
-    kept = tab.copy()
-    flaky(tab).fail("replace")
-    with pytest.raises(StoreUnavailable):
-        tab.do(lambda s: s.delete())
-    assert tab.cookies == kept.cookies

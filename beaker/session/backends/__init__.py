@@ -63,10 +63,15 @@ class Loaded:
 class Ended(NamedTuple):
     """The session is over: expired, deleted, revoked, or moved to another id by another request.
 
-    ``at`` is when it was ended, in seconds since the epoch; ``None`` when that is unknown.
+    ``at`` is when it was ended, in seconds since the epoch; ``None`` when that is unknown. ``left`` are the ids that
+    led here and whose session may go on under another one.
     """
 
     at: float | None = None
+    left: tuple[bytes, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Ended at {self.at}>"
 
     def concerns(self, began: float) -> bool:
         """Whether a request that ``began`` then was in flight when the session ended.
@@ -77,8 +82,11 @@ class Ended(NamedTuple):
         return self.at is not None and began <= self.at + CLOCKS
 
     def latest(self, other: Ended | None) -> Ended:
-        """The later of two ends."""
-        return self if other is None or (self.at or 0.0) >= (other.at or 0.0) else other
+        """The later of two ends, with what either left."""
+        if other is None:
+            return self
+        later = self if (self.at or 0.0) >= (other.at or 0.0) else other
+        return later._replace(left=(*other.left, *self.left))
 
 
 @dataclass(repr=False, slots=True)

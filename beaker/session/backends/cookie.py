@@ -123,7 +123,7 @@ class CookieBackend:
             return self.corrupt(error)
         revoked = self.revoked_at(snapshot, values.get(USER), fresh=fresh)
         if revoked is not None:
-            return Ended(revoked)
+            return Ended(revoked, (snapshot.id,))
         return Loaded(snapshot, values, _IN_COOKIE, Cookie.KEEP if snapshot.current else Cookie.RESEAL)
 
     def revoked_at(self, snapshot: Snapshot, user: object, *, fresh: bool = False) -> float | None:

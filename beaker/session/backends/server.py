@@ -66,7 +66,7 @@ class ServerBackend:
             if not self.context.options.invalidate_corrupt:
                 raise
             return Ended()
-        return Ended(found.at) if isinstance(found, Tombstone) else Ended()
+        return Ended(found.at, (id,) if found.moved else ()) if isinstance(found, Tombstone) else Ended()
 
     def admit(self, snapshot: Snapshot, sent: Sent) -> Loaded | Ended:
         if over(snapshot, sent.now, self.context.timeout, self.context.absolute):
