@@ -71,7 +71,7 @@ class BaseSession(SessionState):
             self._load(found)
         else:
             self._begin()
-            # An end that came while this request was in flight is told by its time.
+            # Its time shows whether it came while this request was in flight.
             self._ended = found is not None and found.concerns(sent.began)
             self._left = () if found is None else found.left
 
@@ -80,6 +80,7 @@ class BaseSession(SessionState):
         self._place = found.place
         self._cookie = found.cookie
         self._exchange.old_cookies = found.old_cookies
+        self._exchange.scope = found.values.get(_DOMAIN), found.values.get(_PATH)
         if found.unsaved is not None:
             self._overlay(found.unsaved)
             self._late = True
@@ -152,6 +153,7 @@ class BaseSession(SessionState):
         self._check_writable()
         exchange = self._exchange
         if exchange.scope is None:
+            # Of a dead cookie it is not known where it was sent to: presumably where a new one would be.
             exchange.scope = self.domain, self.path
         identity = None if self.is_new else self._moving or self._snapshot
         exchange.old_cookies = self._backend.end(identity, exchange.sent) or exchange.old_cookies

@@ -55,7 +55,7 @@ class SessionContext:
         self.runtime = runtime or current_runtime()
         self.clock: Clock = clock or default_clock
         self.sleep = sleep
-        # Not the seeded kind: forked workers would draw the same waits and meet again and again.
+        # Not the seeded kind: forked workers would draw the same waits and collide again and again.
         self.random = random.SystemRandom()
         self.type = defaults.resolve_type(options, self.runtime)
         self.cookie = SessionCookie(options, self.runtime)

@@ -57,8 +57,8 @@ class Exchange:
         """Whether the headers are out, so that no cookie can be sent any more."""
         self.old_cookies: tuple[str, ...] = ()
         """Names of the cookies of an older Beaker that the browser is to drop."""
-        self.scope: tuple[str | None, str] | None = None
-        """Domain and path of the cookie that the request came with, noted when its session is deleted."""
+        self.scope: tuple[Any, Any] | None = None
+        """Domain and path of the cookie that the request brought, as its session has them; ``None``: unknown."""
         self._cookie = cookie
         self._chunks = chunks
 
@@ -98,9 +98,11 @@ class Exchange:
         """The Set-Cookie values that make the browser forget what it sent: none if it sent nothing."""
         if not self.presented:
             return []
-        (domain, path), secure, now = self.scope or (None, None), self._secure, self.sent.now
-        names = [*(part_name(self._cookie.name, i) for i in range(self.parts)), *self.old_cookies]
-        return [self._cookie.clearing(secure=secure, now=now, name=name, domain=domain, path=path) for name in names]
+        cookie, secure, now = self._cookie, self._secure, self.sent.now
+        domain, path = self.scope or (None, None)
+        domain, path = cookie.domain_or_default(domain), cookie.path_or_default(path)
+        names = [*(part_name(cookie.name, i) for i in range(self.parts)), *self.old_cookies]
+        return [cookie.clearing(secure=secure, now=now, name=name, domain=domain, path=path) for name in names]
 
     def note(self, lines: list[str]) -> None:
         """Leave the first line in a request that is no WSGI environ, as ``cookie_out`` (manual 5.1.4)."""

@@ -1,4 +1,4 @@
-"""Sessions on a namespace manager that is not one of ours: dict operations under its own locks.
+"""Sessions on a namespace manager of an application: dict operations under its own locks.
 
 A third-party :class:`~beaker.caching.namespace.NamespaceManager` knows nothing of versions, so the comparison and
 the write happen together under its write lock. One namespace a session, one key in it, as such managers
@@ -46,10 +46,10 @@ class ManagerStore:
 
     def read(self, namespace: str, key: str) -> tuple[bytes, Hashable] | None:
         with self._open(namespace, key, write=False) as manager:
-            return self._look(manager)
+            return self._found(manager)
 
     @staticmethod
-    def _look(manager: Any) -> tuple[bytes, Hashable] | None:
+    def _found(manager: Any) -> tuple[bytes, Hashable] | None:
         if _KEY not in manager:
             return None
         try:
@@ -61,14 +61,14 @@ class ManagerStore:
 
     def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
         with self._open(namespace, key, write=True) as manager:
-            if self._look(manager) is not None:
+            if self._found(manager) is not None:
                 return False
             manager[_KEY] = data
             return True
 
     def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
         with self._open(namespace, key, write=True) as manager:
-            found = self._look(manager)
+            found = self._found(manager)
             if found is None or found[1] != version:
                 return False
             manager[_KEY] = data
@@ -76,7 +76,7 @@ class ManagerStore:
 
     def remove(self, namespace: str, key: str, version: Hashable) -> bool:
         with self._open(namespace, key, write=True) as manager:
-            found = self._look(manager)
+            found = self._found(manager)
             if found is None or found[1] != version:
                 return False
             del manager[_KEY]

@@ -76,7 +76,7 @@ def merge(
 ) -> Merged:
     """``delta`` applied to ``theirs``.
 
-    ``resolve(name, base, mine, theirs)`` answers the bytes to keep for a conflicting key, ``None`` to
+    ``resolve(name, base, mine, theirs)`` returns the bytes to keep for a conflicting key, ``None`` to
     delete it; ``operate(theirs, operations)`` applies operations to serialized bytes, ``None`` for an absent key.
     """
     values = dict(theirs)
@@ -112,7 +112,7 @@ def _operated(operate: Operate, now: bytes | None, steps: tuple[Operation, ...])
 def apply_operations(value: Any, operations: tuple[Operation, ...]) -> Any:
     """``value`` (``None``: absent) after the operations, in order.
 
-    ``increment`` starts from 0; ``add`` and ``discard`` work on a set or on a list; ``add`` makes a set when absent.
+    ``increment`` starts from 0; ``add`` and ``discard`` work on a set or on a list; ``add`` creates a set when absent.
     Raises TypeError when the value is of another kind.
     """
     for name, argument in operations:

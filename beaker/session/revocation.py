@@ -1,9 +1,9 @@
 """Ending sessions that cannot be found: by id, by user, or all of them, by a point in time.
 
 A session is over when it began at or before the revocation point of its user or of everybody, or when its
-own id was revoked, whenever that was. The points live in any store; answers are remembered in the process for
-``interval`` seconds, so that a visitor costs at most one read per interval and instance. A write of a session that
-is in its cookie asks anew.
+own id was revoked, whenever that was. The points live in any store; what was read is remembered in the process
+for ``interval`` seconds, so that a visitor costs at most one read per interval and instance. A write of a session
+that is in its cookie reads again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Revocations", "user_key"]
 
 NAMESPACE = "beaker.session.revoked"
 REMEMBERED = 10_000
-"""Answers kept in the process; the least recently asked leave first."""
+"""Points remembered in the process; the least recently used leave first."""
 
 _POINT = struct.Struct(">4sd")
 _MAGIC = b"BKRV"
@@ -177,7 +177,7 @@ def _user(user: Hashable) -> str:
 
 
 def user_key(user: Hashable) -> str:
-    """What a user is called in revocation points. Raises UncacheableArgument where nothing stable can be made."""
+    """The name of a user in revocation points. Raises UncacheableArgument for an object without a stable name."""
     return cache_key((user,))
 
 

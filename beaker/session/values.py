@@ -1,4 +1,4 @@
-"""Session values as bytes, one by one: what makes changes findable and merging possible."""
+"""Session values as bytes, one by one, so that changes can be found and merged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Packed = dict[bytes, bytes]
 """Serialized key to serialized value."""
 
 Known = dict[Any, tuple[Any, Any, bytes, bytes]]
-"""By key, what a load made of it: key, value, and the bytes of both."""
+"""By key, what was loaded: key, value, and the bytes of both."""
 
 _JSON, _PICKLE, _CUSTOM = b"J", b"P", b"X"
 _IMMUTABLE: Final = frozenset({str, bytes, int, float, bool, type(None)})
@@ -107,9 +107,9 @@ class ValueCodec:
             raise CorruptRecord("a session key is not hashable") from None
 
     def known(self, packed: Packed, values: dict[Any, Any]) -> Known:
-        """What :meth:`pack` can take over: ``values`` is what :meth:`unpack` has just made of ``packed``."""
+        """What :meth:`pack` can take over: ``values`` is what :meth:`unpack` has just returned for ``packed``."""
         if len(values) != len(packed):
-            # Two names for one key, which we do not write: nothing tells which of them the value came from.
+            # Two names for one key, which we do not write: the value may come from either.
             return {}
         return dict(zip(values, zip(values, values.values(), packed, packed.values(), strict=True), strict=True))
 
@@ -170,13 +170,13 @@ def pack_items(packed: Packed) -> bytes:
     """The pairs as one byte string: how many, the length of each piece, the pieces. So none can run into the next."""
     pieces = list(chain.from_iterable(packed.items()))
     lengths = list(map(len, pieces))
-    # Short pieces, which most are, take one byte each and no loop of ours.
+    # Short pieces, which most are, take one byte each and no Python loop.
     table = bytes(lengths) if max(lengths, default=0) < 0x80 else b"".join(map(_varint, lengths))
     return b"".join((_varint(len(packed)), table, *pieces))
 
 
 def unpack_items(data: bytes, start: int = 0) -> Packed:
-    """What :func:`pack_items` made, from offset ``start`` to the end. Raises CorruptRecord."""
+    """The pairs that :func:`pack_items` packed, from offset ``start`` to the end. Raises CorruptRecord."""
     pairs, at = _read_varint(data, start)
     table = data[at : at + 2 * pairs]
     if len(table) != 2 * pairs:

@@ -51,6 +51,22 @@ def _sent(tab: Tab) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("place", LOCAL)
+def test_a_path_set_before_the_logout_does_not_move_what_is_cleared(open_tab: Open, place: str) -> None:
+    """session.path of a session that is deleted unsaved leaves the cookie to be cleared where it was sent to."""
+    tab = open_tab(place)
+    tab.do(put(a=1))
+
+    def leave(session: SessionObject) -> None:
+        session.path = "/shop"
+        session.logout()
+
+    tab.do(leave)
+    (line,) = tab.last.set_cookies
+    assert "Max-Age=0" in line
+    assert "Path=/;" in line
+
+
+@pytest.mark.parametrize("place", LOCAL)
 def test_a_domain_set_after_the_logout_does_not_move_what_is_cleared(open_tab: Open, place: str) -> None:
     """session.domain of the new, unsaved session leaves the old cookie to be cleared."""
     tab = open_tab(place)

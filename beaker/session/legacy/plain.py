@@ -1,4 +1,4 @@
-"""The plain values an old session may hold, and the answers to a pickle's calls for them."""
+"""The plain values an old session may hold, and what a pickle's calls for them return."""
 
 from __future__ import annotations
 

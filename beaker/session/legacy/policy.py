@@ -17,7 +17,7 @@ from beaker.session.legacy.payload import Codec
 __all__ = ["LONGEST", "LegacyPolicy"]
 
 LONGEST: Final = 90 * 86400.0
-"""Seconds ``until`` may lie ahead when the policy is made: SHA-1 keys are not for ever."""
+"""Seconds ``until`` may lie ahead when the policy is created: SHA-1 keys must not stay for ever."""
 
 _OPTION: Final = "session.legacy"
 _MODES: Final = {
@@ -94,7 +94,7 @@ class LegacyPolicy:
         crypto = one_of(*_MODES)(f"{_OPTION}.crypto_type", given.pop("crypto_type", "default"))
         made["modes"] = _MODES[str(crypto)]
         pickles = given.pop("pickle", "restricted")
-        # YAML and INI readers like to make a boolean of `no`.
+        # YAML and INI readers turn `no` into a boolean.
         made["pickles"] = pickles is not False and _PICKLE(f"{_OPTION}.pickle", pickles) != "no"
         for option in ("unsigned", "keep"):
             made[option] = as_bool(f"{_OPTION}.{option}", given.pop(option, False))

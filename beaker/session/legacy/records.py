@@ -28,7 +28,7 @@ class OldRecords(Protocol):
     def read(self, id: str) -> Any:
         """The session as stored: text, bytes or a dict; ``None`` if there is no record.
 
-        Raises LegacyDataError for a record that cannot be read, StoreUnavailable when nobody knows.
+        Raises LegacyDataError for a record that cannot be read, StoreUnavailable when the store does not reply.
         """
         ...
 

@@ -64,7 +64,7 @@ class TakeoverBackend:
 
     def end(self, identity: Snapshot | None, sent: Sent) -> tuple[str, ...]:
         more = self.backend.end(identity, sent)
-        # Beside a dead cookie of ours an old one may still lead to a session.
+        # Beside our dead cookie an old one may still lead to a session.
         return (*more, *self.reader.end(sent.header, None if identity is None else identity.id))
 
     def cookies(self, snapshot: Snapshot, place: Place) -> Iterable[tuple[str, str]]:
@@ -333,5 +333,5 @@ def _stamp(value: object) -> float | None:
 
 
 def _new_id(key: bytes, kind: str, name: str) -> bytes:
-    # A cookie of ours is signed, so that who can compute the id still cannot present it.
+    # Our cookie is signed, so that whoever can compute the id still cannot present it.
     return hmac.new(key, lp("beaker2/legacy", kind, name), "sha256").digest()

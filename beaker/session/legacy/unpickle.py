@@ -212,14 +212,14 @@ class _Machine(Source):
     def reduce(self) -> None:
         found, args = self.last(2)
         if found is _RECONSTRUCT and type(args) is tuple and len(args) == 3:
-            # How protocols 0 and 1 make an object without calling its class: class, base, the base's state.
+            # How protocols 0 and 1 create an object without calling its class: class, base, the base's state.
             self.push(args[0])
             self.push(())
             self.new_object()
             return
         if type(found) is not _Callable or type(args) is not tuple:
             raise LegacyDataError("call")
-        # A class whose state comes later has no way to be called, only to be made.
+        # A class whose state comes later has no way to be called, only to be created.
         if found.make in STATEFUL:
             raise LegacyDataError("call")
         self.push(found.make(self.plain, *args))
