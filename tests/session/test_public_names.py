@@ -20,7 +20,7 @@ MANUAL = {
     # 5.1.4: Session and CookieSession
     "save", "revert", "lock", "unlock", "delete", "invalidate", "expire", "is_new",
 }  # fmt: skip
-OF_THE_PROXY = {"persist", "get_by_id", "accessed", "dirty", "commit", "finish"}
+OF_THE_PROXY = {"persist", "get_by_id", "accessed", "dirty", "commit", "finish", "release"}
 ADDED = {"add", "created", "discard", "has_key", "increment", "login", "logout", "regenerate_id", "user"}
 OF_A_DICT = {name for name in dir(dict) if not name.startswith("_")}
 
