@@ -49,7 +49,7 @@ def _watch_secrets() -> None:
     from beaker.session.snapshot import Snapshot
     from gae.settings import Tasks
 
-    def issued(token: str, tokens: IdTokens, raw_id: bytes) -> None:
+    def issued(token: str, tokens: IdTokens, raw_id: bytes, *args: Any) -> None:
         Scan.current.secret("session id", raw_id)
         Scan.current.secret("cookie", token)
 

@@ -123,7 +123,7 @@ class SessionOptions:
     auto: bool = _option(False, as_bool, "Save at the end of every request that touched the session, without `save()`.")
     save_accessed_time: bool = _option(True, as_bool, "Keep the time of the last access. Off: requests that only read write nothing, and `timeout` is refused.")  # fmt: skip
     touch_interval: float | None = _option(None, optional(as_seconds), "How old the stored access time may get before a read-only request writes it. None: a tenth of `timeout`, at most 300 s.", unit="s")  # fmt: skip
-    cookie_expires: bool | dt.datetime | dt.timedelta | float = _option(True, as_expires, "True: the cookie ends with the browser. False: it never does (400 days, RFC 6265bis). A datetime, timedelta or seconds: then.")  # fmt: skip
+    cookie_expires: bool | dt.datetime | dt.timedelta | float = _option(True, as_expires, "True: the cookie ends with the browser. False: it never does (400 days, RFC 6265bis). A timedelta or seconds: that long after a visit, as it is renewed while the session is used. A datetime: then.")  # fmt: skip
     cookie_domain: str | None = _option(None, optional(as_str), "Domain attribute of the cookie; none: this host only.")
     cookie_path: str = _option("/", as_str, "Path attribute of the cookie.")
     secure: bool | None = _option(None, optional(as_bool), "Secure attribute. None: on when the request came by https or the platform serves https.", serverless=True)  # fmt: skip

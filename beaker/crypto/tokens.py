@@ -7,9 +7,12 @@ byte  type       bytes, as base64url without padding
 02    encrypted  ``02`` kid4 salt16 nonce12 GCM(created8 issued8 expires8 flags1 payload) tag16
 03    id         ``03`` kid4 id32 mac16: always 71 characters
 04    bare id    ``04`` id32, where no key is configured (development): always 44 characters
+05    id, dated  ``05`` kid4 id32 issued4 mac16: always 76 characters
+06    bare,dated ``06`` id32 issued4: always 50 characters
 ====  =========  ====================================================================================
 
-Stamps are big-endian doubles, infinity for "never". MAC and associated data cover
+Stamps are big-endian doubles, infinity for "never"; an id's is whole seconds, for cookies that are renewed. MAC and
+associated data cover
 ``lp("beaker2/" + type, cookie name, header)``, so a token is valid for one cookie and one type. There is one
 spelling of a token: other base64 of the same bytes is refused. Whatever is wrong with a token, the answer
 is :class:`BadToken`; its ``reason`` is for counters, not for whoever sent it.
@@ -55,9 +58,11 @@ MAX_PAYLOAD: Final = 65536
 SKEW: Final = 60.0
 """Seconds a stamp may lie in the future (another instance's clock is ahead) before it is refused, as Fernet allows."""
 
-_SIGNED, _ENCRYPTED, _ID, _BARE = 1, 2, 3, 4
+_SIGNED, _ENCRYPTED, _ID, _BARE, _ID_DATED, _BARE_DATED = 1, 2, 3, 4, 5, 6
 _HEADER: Final = 1 + KEY_ID_BYTES
 _ID_MAC: Final = 16
+_ISSUED: Final = 4
+_LATEST: Final = 2**32 - 1
 _STORE_KEY: Final = lp("beaker2/id")
 _DATA_MAC: Final = 32
 _STAMPS: Final = struct.Struct(">dddB")
@@ -85,11 +90,16 @@ class BadToken(BeakerException):
 
 
 class OpenedId(NamedTuple):
-    """A session id. ``current`` is false when an older key sealed it: re-issue. ``kid`` names the key."""
+    """A session id. ``current`` is false when an older key sealed it: re-issue. ``kid`` names the key.
+
+    ``issued`` is when, in seconds since the epoch, as the token says: nothing may be granted by it. ``None``: it
+    does not say.
+    """
 
     id: bytes
     current: bool
     kid: bytes
+    issued: float | None = None
 
     def __repr__(self) -> str:
         return f"<OpenedId current={self.current} kid={self.kid.hex()}>"
@@ -148,6 +158,10 @@ def _find(ring: KeyRing, raw: bytes, version: int) -> Key:
     return key
 
 
+def _stamp(raw: bytes) -> float | None:
+    return float(int.from_bytes(raw, "big")) if raw else None
+
+
 class IdTokens:
     """Session ids for one cookie name. Without a ring ids are bare: anyone can invent one."""
 
@@ -157,29 +171,35 @@ class IdTokens:
         self._ring = ring
         self._bound = lp("beaker2/id", cookie_name) + _HEADER.to_bytes(4, "big")
 
-    def issue(self, raw_id: bytes) -> str:
-        """The token of a 32-byte id (ValueError for another length)."""
+    def issue(self, raw_id: bytes, issued: float | None = None) -> str:
+        """The token of a 32-byte id (ValueError for another length), dated when ``issued`` is given."""
         if len(raw_id) != ID_BYTES:
             raise ValueError(f"an id has {ID_BYTES} bytes")
+        stamp = b"" if issued is None else min(max(int(issued), 0), _LATEST).to_bytes(_ISSUED, "big")
         if self._ring is None:
-            return _encode(bytes((_BARE,)) + raw_id)
+            return _encode(bytes((_BARE_DATED if stamp else _BARE,)) + raw_id + stamp)
         key = self._ring.current
-        body = bytes((_ID,)) + key.kid + raw_id
+        body = bytes((_ID_DATED if stamp else _ID,)) + key.kid + raw_id + stamp
         return _encode(body + key.mac("id-sign", self._bound, body)[:_ID_MAC])
 
     def open(self, text: str) -> OpenedId:
         """The id in a token, or :class:`BadToken`. A ring never accepts a bare id."""
-        size = 1 + ID_BYTES if self._ring is None else _HEADER + ID_BYTES + _ID_MAC
+        ring = self._ring
+        size = 1 + ID_BYTES if ring is None else _HEADER + ID_BYTES + _ID_MAC
+        dated = len(text) != _chars(size)
+        if dated:
+            size += _ISSUED
         raw = _decode(text, _chars(size), _chars(size))
-        if self._ring is None:
-            if raw[0] != _BARE:
+        if ring is None:
+            if raw[0] != (_BARE_DATED if dated else _BARE):
                 raise BadToken("version")
-            return OpenedId(raw[1:], True, b"")
-        key = _find(self._ring, raw, _ID)
+            return OpenedId(raw[1 : 1 + ID_BYTES], True, b"", _stamp(raw[1 + ID_BYTES :]))
+        key = _find(ring, raw, _ID_DATED if dated else _ID)
         body = raw[:-_ID_MAC]
         if not hmac.compare_digest(key.mac("id-sign", self._bound, body)[:_ID_MAC], raw[-_ID_MAC:]):
             raise BadToken("mac")
-        return OpenedId(body[_HEADER:], key is self._ring.current, key.kid)
+        end = _HEADER + ID_BYTES
+        return OpenedId(body[_HEADER:end], key is ring.current, key.kid, _stamp(body[end:]))
 
 
 class DataTokens:

@@ -79,6 +79,7 @@ class BaseSession(SessionState):
         self._adopt(found.snapshot, found.values)
         self._place = found.place
         self._cookie = found.cookie
+        self._exchange.issued = found.issued
         self._exchange.old_cookies = found.old_cookies
         self._exchange.scope = found.values.get(_DOMAIN), found.values.get(_PATH)
         if found.unsaved is not None:
@@ -233,7 +234,7 @@ class BaseSession(SessionState):
         self._snapshot = saved.snapshot
         self._place = saved.place
         resealed = self._cookie in (Cookie.SEND, Cookie.RESEAL)
-        self._cookie = Cookie.SEND if resealed else saved.cookie
+        self._cookie = Cookie.SEND if resealed or self._is_stale else saved.cookie
 
     def _end(self) -> None:
         """Another request ended this session: nothing of it is written and no cookie is sent."""
@@ -242,15 +243,31 @@ class BaseSession(SessionState):
         self._moving = None
 
     def _touch(self) -> None:
-        """Record the access when the recorded one is older than ``touch_interval`` seconds."""
+        """Record the access when the recorded one is older than ``touch_interval`` seconds; renew a stale cookie."""
         options, snapshot = self._context.options, self._snapshot
-        if self.is_new or self._ended or self._moving is not None or options.readonly:
+        if self.is_new or self._ended or self._moving is not None:
             return
-        due = options.save_accessed_time and self._now - snapshot.accessed >= self._context.touch_interval
-        if due or self._cookie is Cookie.RESEAL:
-            saved = self._backend.touch(self._draft(snapshot.values))
-            if saved is not None:
-                self._take(saved)
+        stale = self._cookie is Cookie.KEEP and self._is_stale
+        if not options.readonly:
+            due = options.save_accessed_time and self._now - snapshot.accessed >= self._context.touch_interval
+            if due or self._cookie is Cookie.RESEAL or (stale and not self._is_stored):
+                saved = self._backend.touch(self._draft(snapshot.values))
+                if saved is not None:
+                    self._take(saved)
+                    return
+        if stale:
+            self._renew()
+
+    @property
+    def _is_stale(self) -> bool:
+        return self._exchange.is_stale(self._context.renewal_interval)
+
+    def _renew(self) -> None:
+        """Send the cookie again, unless another request has ended the session or moved it to another id."""
+        if isinstance(self._backend.refresh(self._draft(self._snapshot.values)), Ended):
+            self._end()
+        else:
+            self._cookie = Cookie.SEND
 
     def _draft(self, packed: Packed) -> Draft:
         return Draft(
@@ -375,6 +392,8 @@ class BaseSession(SessionState):
     def _respond(self) -> list[str]:
         """:meth:`_cookie_lines` for the headers that now go out: what changes later needs a cookie of its own."""
         lines = self._cookie_lines()
+        if self._cookie is Cookie.SEND:
+            self._exchange.issued = self._now
         if self._cookie is not Cookie.RESEAL:
             self._cookie = Cookie.KEEP
         self._exchange.answered = True

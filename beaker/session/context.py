@@ -67,6 +67,7 @@ class SessionContext:
         self.absolute = defaults.absolute_timeout(options, self.type)
         self.ids = IdTokens(self.ring, self.cookie.name)
         self.touch_interval = defaults.touch_interval(options)
+        self.renewal_interval = defaults.renewal_interval(options)
         self._lock = threading.Lock()
         self._records: SessionRecords | None = None
         self.data: DataTokens | None = None

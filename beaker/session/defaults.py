@@ -5,6 +5,7 @@ Functions of the options and the runtime; nothing is opened or connected.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from typing import Final, Literal
 
@@ -17,8 +18,8 @@ from beaker.runtime import Runtime
 
 __all__ = [
     "COOKIE_LIFETIME", "MAKE_A_KEY", "absolute_timeout", "advice_on_types", "client_side", "cookie_is_secure",
-    "cookie_name", "has_key", "key_ring", "may_pickle", "missing_key", "resolve_type", "revocation", "session_store",
-    "store_is_private", "touch_interval",
+    "cookie_name", "has_key", "key_ring", "may_pickle", "missing_key", "renewal_interval", "resolve_type", "revocation",
+    "session_store", "store_is_private", "touch_interval",
 ]  # fmt: skip
 
 COOKIE_LIFETIME: Final = 14 * 86400.0
@@ -28,6 +29,8 @@ Such a token cannot be taken back without a store, so it has to end by itself.
 """
 TOUCH_INTERVAL: Final = 300.0
 """Seconds: the longest default of ``touch_interval``."""
+RENEWAL_INTERVAL: Final = 86400.0
+"""Seconds: the longest time between two renewals of a cookie."""
 MAKE_A_KEY: Final = "make a key: python -m beaker keys new"
 
 
@@ -144,6 +147,20 @@ def touch_interval(options: SessionOptions) -> float:
     if options.touch_interval is not None:
         return options.touch_interval
     return TOUCH_INTERVAL if options.timeout is None else min(options.timeout / 10, TOUCH_INTERVAL)
+
+
+def renewal_interval(options: SessionOptions) -> float | None:
+    """Age in seconds from which a cookie is sent again to a visitor; ``None``: it has no end that moves along.
+
+    A tenth of its lifetime and a day at most, so that of a visit nearly the whole lifetime is left.
+    """
+    ends = options.cookie_expires
+    if ends is True or isinstance(ends, dt.datetime):
+        return None
+    if ends is False:
+        return RENEWAL_INTERVAL
+    seconds = ends.total_seconds() if isinstance(ends, dt.timedelta) else float(ends)
+    return min(seconds / 10, RENEWAL_INTERVAL)
 
 
 def cookie_is_secure(options: SessionOptions, runtime: Runtime) -> bool | None:

@@ -48,13 +48,15 @@ class Exchange:
     a session may be spread.
     """
 
-    __slots__ = ("_chunks", "_cookie", "answered", "old_cookies", "request", "scope", "sent")  # fmt: skip
+    __slots__ = ("_chunks", "_cookie", "answered", "issued", "old_cookies", "request", "scope", "sent")  # fmt: skip
 
     def __init__(self, request: Mapping[str, Any], sent: Sent, cookie: SessionCookie, *, chunks: int) -> None:
         self.request: Any = request
         self.sent = sent
         self.answered = False
         """Whether the headers are out, so that no cookie can be sent any more."""
+        self.issued: float | None = None
+        """When the browser's cookie was sent, in seconds since the epoch; ``None``: that is unknown."""
         self.old_cookies: tuple[str, ...] = ()
         """Names of the cookies of an older Beaker that the browser is to drop."""
         self.scope: tuple[Any, Any] | None = None
@@ -78,6 +80,13 @@ class Exchange:
     @property
     def _secure(self) -> bool:
         return bool(self.request.get("wsgi.url_scheme") == "https")
+
+    def is_stale(self, interval: float | None) -> bool:
+        """Whether the browser's cookie should be sent again: it is ``interval`` seconds old (``None``: never)."""
+        if interval is None or self.answered:
+            return False
+        # A date that lies as far ahead of this clock says nothing either.
+        return self.issued is None or abs(self.sent.now - self.issued) >= interval
 
     def lines(self, cookies: Iterable[tuple[str, str]], *, domain: str | None, path: str) -> list[str]:
         """The Set-Cookie values that send ``cookies``: names and values, an empty one for a spare name."""

@@ -68,6 +68,28 @@ class TestIds:
         assert set(token + bare) <= set(string.ascii_letters + string.digits + "-_")
         assert raw(token)[:5] == b"\x03" + RING.current.kid
 
+    @pytest.mark.parametrize("ring", [RING, None], ids=["keyed", "bare"])
+    def test_a_date(self, ring: KeyRing | None) -> None:
+        """A dated token has 76 characters, a bare one 50, and says when it was issued; whole seconds, any clock."""
+        ids, raw_id = IdTokens(ring, "sid"), new_id()
+        for given, told in ((1_700_000_000.9, 1_700_000_000.0), (-5.0, 0.0), (1e12, 2.0**32 - 1)):
+            token = ids.issue(raw_id, given)
+            assert len(token) == (76 if ring else 50)
+            assert (ids.open(token).id, ids.open(token).issued) == (raw_id, told)
+        assert ids.open(ids.issue(raw_id)).issued is None
+
+    def test_a_date_cannot_be_taken_off_or_put_on(self) -> None:
+        """The MAC covers the date, and each kind has a length of its own."""
+        ids, raw_id = IdTokens(RING, "sid"), new_id()
+        dated, plain = raw(ids.issue(raw_id, 5.0)), raw(ids.issue(raw_id))
+        for forged in (
+            b"\x03" + dated[1:37] + dated[41:],
+            b"\x05" + plain[1:37] + bytes(4) + plain[37:],
+            dated[:37] + bytes(4) + dated[41:],
+        ):
+            assert reason(lambda forged=forged: ids.open(text(forged))) == "mac"  # type: ignore[misc]
+        assert reason(lambda: ids.open(text(b"\x03" + dated[1:]))) == "version"
+
     def test_ids_never_repeat(self) -> None:
         """Ids are random."""
         assert len({new_id() for _ in range(1000)}) == 1000

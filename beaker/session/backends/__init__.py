@@ -51,6 +51,8 @@ class Loaded:
     values: dict[Any, Any]
     place: Place
     cookie: Cookie = Cookie.KEEP
+    issued: float | None = None
+    """When the cookie was sent that led here, in seconds since the epoch; ``None``: it does not say."""
     unsaved: Packed | None = None
     """What the session is to hold instead of the snapshot's values: changes that were merged in and need a save."""
     old_cookies: tuple[str, ...] = ()

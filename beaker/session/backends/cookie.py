@@ -124,7 +124,8 @@ class CookieBackend:
         revoked = self.revoked_at(snapshot, values.get(USER), fresh=fresh)
         if revoked is not None:
             return Ended(revoked, (snapshot.id,))
-        return Loaded(snapshot, values, _IN_COOKIE, Cookie.KEEP if snapshot.current else Cookie.RESEAL)
+        cookie = Cookie.KEEP if snapshot.current else Cookie.RESEAL
+        return Loaded(snapshot, values, _IN_COOKIE, cookie, snapshot.accessed)
 
     def revoked_at(self, snapshot: Snapshot, user: object, *, fresh: bool = False) -> float | None:
         """When the session in a token was revoked, ``None`` if it was not."""

@@ -58,7 +58,7 @@ class HybridBackend(CookieBackend):
     # -- loading -------------------------------------------------------------------------------------
 
     def fetch(self, sent: Sent) -> Loaded | Ended | None:
-        return super().fetch(sent) if sent.id is None else self.server.load(sent.id, sent)
+        return super().fetch(sent) if sent.id is None else self.server.fetch(sent)
 
     def load(self, opened: OpenedData, sent: Sent) -> Loaded | Ended:
         try:
@@ -68,8 +68,9 @@ class HybridBackend(CookieBackend):
         if kind == _POINTER:
             # The record alone says whether the id lives: points on ids are about tokens that carry the session.
             found = self.server.load(snapshot.id, sent)
-            if isinstance(found, Loaded) and not opened.current:
-                found.cookie = Cookie.RESEAL
+            if isinstance(found, Loaded):
+                found.cookie = Cookie.KEEP if opened.current else Cookie.RESEAL
+                found.issued = opened.issued
             return found
         return self._load_returned(snapshot, came_back, sent) if came_back else self.admit(snapshot, sent)
 
@@ -232,14 +233,16 @@ class HybridBackend(CookieBackend):
     def cookies(self, snapshot: Snapshot, place: Place) -> Iterable[tuple[str, str]]:
         if isinstance(place, InStore):
             return self.fit(self._token(snapshot, _HEAD.pack(_POINTER, snapshot.id, snapshot.epoch)), snapshot.values)
-        return place.sealed
+        # A loaded session is sealed here if its cookie has to go out without having been saved.
+        return place.sealed or self._fitting(snapshot, snapshot.values, came_back=place.came_back) or ()
 
     def _token(self, snapshot: Snapshot, payload: bytes) -> str:
         context = self.context
         # A pointer lives as long as its record may: the record's own idle end decides.
         pointer = payload[0] == _POINTER
         until = ends(snapshot, None if pointer else context.timeout, context.absolute)
-        return self.tokens.seal(payload, created=snapshot.created, issued=snapshot.accessed, expires=until)
+        issued = context.clock() if pointer else snapshot.accessed
+        return self.tokens.seal(payload, created=snapshot.created, issued=issued, expires=until)
 
     def _fitting(
         self, snapshot: Snapshot, packed: Packed, *, came_back: float, limit: int | None = None

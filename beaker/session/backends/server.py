@@ -36,7 +36,11 @@ class ServerBackend:
 
     def fetch(self, sent: Sent) -> Loaded | Ended | None:
         if sent.id is not None:
-            return self.load(sent.id, sent)
+            found = self.load(sent.id, sent)
+            if isinstance(found, Loaded):
+                # No cookie led here, so there is none to renew.
+                found.issued = sent.now
+            return found
         ended: Ended | None = None
         for value in read_cookie(sent.header, self.context.cookie.name):
             if sent.foreign is not None and sent.foreign(value):
@@ -51,6 +55,7 @@ class ServerBackend:
             if isinstance(found, Loaded):
                 # A dead cookie before it (left over from a narrower path) does not count.
                 found.cookie = Cookie.KEEP if opened.current else Cookie.RESEAL
+                found.issued = opened.issued
                 return found
             ended = found.latest(ended)
         return ended
@@ -95,7 +100,7 @@ class ServerBackend:
             written = self.commit(draft, draft.snapshot)
         except Fenced as fenced:
             return dropped(fenced.args[0])
-        return written if isinstance(written, Ended) else self._saved(draft, written, self._renewal(draft))
+        return written if isinstance(written, Ended) else self._saved(draft, written, Cookie.KEEP)
 
     def _create(self, draft: Draft) -> Saved:
         snapshot = draft.snapshot.copy()
@@ -109,11 +114,6 @@ class ServerBackend:
         written.values, written.version = draft.values, None
         return Saved(written, _IN_STORE, cookie)
 
-    def _renewal(self, draft: Draft) -> Cookie:
-        # A cookie with a lifetime of its own is renewed along with the session, unless the headers are out.
-        renew = not draft.answered and not isinstance(self.context.options.cookie_expires, bool)
-        return Cookie.SEND if renew else Cookie.KEEP
-
     def touch(self, draft: Draft) -> Saved | Ended | None:
         snapshot, cookie = draft.snapshot, Cookie.SEND if draft.reseal else Cookie.KEEP
         version = snapshot.version
@@ -123,7 +123,7 @@ class ServerBackend:
             touched.accessed = draft.now
             if self.context.records.replace(touched, version):
                 touched.version = None
-                return Saved(touched, _IN_STORE, cookie if draft.reseal else self._renewal(draft))
+                return Saved(touched, _IN_STORE, cookie)
             # Another request wrote, which was an access too. A cookie is sealed again only while its session lives.
             if not draft.reseal:
                 return None
@@ -150,7 +150,9 @@ class ServerBackend:
         return ()
 
     def cookies(self, snapshot: Snapshot, place: Place) -> list[tuple[str, str]]:
-        return [(self.context.cookie.name, self.context.ids.issue(snapshot.id))]
+        context = self.context
+        issued = None if context.renewal_interval is None else context.clock()
+        return [(context.cookie.name, context.ids.issue(snapshot.id, issued))]
 
     # -- concurrent saves ----------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ from beaker.session.legacy.plain import LegacyDataError, Plain
 __all__ = ["ID", "Codec", "inflated", "looks_signed", "require", "verified"]
 
 ID: Final = re.compile(r"(?:[0-9a-f]{32}|[0-9a-f]{40}|[0-9A-Za-z_-]{27})\Z")
-"""What a session id can be. None is as long as our ids (44 or 71 characters)."""
+"""What a session id can be. None is as long as our ids (44 to 76 characters)."""
 NONCES: Final = (24, 8)
 """Base64 characters of a nonce of 128 and of 48 bits (option ``encrypt_nonce_bits``; 48 until 1.7)."""
 
