@@ -51,7 +51,7 @@ def test_what_goes_well_says_nothing(place: str, tmp_path: Path) -> None:
     value = filled(tab)
 
     def look(session: SessionObject) -> str:
-        inner: Any = session._load()
+        inner: Any = session._session()
         things = (session, inner, inner._snapshot, inner._backend, inner._context, tab.middleware, inner._steps)
         return " ".join(map(repr, things))
 
@@ -211,7 +211,7 @@ def test_other_misuse_is_told_without_values(tmp_path: Path) -> None:
     with pytest.raises(BeakerException):
         readonly.do(put(card=canary()))
     with pytest.raises(TypeError):
-        tab.do(lambda s: s._load().__reduce__())
+        tab.do(lambda s: s._session().__reduce__())
     revoking = opened("revocable cookie", tmp_path, revocation=False)
     with pytest.raises(BeakerException):
         revoking.middleware.revoke(user=canary())

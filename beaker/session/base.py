@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+from beaker.compat.session import OlderNames
 from beaker.config.coerce import as_seconds
 from beaker.counters import count
 from beaker.crypto.tokens import new_id
@@ -27,7 +28,7 @@ __all__ = ["BaseSession"]
 _DOMAIN, _PATH = "_domain", "_path"
 
 
-class BaseSession(SessionState):
+class BaseSession(OlderNames, SessionState):
     """A dict of the visitor's values, with the methods of the manual's chapter 2.
 
     ``request`` is a WSGI environ, or a dict whose ``cookie`` is a Cookie header; after a save it has ``cookie_out``
@@ -71,8 +72,8 @@ class BaseSession(SessionState):
             self._load(found)
         else:
             self._begin()
-            # Its time shows whether it came while this request was in flight.
-            self._ended = found is not None and found.concerns(sent.began)
+            # Its time shows whether it came while this request was in flight. A chosen id begins again.
+            self._ended = found is not None and found.concerns(sent.began) and self._chosen_id is None
             self._left = () if found is None else found.left
 
     def _load(self, found: Loaded) -> None:
@@ -85,6 +86,23 @@ class BaseSession(SessionState):
         if found.unsaved is not None:
             self._overlay(found.unsaved)
             self._late = True
+
+    def load(self) -> None:
+        """Read the session anew from its store and drop what was not saved. A session that has ended is empty and new.
+
+        Cookie sessions go back to what the request brought: there is nothing newer.
+        """
+        if self._ended or self._moving is not None or not (self._is_stored or self._chosen_id):
+            self.revert()
+            return
+        sent = self._exchange.sent
+        found = self._backend.fetch(Sent(None, self._snapshot.id, sent.began, sent.now))
+        if isinstance(found, Loaded):
+            cookie, found.cookie = self._cookie, Cookie.KEEP
+            self._load(found)
+            self._cookie = cookie
+        else:
+            self._begin()
 
     def _adopt(self, snapshot: Snapshot, values: dict[Any, Any]) -> None:
         super()._adopt(snapshot, values)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from beaker.config.parse import parse_session
+from beaker.exceptions import ConfigError
 from beaker.session.backends import SessionBackend
 from beaker.session.backends.cookie import CookieBackend
 from beaker.session.backends.hybrid import HybridBackend
 from beaker.session.backends.server import ServerBackend
 from beaker.session.base import BaseSession
 from beaker.session.context import SessionContext
-from beaker.session.snapshot import id_text, raw_id
+from beaker.session.shared import context_of
+from beaker.session.snapshot import chosen_id, id_text, raw_id
 
 __all__ = ["CookieSession", "Opener", "Session", "configured", "legacy_reader", "opener"]
 
@@ -23,15 +24,12 @@ _SIGNATURES = {"key": "beaker.session.id", "cookie_expires": True, "use_cookies"
 
 
 def configured(options: dict[str, Any]) -> tuple[SessionContext, float | None]:
-    """The ``context`` and ``began`` among the keywords a class was called with; without the first one, a new one.
+    """The ``context`` and ``began`` among the keywords a class was called with; without the first one, that of the others.
 
-    That is built from all other keywords; ``clock`` and ``runtime`` are injected into it.
+    Equal options have one context, see :func:`~beaker.session.shared.context_of`.
     """
     context, began = options.pop("context", None), options.pop("began", None)
-    if context is None:
-        clock, runtime = options.pop("clock", None), options.pop("runtime", None)
-        context = SessionContext(parse_session(kwargs=options, weak=_SIGNATURES), clock=clock, runtime=runtime)
-    return context, began
+    return context_of(options, weak=_SIGNATURES) if context is None else context, began
 
 
 class Opener:
@@ -50,9 +48,27 @@ class Opener:
         usual: Any = CookieSession if context.type == "cookie" else Session
         self.session_class = context.options.session_class or usual
 
+    def beside(self, id: str | None = None) -> BaseSession:
+        """A session besides the visitor's, without a cookie: a new one, or the stored one with this id.
+
+        It is in the store if the type has one, else its cookie is ``cookie_out`` in its ``request``, as after every
+        save without an environ.
+        """
+        if self.context.type != "hybrid":
+            return self({}, None if id is None else raw_id(id) or b"")
+        session = Session.__new__(Session)
+        raw = None if id is None else raw_id(id) or b""
+        BaseSession.__init__(session, {}, self.context, _stored(self.context), raw)
+        return session
+
     def __call__(self, request: Mapping[str, Any], id: bytes | None = None, began: float | None = None) -> BaseSession:
         named = {} if id is None else {"id": id_text(id)}
         return cast(BaseSession, self.session_class(request, context=self.context, began=began, **named))
+
+
+def _stored(context: SessionContext) -> SessionBackend:
+    # What is asked for by its id is in the store, where a hybrid session that its cookie carries is not.
+    return ServerBackend(context) if context.type == "hybrid" else opener(context).backend
 
 
 def opener(context: SessionContext) -> Opener:
@@ -112,8 +128,17 @@ class Session(BaseSession):
                 namespace_class=namespace_class,
             )
         context, began = configured(namespace_args)
+        if context.type == "cookie":
+            raise ConfigError(
+                "sessions of type 'cookie' have no store, and Session is for those that have one",
+                option="session.type",
+                expected="a server-side type, or hybrid",
+                hint="CookieSession is the class of this type",
+            )
         raw = None if id is None else raw_id(id) or b""
-        super().__init__(request, context, opener(context).backend, raw, began)
+        if id and not raw and not context.options.use_cookies:
+            raw = self._chosen_id = chosen_id(id)
+        super().__init__(request, context, _stored(context) if raw else opener(context).backend, raw, began)
 
 
 class CookieSession(BaseSession):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from beaker.exceptions import BeakerWarning, warn
+from beaker.exceptions import BeakerWarning, SessionTooLarge, warn
 from beaker.session.base import BaseSession
 from beaker.session.opening import configured, opener
 from beaker.session.snapshot import raw_id
@@ -31,45 +31,57 @@ class SessionObject:
 
     def __init__(self, environ: dict[str, Any], **params: Any) -> None:
         put, given = object.__setattr__, params.pop("opener", None)
-        context, began = configured(params)
+        context, began = configured(dict(params))
+        # Frameworks read _params, _environ, _sess, _dirty and _headers in __dict__, and set _sess to None to forget an
+        # access, or to a session of their own.
+        put(self, "_params", params)
         put(self, "_environ", environ)
         put(self, "_context", context)
         put(self, "_open", given or opener(context))
         put(self, "_began", context.clock() if began is None else began)
-        put(self, "_session", None)
-        put(self, "_wanted", False)
+        put(self, "_sess", None)
+        put(self, "_headers", {"set_cookie": False, "cookie_out": None})
         put(self, "_finished", False)
 
-    def _load(self) -> BaseSession:
-        session: BaseSession | None = self._session
+    _dirty = False
+
+    def _session(self) -> BaseSession:
+        """The session itself, loaded at the first call."""
+        session: BaseSession | None = self._sess
         if session is None:
             self._context.check_processes(self._environ)
             session = self._open(self._environ, None, self._began)
-            object.__setattr__(self, "_session", session)
+            object.__setattr__(self, "_sess", session)
         return session
 
     # -- what the manual names -----------------------------------------------------------------------
 
     def save(self) -> None:
         """Mark the session to be saved at the end of the request."""
-        self._load()
-        object.__setattr__(self, "_wanted", True)
+        self._session()
+        object.__setattr__(self, "_dirty", True)
 
     def persist(self) -> None:
         """Save now, if ``save()`` was called or ``auto`` is set; else record the access if that is due.
 
         ``__dict__["_headers"]`` then holds ``set_cookie`` and ``cookie_out``: frameworks that send the cookie
-        themselves (pyramid_beaker) take them from there.
+        themselves (pyramid_beaker) take them from there. SessionTooLarge when the session needs several cookies
+        (``session.chunks``): such a framework sends one.
         """
-        session = self._load()
+        session = self._session()
         self._settle(session)
         lines = session._cookie_lines()
+        if sum("; Max-Age=0" not in line for line in lines) > 1:
+            raise SessionTooLarge(
+                "the session needs several cookies, and the framework that sends them takes one; keep less in it,"
+                " use type hybrid or a server-side one, or beaker.middleware.SessionMiddleware"
+            )
         self.__dict__["_headers"] = {"set_cookie": bool(lines), "cookie_out": lines[0] if lines else None}
 
     def revert(self) -> None:
         """Go back to the values of the session's first access in this request; nothing will be saved."""
-        self._load().revert()
-        object.__setattr__(self, "_wanted", False)
+        self._session().revert()
+        object.__setattr__(self, "_dirty", False)
 
     def get_by_id(self, id: str) -> BaseSession | None:
         """The live session with this ``id``, or ``None``. Cookie sessions cannot be found by id."""
@@ -84,17 +96,17 @@ class SessionObject:
 
     def accessed(self) -> bool:
         """Whether the session was touched in this request."""
-        return self._session is not None
+        return self._sess is not None
 
     def dirty(self) -> bool:
         """Whether the session is marked to be saved."""
-        return bool(self._wanted)
+        return bool(self._dirty)
 
     # -- the end of the request ----------------------------------------------------------------------
 
     def _settle(self, session: BaseSession) -> None:
-        wanted = self._wanted
-        object.__setattr__(self, "_wanted", False)
+        wanted = self._dirty
+        object.__setattr__(self, "_dirty", False)
         session._settle(wanted)
 
     def commit(self, *, unsent: bool = False) -> list[tuple[str, str]]:
@@ -105,7 +117,7 @@ class SessionObject:
         that reach no browser, as a websocket's, a lost cookie is warned of. Raises what :meth:`BaseSession.save`
         raises.
         """
-        session = self._session
+        session = self._sess
         if session is None:
             return []
         stored = session._is_stored
@@ -122,13 +134,13 @@ class SessionObject:
 
     def finish(self) -> None:
         """After the body: save what changed since :meth:`commit`. Warns when that would need a header."""
-        session = self._session
+        session = self._sess
         if session is None:
             return
         if not self._finished:
             self._warn("was first touched after the headers were sent")
         settled = (session.id, session.is_new)
-        if self._wanted or session._must_save or self._context.options.auto:
+        if self._dirty or session._must_save or self._context.options.auto:
             if self._context.type == "cookie" and session._is_changed():
                 self._warn("changed after the headers were sent; the change is lost")
                 return
@@ -151,51 +163,51 @@ class SessionObject:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return getattr(self._load(), name)
+        return getattr(self._session(), name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._load(), name, value)
+        setattr(self._session(), name, value)
 
     def __delattr__(self, name: str) -> None:
-        delattr(self._load(), name)
+        delattr(self._session(), name)
 
     def __getitem__(self, key: Any) -> Any:
-        return self._load()[key]
+        return self._session()[key]
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self._load()[key] = value
+        self._session()[key] = value
 
     def __delitem__(self, key: Any) -> None:
-        del self._load()[key]
+        del self._session()[key]
 
     def __contains__(self, key: Any) -> bool:
-        return key in self._load()
+        return key in self._session()
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._load())
+        return iter(self._session())
 
     def __len__(self) -> int:
-        return len(self._load())
+        return len(self._session())
 
     def __bool__(self) -> bool:
         return True
 
     def __eq__(self, other: object) -> bool:
-        return self is other or self._load() == (other._load() if isinstance(other, SessionObject) else other)
+        return self is other or self._session() == (other._session() if isinstance(other, SessionObject) else other)
 
     __hash__ = object.__hash__
 
     def get(self, key: Any, default: Any = None) -> Any:
         """The value at ``key``, else ``default``."""
-        return self._load().get(key, default)
+        return self._session().get(key, default)
 
     def has_key(self, key: Any) -> bool:
         """``key in session``, under its older name."""
-        return key in self._load()
+        return key in self._session()
 
     def __dir__(self) -> list[str]:
         """The names of the session too; asking for them loads nothing."""
-        return sorted({*super().__dir__(), *dir(self._session or self._open.session_class)})
+        return sorted({*super().__dir__(), *dir(self._sess or self._open.session_class)})
 
     def __repr__(self) -> str:
-        return "<SessionObject untouched>" if self._session is None else f"<SessionObject of {self._session!r}>"
+        return "<SessionObject untouched>" if self._sess is None else f"<SessionObject of {self._sess!r}>"

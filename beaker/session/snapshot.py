@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import math
 import struct
 from collections.abc import Hashable
@@ -13,7 +14,7 @@ from beaker.crypto.tokens import store_key
 from beaker.exceptions import CorruptRecord
 from beaker.session.values import Packed, pack_items, unpack_items
 
-__all__ = ["LIVE", "TOMBSTONE", "USER", "Snapshot", "id_text", "raw_id"]
+__all__ = ["LIVE", "TOMBSTONE", "USER", "Snapshot", "chosen_id", "id_text", "is_chosen", "raw_id"]
 
 LIVE, TOMBSTONE = 0, 1
 """Kinds in the envelope's header."""
@@ -26,6 +27,7 @@ USER = "_user"
 _HEAD = struct.Struct(">IddB")
 _LENGTH = struct.Struct(">I")
 _RETURNED = 0x80
+_ID_BYTES = 32
 
 
 @dataclass(repr=False)
@@ -103,8 +105,21 @@ class Snapshot:
         return cls(id, created, accessed, epoch, values, write_ids, returned=returned, _key=key)
 
 
+def chosen_id(name: str) -> bytes:
+    """The raw id of a session that the application names itself. No cookie can hold it: it is longer than 32 bytes."""
+    text = name.encode("utf-8", "surrogatepass")
+    return hashlib.sha256(text).digest() + text
+
+
+def is_chosen(id: bytes) -> bool:
+    """Whether a raw id is one of :func:`chosen_id`."""
+    return len(id) > _ID_BYTES
+
+
 def id_text(id: bytes) -> str:
-    """A raw session id as the 43 characters applications see as ``session.id``."""
+    """A raw session id as applications see it as ``session.id``: 43 characters, or the name they chose."""
+    if is_chosen(id):
+        return id[_ID_BYTES:].decode("utf-8", "surrogatepass")
     return base64.urlsafe_b64encode(id).rstrip(b"=").decode()
 
 

@@ -31,6 +31,9 @@ class SessionState(dict[Any, Any]):
     _place: Any = None
     """Where the session is, in the backend's terms; ``None``: nowhere yet."""
 
+    _chosen_id: bytes | None = None
+    """The id that the application chose, for a session without a cookie; it stays whatever becomes of the session."""
+
     def __init__(self, codec: ValueCodec, now: float) -> None:
         super().__init__()
         self._codec = codec
@@ -40,7 +43,7 @@ class SessionState(dict[Any, Any]):
     def _begin(self) -> None:
         """Become a new, empty session."""
         super().clear()
-        self._snapshot = Snapshot(new_id(), created=self._now, accessed=self._now)
+        self._snapshot = Snapshot(self._chosen_id or new_id(), created=self._now, accessed=self._now)
         self._place = None
         self.last_accessed = None
         self._steps.clear()

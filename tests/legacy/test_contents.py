@@ -52,7 +52,7 @@ def test_the_takeover_is_counted(arrive: Arrive) -> None:
 
 def test_the_application_keeps_all_but_bookkeeping(arrive: Arrive) -> None:
     """Old stamps, ids, domain and path are not values of the new session."""
-    keys = arrive(SIGNED).do(lambda session: set(session._load()))
+    keys = arrive(SIGNED).do(lambda session: set(session._session()))
     assert keys - {"_accessed_time", "_creation_time"} == set(expected(SIGNED))
 
 

@@ -21,7 +21,7 @@ put = SessionHarness.put
 
 
 def values_of(session: SessionObject) -> dict[str, Any]:
-    return {key: value for key, value in session._load().items() if key not in ("_accessed_time", "_creation_time")}
+    return {key: value for key, value in session._session().items() if key not in ("_accessed_time", "_creation_time")}
 
 
 def typed(value: Any) -> Any:

@@ -53,7 +53,7 @@ class Deployment:
         self.context = SessionContext(parse_session(kwargs=options), clock=FakeClock(MADE + 60))
 
     def open(self, cookie: str) -> BaseSession:
-        return SessionObject({"HTTP_COOKIE": f"{COOKIE}={cookie}"}, context=self.context)._load()
+        return SessionObject({"HTTP_COOKIE": f"{COOKIE}={cookie}"}, context=self.context)._session()
 
 
 def mutations(cookie: str, others: list[str], luck: random.Random) -> list[str]:

@@ -59,7 +59,7 @@ def request(seen: Seen, who: str) -> None:
     def handler(session: SessionObject) -> None:
         session.get("x")
         seen.live = not session.is_new
-        kept.append(session._load())
+        kept.append(session._session())
         perform(seen.act, session, who)
 
     seen.tab.do(handler)

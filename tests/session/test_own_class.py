@@ -35,7 +35,7 @@ def test_its_methods_are_the_sessions(place: str, own: type[Any], open_tab: Call
     """The session in ``environ`` is of the class, and is kept as any."""
     tab = open_tab(place, session_class=own)
     tab.do(put(prices=[3, 4]))
-    assert tab.do(lambda s: (s.total(), type(s._load()))) == (7, own)
+    assert tab.do(lambda s: (s.total(), type(s._session()))) == (7, own)
 
 
 def test_it_is_found_by_id(open_tab: Callable[..., Tab]) -> None:

@@ -37,7 +37,7 @@ def test_a_session_shows_documented_names_only(open_tab: Callable[..., Tab], pla
     def look(session: SessionObject) -> tuple[set[str], set[str]]:
         session["a"] = 1
         session.save()
-        return public(session._load()), public(session)
+        return public(session._session()), public(session)
 
     for _ in range(2):
         inner, proxy = tab.do(look)

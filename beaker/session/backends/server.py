@@ -14,7 +14,7 @@ from beaker.session.cookies import read_cookie
 from beaker.session.exchange import Cookie, Sent
 from beaker.session.merge import Delta, Operation, apply_operations, diff, merge
 from beaker.session.records import Tombstone, over
-from beaker.session.snapshot import USER, Snapshot
+from beaker.session.snapshot import USER, Snapshot, is_chosen
 from beaker.session.values import Packed
 
 __all__ = ["Fenced", "ServerBackend"]
@@ -92,9 +92,9 @@ class ServerBackend:
     # -- saving --------------------------------------------------------------------------------------
 
     def save(self, draft: Draft) -> Saved | Ended:
-        if draft.moving is None and draft.place is None:
-            return self._create(draft)
         try:
+            if draft.moving is None and draft.place is None:
+                return self._create(draft)
             if draft.moving is not None:
                 return self._move(draft, draft.moving)
             written = self.commit(draft, draft.snapshot)
@@ -102,11 +102,27 @@ class ServerBackend:
             return dropped(fenced.args[0])
         return written if isinstance(written, Ended) else self._saved(draft, written, Cookie.KEEP)
 
-    def _create(self, draft: Draft) -> Saved:
+    def _create(self, draft: Draft) -> Saved | Ended:
         snapshot = draft.snapshot.copy()
         snapshot.values, snapshot.accessed = draft.values, draft.now
+        if is_chosen(snapshot.id):
+            return self._join(draft, snapshot)
         self.context.records.create(snapshot)
         return self._saved(draft, snapshot, Cookie.SEND)
+
+    def _join(self, draft: Draft, snapshot: Snapshot) -> Saved | Ended:
+        """Save a session whose id is the application's own: another process may have begun it, or ended one of it."""
+        records = self.context.records
+        if records.insert(snapshot):
+            return self._saved(draft, snapshot, Cookie.KEEP)
+        found = records.load(snapshot.id)
+        if not isinstance(found, Snapshot):
+            records.overwrite(snapshot)
+            return self._saved(draft, snapshot, Cookie.KEEP)
+        base = found.copy()
+        base.values, base.version = {}, None
+        written = self.commit(draft, base)
+        return written if isinstance(written, Ended) else self._saved(draft, written, Cookie.KEEP)
 
     @staticmethod
     def _saved(draft: Draft, written: Snapshot, cookie: Cookie) -> Saved:
