@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import import_module
 from typing import Any
 
 from beaker._typing import Environ, Headers, StartResponse, WSGIApp
@@ -10,11 +11,19 @@ from beaker.config.arguments import check_application
 from beaker.config.options import SessionOptions
 from beaker.config.parse import parse_cache, parse_session
 from beaker.exceptions import ConfigError
+from beaker.session.base import BaseSession
 from beaker.session.context import SessionContext
 from beaker.session.opening import opener
 from beaker.session.proxy import SessionObject
 
 __all__ = ["CacheMiddleware", "SessionMiddleware"]
+
+
+def __getattr__(name: str) -> Any:
+    # Paste's factories stand on this module.
+    if name in ("session_filter_app_factory", "session_filter_factory"):
+        return getattr(import_module("beaker.compat.paste"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class SessionMiddleware:
@@ -58,6 +67,9 @@ class SessionMiddleware:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         session = SessionObject(environ, context=self.context, opener=self._opener)
         environ[self.environ_key] = session
+        environ["beaker.get_session"] = self._get_session
+        if self.options.webtest_varname and "paste.testing_variables" in environ:
+            environ["paste.testing_variables"][self.options.webtest_varname] = session
         # Registries of frameworks (Paste's) want to be told of the object behind a global name.
         if "paste.registry" in environ and self.session is not None:
             environ["paste.registry"].register(self.session, session)
@@ -79,6 +91,10 @@ class SessionMiddleware:
         if isinstance(wrapper, type) and isinstance(body, wrapper) and _sent_as_file(body, response):
             return body
         return _SizedBody(body, response) if hasattr(body, "__len__") else _Body(body, response)
+
+    def _get_session(self, id: str | None = None) -> BaseSession:
+        # In environ["beaker.get_session"], by this name too.
+        return self._opener.beside(id)
 
     def revoke(self, *, user: Any = None, everybody: bool = False) -> None:
         """End every session of ``user``, or of everybody; see :meth:`SessionContext.revoke`."""

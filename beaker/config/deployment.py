@@ -60,5 +60,6 @@ def complete(given: Given, runtime: Runtime, data_dir: Path, *, secret: Callable
                 given.put(scope, "type", "file", LAPTOP)
             if "data_dir" not in options and is_builtin(options.get("type")) and not own:
                 given.put(scope, "data_dir", str(data_dir / scope), LAPTOP)
-    if "secret" not in given.cache and given.session.get("secret"):
-        given.put("cache", "secret", given.session["secret"], "session.secret")
+    signing = next((name for name in ("secret", "validate_key") if given.session.get(name)), None)
+    if "secret" not in given.cache and signing is not None:
+        given.put("cache", "secret", given.session[signing], f"session.{signing}")

@@ -152,6 +152,7 @@ class SessionOptions:
     session_class: Any = _option(None, as_is, "Class used in place of Session or CookieSession.")
     namespace_class: Any = _option(None, as_is, "NamespaceManager class used in place of the type's own.")
     namespace_args: Any = _option(None, as_is, "Dict of further arguments for the namespace manager.")
+    webtest_varname: str | None = _option(None, optional(as_str), "Name under which the middleware puts the session into `paste.testing_variables`, where WebTest shows it.")  # fmt: skip
     strict: bool = _option(False, as_bool, "Warnings about options become errors.")
     backend: Mapping[str, Any] = field(default_factory=dict, metadata={"coerce": as_is, "help": "", "unit": "", "secret": True, "backends": (), "serverless": None}, repr=False)  # fmt: skip
 
@@ -229,7 +230,6 @@ ACCEPTED: dict[str, str] = {
     "protocol": "memcached is always spoken to by pymemcache",
     "mincached": "connections are pooled as needed",
     "maxcached": "connections are pooled as needed",
-    "webtest_varname": "the session object is in the WSGI environ under the middleware's environ_key",
     "id": "ids are created by Beaker",
 }
 """Options that Beaker up to 1.14 knows and that need nothing here, with the reason."""
