@@ -13,7 +13,11 @@
 from __future__ import annotations
 
 import inspect
+import sys
+import weakref
 from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 from beaker.caching import object_pool, registry
@@ -25,6 +29,8 @@ from beaker.caching.factory import freeze
 from beaker.caching.identity import namespace_of
 from beaker.caching.namespace import EntryNamespaceManager
 from beaker.caching.settings import Settings, Switch, named, switch_of
+from beaker.compat.class_map import ClassMap, assigned
+from beaker.compat.open_caches import OpenCaches
 from beaker.config.names import CACHE
 from beaker.config.parse import parse_cache
 from beaker.exceptions import ConfigError
@@ -35,14 +41,27 @@ __all__ = [
     "CachedFunction",
     "CachedMethod",
     "CallKey",
+    "cache_managers",
     "cache_region",
     "cache_regions",
+    "clsmap",
     "region_invalidate",
     "reset",
 ]
 
 cache_regions: dict[str, dict[str, Any]] = {}
 """The regions' options by name. A CacheManager adds its own; ``cache_regions.update(...)`` adds more."""
+
+cache_managers = OpenCaches()
+"""The caches this process has opened, by a name that begins with the namespace."""
+
+_backends = ClassMap
+clsmap: Mapping[str, Any] = ClassMap()
+"""Manager classes by type. Assign to an item, or put another mapping in its place, to bring your own."""
+registry.consult(lambda name: assigned(clsmap, name))
+
+_following: weakref.WeakSet[Settings] = weakref.WeakSet()
+"""Settings of functions whose region is looked up in this module's ``cache_regions``."""
 
 _MEMO = 512
 """Open caches a manager remembers; an application may name namespaces without end."""
@@ -91,9 +110,9 @@ class CacheManager:
         """The cache of namespace ``name``; ``kwargs`` win over the manager's options."""
         return self._open(name, {**self.kwargs, **CACHE.from_keywords(kwargs)})
 
-    def get_cache_region(self, name: str, region: str) -> Cache:
-        """The cache of namespace ``name`` as the region says. ConfigError for an unknown region."""
-        return self._region(region).open(name)
+    def get_cache_region(self, name: str, region: str, **kwargs: Any) -> Cache:
+        """The cache of namespace ``name`` as the region says; ``kwargs`` win. ConfigError for an unknown region."""
+        return self._region(region, kwargs).open(name)
 
     def region(
         self, region: str, *args: Any, ignore: Iterable[str] = (), key: Key = None, version: object = None
@@ -131,9 +150,10 @@ class CacheManager:
         """Forget one result of a function decorated by :meth:`region`; see :func:`region_invalidate`."""
         _forget(namespace, None if region is None else self._region(region).open, args)
 
-    def _region(self, region: str) -> Settings:
-        registry = self.regions if region in self.regions else cache_regions
-        return Settings(registry, region, {}, self._open, switch_of(region))
+    def _region(self, region: str, overrides: Mapping[str, Any] | None = None) -> Settings:
+        regions = self.regions if region in self.regions else cache_regions
+        settings = Settings(regions, region, overrides or {}, self._open, switch_of(region))
+        return _follow(settings)
 
     def _open(self, name: str, options: Mapping[str, Any]) -> Cache:
         identity = (name, freeze(options))
@@ -187,7 +207,13 @@ def reset() -> None:
 
 
 def _shared_region(region: str) -> Settings:
-    return Settings(cache_regions, region, {}, _open, switch_of(region))
+    return _follow(Settings(cache_regions, region, {}, _open, switch_of(region)))
+
+
+def _follow(settings: Settings) -> Settings:
+    if settings.registry is cache_regions:
+        _following.add(settings)
+    return settings
 
 
 def _not_bare(given: Any, right: str) -> None:
@@ -222,11 +248,13 @@ def _check(options: Mapping[str, Any]) -> None:
     # is built, so of those only the class is looked up.
     kind = options.get("namespace_class") or options.get("type", "memory")
     if issubclass(registry.load(kind), EntryNamespaceManager):
-        _open("", options)
+        Cache("", **options)
 
 
 def _open(namespace: str, options: Mapping[str, Any]) -> Cache:
-    return Cache(namespace, **options)
+    cache = Cache(namespace, **options)
+    cache_managers.note(namespace, options, cache)
+    return cache
 
 
 def _forget(target: Any, cache: Callable[[str], Cache] | None, args: tuple[Any, ...]) -> None:
@@ -241,3 +269,30 @@ def _forget(target: Any, cache: Callable[[str], Cache] | None, args: tuple[Any, 
         opened.namespace.discard(opened.call_key(args))
     else:
         opened.clear()
+
+
+def _cache_decorate(
+    deco_args: tuple[Any, ...], manager: CacheManager | None, options: Mapping[str, Any] | None, region: str | None
+) -> Decorator:
+    """:func:`cache_region`, :meth:`CacheManager.region` or :meth:`CacheManager.cache`, by what is given."""
+    if manager is None:
+        return cache_region(str(region), *deco_args)
+    return manager.cache(*deco_args, **(options or {})) if region is None else manager.region(region, *deco_args)
+
+
+class _Module(ModuleType):
+    # Programs put mappings of their own in the place of this module's; decorated functions follow.
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "cache_regions":
+            for settings in _following:
+                settings.registry = value
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "util":
+            return import_module("beaker.util")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+sys.modules[__name__].__class__ = _Module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, MutableMapping
@@ -16,6 +17,7 @@ from beaker.caching.object_pool import LivePool
 from beaker.caching.open_resource import OpenResourceNamespaceManager
 from beaker.caching.store_manager import StoreNamespaceManager
 from beaker.caching.value import Value
+from beaker.compat.dictionary import AbstractDictionaryNSManager
 from beaker.exceptions import ConfigError, ConfigWarning, warn
 from beaker.locking.factories import NullLocks, ThreadLocks
 from beaker.paths import private_directory
@@ -25,10 +27,13 @@ if TYPE_CHECKING:
     from beaker.storage.memory import MemoryStore
 
 __all__ = [
+    "AbstractDictionaryNSManager",
     "Container",
+    "ContainerContext",
     "ContainerMeta",
     "DBMContainer",
     "DBMNamespaceManager",
+    "DbmContainer",
     "Entry",
     "FileContainer",
     "FileNamespaceManager",
@@ -39,6 +44,8 @@ __all__ = [
     "OpenResourceNamespaceManager",
     "Value",
 ]
+
+logger = logging.getLogger("beaker.container")
 
 # Test suites of frameworks replace this module's `time` to move the clock.
 _clock.bind(lambda: time.time())
@@ -260,6 +267,10 @@ class DBMContainer(Container):
 
     namespace_class = DBMNamespaceManager
 
+
+ContainerContext = dict
+"""What :class:`Container` takes as its ``context``, by its older name."""
+DbmContainer = DBMContainer
 
 _creation = ThreadLocks()
 _warned: set[str] = set()

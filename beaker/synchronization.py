@@ -33,6 +33,8 @@ __all__ = [
 ]
 
 _cores: WeakValuedRegistry[tuple[str, object], SynchronizerImpl] = WeakValuedRegistry()
+_synchronizers = _cores
+"""The older name of the registry of live synchronizers."""
 
 
 class _Named(SynchronizerImpl):

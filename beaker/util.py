@@ -5,19 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from beaker.compat.converters import asbool, asint, aslist
+from beaker.compat.identity import machine_identifier
+from beaker.compat.params import coerce_cache_params, coerce_session_params, verify_options, verify_rules
+from beaker.compat.serializers import JsonSerializer, PickleSerializer, deserialize, serialize
 from beaker.config.parse import parse_cache
 from beaker.keys import func_namespace
 from beaker.locking.registries import SyncDict, ThreadLocal, WeakValuedRegistry
 from beaker.paths import encoded_path, verify_directory
 
 __all__ = [
+    "JsonSerializer",
+    "PickleSerializer",
     "SyncDict",
     "ThreadLocal",
     "WeakValuedRegistry",
+    "asbool",
+    "asint",
+    "aslist",
+    "coerce_cache_params",
+    "coerce_session_params",
+    "deserialize",
     "encoded_path",
     "func_namespace",
+    "machine_identifier",
     "parse_cache_config_options",
+    "serialize",
     "verify_directory",
+    "verify_options",
+    "verify_rules",
 ]
 
 

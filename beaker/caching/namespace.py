@@ -123,8 +123,11 @@ class NamespaceManager:
         if self.access_lock is not None:
             self.access_lock.release_read_lock()
 
-    def acquire_write_lock(self, wait: bool = True) -> bool:
-        """Begin writing, alone. ``False`` when ``wait`` is false and the lock is taken."""
+    def acquire_write_lock(self, wait: bool = True, replace: bool = False) -> bool:
+        """Begin writing, alone. ``False`` when ``wait`` is false and the lock is taken.
+
+        ``replace`` is what Beaker 1.6 and later call it with; nothing is dropped for it.
+        """
         return self.access_lock is None or self.access_lock.acquire_write_lock(wait) is not False
 
     def release_write_lock(self) -> None:

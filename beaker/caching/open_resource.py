@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from typing import Any, ClassVar
 
@@ -30,6 +31,8 @@ class OpenResourceNamespaceManager(NamespaceManager, ForkAware):
 
     def _renew_locks(self) -> None:
         self._mutex = threading.Lock()
+        # Managers written for Beaker 1.6 and later are told whether the content may be dropped; it never is here.
+        self._told = (False,) if len(inspect.signature(self.do_open).parameters) > 1 else ()
 
     _after_fork = _renew_locks
 
@@ -50,7 +53,7 @@ class OpenResourceNamespaceManager(NamespaceManager, ForkAware):
         notice_patch()
         with self._mutex:
             if not checkcount or self._opened == 0:
-                self.do_open(flags)
+                self.do_open(flags, *self._told)
             self._opened = self._opened + 1 if checkcount else 1
 
     def close(self, checkcount: bool = False) -> None:
@@ -77,7 +80,7 @@ class OpenResourceNamespaceManager(NamespaceManager, ForkAware):
         finally:
             super().release_read_lock()
 
-    def acquire_write_lock(self, wait: bool = True) -> bool:
+    def acquire_write_lock(self, wait: bool = True, replace: bool = False) -> bool:
         if not super().acquire_write_lock(wait):
             return False
         try:

@@ -8,6 +8,7 @@ Beaker.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -16,7 +17,7 @@ from beaker.caching.namespace import NamespaceManager
 from beaker.config.extras import EXTRAS, how_to_install
 from beaker.exceptions import InvalidCacheBackendError
 
-__all__ = ["ENTRY_POINTS", "known", "load", "register_backend"]
+__all__ = ["ENTRY_POINTS", "consult", "known", "load", "register_backend"]
 
 ENTRY_POINTS = "beaker.backends"
 """The entry point group third-party distributions declare."""
@@ -37,17 +38,32 @@ _BUILTIN = {
     "ext:redis": "beaker.ext.redis:RedisNamespaceManager",
     "redis": "beaker.ext.redis:RedisNamespaceManager",
 }
+_OLDER = {
+    "ext:mongodb": "beaker.ext.mongodb:MongoNamespaceManager",
+    "ext:rediscluster": "beaker.ext.rediscluster:RedisClusterNamespaceManager",
+}
+"""Names of Beaker up to 1.14 that no message offers."""
 _EXTRAS = {
     "beaker.ext.memcached": "memcached",
     "beaker.ext.database": "database",
     "beaker.ext.sqla": "database",
     "beaker.ext.google": "google",
     "beaker.ext.redis": "redis",
+    "beaker.ext.rediscluster": "redis",
 }
 """The extra of the distribution, by the module that needs it."""
 
 _registered: dict[str, str | type[NamespaceManager]] = {}
 _loaded: dict[str, type[NamespaceManager]] = {}
+
+
+_assigned: Callable[[str], Any] = lambda name: None  # noqa: E731 (a variable, which consult() sets)
+
+
+def consult(assigned: Callable[[str], Any]) -> None:
+    """Look up each name by ``assigned`` first; what it returns, if not ``None``, is the manager class."""
+    global _assigned
+    _assigned = assigned
 
 
 def known() -> list[str]:
@@ -80,9 +96,12 @@ def load(name: str | type[NamespaceManager]) -> type[NamespaceManager]:
     """
     if not isinstance(name, str):
         return _checked(name, getattr(name, "__name__", type(name).__name__))
+    own = _assigned(name)
+    if own is not None:
+        return _checked(own, name)
     found = _loaded.get(name)
     if found is None:
-        target = _registered.get(name) or _BUILTIN.get(name)
+        target = _registered.get(name) or _BUILTIN.get(name) or _OLDER.get(name)
         manager = _resolve(name, target) if target is not None else _from_entry_points(name)
         found = _loaded[name] = _checked(manager, name)
     return found

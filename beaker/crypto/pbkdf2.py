@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["PBKDF2", "crypt"]
+__all__ = ["PBKDF2", "crypt", "pbkdf2"]
 
 _PREFIX: Final = "$p5k2$"
 _CRYPT_ITERATIONS: Final = 400
@@ -124,6 +124,17 @@ def crypt(word: str | bytes, salt: str | bytes | None = None, iterations: int | 
     salt = f"{_PREFIX}{written}${salt}"
     hashed = PBKDF2(word, salt, count).read(_CRYPT_BYTES)
     return f"{salt}${base64.b64encode(hashed, b'./').decode('ascii')}"
+
+
+def pbkdf2(password: str | bytes, salt: str | bytes, iterations: int, dklen: int = 0, digest: Any = None) -> bytes:
+    """``dklen`` bytes (0: as many as the hash has) from ``password``.
+
+    ``digest`` is a hash by name or constructor. The default is SHA-1, so that values stored under the older interface
+    can be checked.
+    """
+    name = _digest_name(hashlib.sha1 if digest is None else digest)
+    secret, salted = _octets("password", password), _octets("salt", salt)
+    return hashlib.pbkdf2_hmac(name, secret, salted, iterations, dklen or None)
 
 
 def _parsed(salt: str) -> tuple[int, str]:
