@@ -87,3 +87,44 @@ def test_configured_by_the_process_s_environment(monkeypatch: pytest.MonkeyPatch
     composed = compose(echo, session={"key": "argued"}, cache={"type": "memory"}, regions={"r": {}})
     assert (composed.settings.session.key, composed.settings.cache_type) == ("argued", "memory")
     assert list(composed.settings.cache["cache_regions"]) == ["r"]
+
+
+class Thing:
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Thing)
+
+    __hash__ = object.__hash__
+
+
+@pytest.fixture(params=["memory", "file", "dbm", "ext:database", "ext:redis", "ext:memcached", "ext:google"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The options of a cache of each type, on a real server where the type has one."""
+    kind = request.param
+    if kind == "ext:redis":
+        return {"type": kind, "url": request.getfixturevalue("redis_server").url}
+    if kind == "ext:memcached":
+        return {"type": kind, "url": request.getfixturevalue("memcached_server").address}
+    if kind == "ext:google":
+        running = request.getfixturevalue("datastore_emulator")
+        monkeypatch.setenv("DATASTORE_EMULATOR_HOST", running.host)
+        return {"type": kind, "project": "compose-objects"}
+    if kind == "ext:database":
+        return {"type": kind, "url": f"sqlite:///{tmp_path}/cache.db"}
+    return {"type": kind, "data_dir": str(tmp_path)}
+
+
+@pytest.mark.parametrize("key", ["secret", "validate_key"])
+def test_objects_go_into_caches_of_every_store(place: dict[str, Any], key: str) -> None:
+    """With a session's key and nothing else said, a cache keeps an object of a class and gives it back."""
+    seen: list[object] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        cache = environ["beaker.cache"].get_cache("things")
+        cache.put("thing", Thing())
+        seen.extend((cache.get("thing"), cache.get("other", createfunc=Thing)))
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b""]
+
+    settings = Settings.from_environ({}, runtime=Runtime(), session={"type": "cookie", key: KEY}, cache=place)
+    Browser(compose(app, settings=settings)).get("/")
+    assert seen == [Thing(), Thing()]

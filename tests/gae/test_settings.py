@@ -86,6 +86,13 @@ def test_one_secret_serves_sessions_and_caches() -> None:
     assert (found.cache["secret"], found.origins["cache.secret"]) == (KEYS["file"], "environment")
 
 
+def test_caches_take_the_key_whatever_its_name() -> None:
+    """A session that signs with validate_key lends that one to the caches."""
+    environ = {"BEAKER_SESSION_VALIDATE_KEY": KEYS["file"], "BEAKER_SESSION_TYPE": "cookie"}
+    alone = Settings.from_environ(environ, runtime=Runtime(platform=Platform.CLOUD_RUN))
+    assert (alone.cache["secret"], alone.origins["cache.secret"]) == (KEYS["file"], "session.validate_key")
+
+
 def test_tasks_follow_it_too(tmp_path: Path) -> None:
     """The shared secret of a mounted file wins over the variable, Secret Manager over both."""
     mounted = tmp_path / "secret"
