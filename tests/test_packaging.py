@@ -115,7 +115,7 @@ def test_the_wheel_holds_the_two_packages_and_nothing_else(built: Built) -> None
         *deployed,
         "beaker/py.typed",
         "gae/py.typed",
-        *(f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "licenses/LICENSE")),
+        *(f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")),
     }
 
 
