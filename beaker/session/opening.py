@@ -24,7 +24,7 @@ _SIGNATURES = {"key": "beaker.session.id", "cookie_expires": True, "use_cookies"
 
 
 def configured(options: dict[str, Any]) -> tuple[SessionContext, float | None]:
-    """The ``context`` and ``began`` among the keywords a class was called with; without the first one, that of the others.
+    """The ``context`` and ``began`` among the keywords a class was called with; without the first one, the others'.
 
     Equal options have one context, see :func:`~beaker.session.shared.context_of`.
     """

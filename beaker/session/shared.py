@@ -23,7 +23,7 @@ def context_of(params: Mapping[str, Any], *, weak: Mapping[str, Any]) -> Session
     Keys are derived, and revocation points remembered, once for all requests that pass equal options. Raises
     ConfigError as the parser and the context do, and warns at the first time only. ``weak`` as for the parser.
     """
-    # The types too: True ends a cookie with the browser, 1 after a second, and they are equal.
+    # The types too: True and 1 are equal, and one of them may be an error.
     told = frozenset((name, type(value), freeze(value)) for name, value in params.items())
     identity = (current(), told)
     found = _contexts.get(identity)

@@ -71,7 +71,7 @@ def test_no_cookie_reaches_it(tmp_path: Path) -> None:
     session = known(tmp_path)
     session["a"] = 1
     session.save()
-    for cookie in ("abc.progress", session.snapshot.id.hex(), session.snapshot.id[:32].hex()):
+    for cookie in ("abc.progress", session._snapshot.id.hex(), session._snapshot.id[:32].hex()):
         found = SessionObject({"HTTP_COOKIE": f"beaker.session.id={cookie}"}, type="file", data_dir=str(tmp_path))
         assert "a" not in found
 
@@ -130,10 +130,11 @@ def test_load_of_a_session_that_ended() -> None:
 
 def test_load_of_a_cookie_session() -> None:
     """There is nothing newer than what the request brought."""
-    session = CookieSession({}, validate_key=KEY)
+    request: dict[str, Any] = {}
+    session = CookieSession(request, validate_key=KEY)
     session["a"] = 1
     session.save()
-    header = session.request["cookie_out"].partition(";")[0]
+    header = request["cookie_out"].partition(";")[0]
     loaded = CookieSession({"cookie": header}, validate_key=KEY)
     loaded["a"] = 2
     loaded.load()
@@ -293,10 +294,10 @@ def test_equal_options_share_what_they_need(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_options_that_only_look_equal_are_told_apart() -> None:
-    """True ends a cookie with the browser, 1 after a second; two classes of one name are two."""
-    lasting, short = (SessionObject({}, type="memory", cookie_expires=value) for value in (True, 1))
-    assert lasting._context.options.cookie_expires is True
-    assert short._context.options.cookie_expires == 1.0
+    """True is an end for a cookie and 1, which equals it, is an error; two classes of one name are two."""
+    assert SessionObject({}, type="memory", cookie_expires=True)._context.options.cookie_expires is True
+    with pytest.raises(ConfigError):
+        SessionObject({}, type="memory", cookie_expires=1)
     one, other = (type("Manager", (MemoryNamespaceManager,), {}) for _ in range(2))
     contexts = [SessionObject({}, namespace_class=kind)._context for kind in (one, other, one)]
     assert contexts[0] is contexts[2] is not contexts[1]
