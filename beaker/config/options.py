@@ -230,6 +230,7 @@ ACCEPTED: dict[str, str] = {
     "protocol": "memcached is always spoken to by pymemcache",
     "mincached": "connections are pooled as needed",
     "maxcached": "connections are pooled as needed",
+    "cache_dir": "TurboGears' directory; that of the stores is data_dir",
     "id": "ids are created by Beaker",
 }
 """Options that Beaker up to 1.14 knows and that need nothing here, with the reason."""
