@@ -23,14 +23,14 @@ from typing import Any
 from beaker.caching import object_pool, registry
 from beaker.caching.cache import Cache
 from beaker.caching.call_key import CallKey
+from beaker.caching.class_map import ClassMap, assigned
 from beaker.caching.decorated import CachedFunction, CachedMethod
 from beaker.caching.decorator import Decorator
 from beaker.caching.factory import freeze
 from beaker.caching.identity import namespace_of
 from beaker.caching.namespace import EntryNamespaceManager
+from beaker.caching.open_caches import OpenCaches
 from beaker.caching.settings import Settings, Switch, named, switch_of
-from beaker.compat.class_map import ClassMap, assigned
-from beaker.compat.open_caches import OpenCaches
 from beaker.config.names import CACHE
 from beaker.config.parse import parse_cache
 from beaker.exceptions import ConfigError

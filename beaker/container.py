@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from beaker import clock as _clock
 from beaker.caching import defaults
+from beaker.caching.dictionary import AbstractDictionaryNSManager
 from beaker.caching.entry import Entry
 from beaker.caching.factory import given, runtime_of, store_for
 from beaker.caching.namespace import EntryNamespaceManager, NamespaceManager
@@ -17,7 +18,6 @@ from beaker.caching.object_pool import LivePool
 from beaker.caching.open_resource import OpenResourceNamespaceManager
 from beaker.caching.store_manager import StoreNamespaceManager
 from beaker.caching.value import Value
-from beaker.compat.dictionary import AbstractDictionaryNSManager
 from beaker.exceptions import ConfigError, ConfigWarning, warn
 from beaker.locking.factories import NullLocks, ThreadLocks
 from beaker.paths import private_directory

@@ -34,6 +34,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "4 sessions": ("beaker.session",),
     "5 edges": (
         "beaker.middleware",
+        "beaker.compat",
         "beaker.util",
         "beaker.operations",
         "beaker.__main__",
@@ -72,7 +73,9 @@ INSIDE: dict[str, tuple[str, ...]] = {
         "manager_store",
         "contention",
         "context",
+        "shared",
         "state",
+        "older_names",
         "backends",
         "legacy",
         "base",
@@ -101,8 +104,8 @@ ROOT_FILES = (
     "synchronization",
     "util",
 )
-# One line each: where 2.0 betas and the documentation had these names.
-FORMER_PATHS = ("bridge", "namespace", "purging")
+# One line each: where Beaker up to 1.14, 2.0 betas and the documentation had these names.
+FORMER_PATHS = ("_compat", "bridge", "converters", "namespace", "purging")
 
 # Faces for users: nothing inside may lean on them, or they close a circle.
 FACES = ("beaker.util", "beaker.testing", *(f"beaker.{name}" for name in FORMER_PATHS))

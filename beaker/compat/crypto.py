@@ -1,9 +1,7 @@
-"""``beaker.crypto``'s functions: key derivation, hashes, and the one encryption there is."""
+"""``beaker.crypto``'s functions: key derivation, and the one encryption there is."""
 
 from __future__ import annotations
 
-import hmac
-from hashlib import md5, sha1
 from importlib.util import find_spec
 
 from beaker.crypto import sealing
@@ -16,14 +14,9 @@ __all__ = [
     "generateCryptoKeys",
     "get_crypto_module",
     "has_aes",
-    "hmac",
-    "hmac_sha1",
-    "md5",
     "pbkdf2",
-    "sha1",
 ]
 
-hmac_sha1 = sha1
 _PURPOSE, _BOUND_TO = "store-enc", b"beaker.compat.crypto"
 _NAMES = ("default", "cryptography", "pycrypto", "pycryptodome", "nss")
 

@@ -1,5 +1,5 @@
-"""``ext:rediscluster`` at the path of Beaker 1.13 and later; see :mod:`beaker.compat.redis`."""
+"""``ext:rediscluster`` at the path of Beaker 1.13 and later."""
 
-from beaker.compat.redis import RedisClusterNamespaceManager, RedisSynchronizer
+from beaker.ext.rediscluster import RedisClusterNamespaceManager
 
-__all__ = ["RedisClusterNamespaceManager", "RedisSynchronizer"]
+__all__ = ["RedisClusterNamespaceManager"]

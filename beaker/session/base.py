@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from beaker.compat.session import OlderNames
 from beaker.config.coerce import as_seconds
 from beaker.counters import count
 from beaker.crypto.tokens import new_id
@@ -18,6 +17,7 @@ from beaker.session.backends import Draft, Ended, InStore, Loaded, Saved, Sessio
 from beaker.session.contention import session_lock
 from beaker.session.context import SessionContext
 from beaker.session.exchange import Cookie, Exchange, Sent
+from beaker.session.older_names import OlderNames
 from beaker.session.revocation import user_key
 from beaker.session.snapshot import USER, Snapshot, id_text
 from beaker.session.state import SessionState

@@ -11,8 +11,8 @@ import pytest
 import beaker.cache
 from beaker import container
 from beaker.cache import Cache, CacheManager, cache_region
-from beaker.compat.redis import RedisClusterNamespaceManager, cluster_url
 from beaker.exceptions import InvalidCacheBackendError
+from beaker.ext.rediscluster import RedisClusterNamespaceManager, cluster_url
 from beaker.session import Session
 from beaker.storage.redis.client import parse_url
 from beaker.util import SyncDict

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from beaker.caching.cache import Cache
 from beaker.caching.factory import freeze
-
-if TYPE_CHECKING:
-    from beaker.cache import Cache
 
 __all__ = ["OpenCaches"]
 

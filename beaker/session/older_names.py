@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from http.cookies import SimpleCookie
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from beaker.caching.namespace import NamespaceManager
-
-if TYPE_CHECKING:
-    from beaker.session.base import BaseSession
 
 __all__ = ["OlderNames", "SessionNamespace"]
 
@@ -49,7 +46,7 @@ class SessionNamespace(NamespaceManager):
     It is no way to another session's data: records are sealed and named by a digest.
     """
 
-    def __init__(self, session: BaseSession) -> None:
+    def __init__(self, session: Any) -> None:
         super().__init__(session.id)
         self._session = session
 
