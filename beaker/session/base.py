@@ -4,6 +4,7 @@ Where the data lives is the business of :mod:`beaker.session.backends`; what the
 :mod:`beaker.session.exchange`.
 """
 
+# over 320 lines because it is the one class of a session, which the manual describes as a whole
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping

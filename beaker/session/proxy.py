@@ -150,7 +150,7 @@ class SessionObject:
 
     def release(self) -> None:
         """The request is over, however it ended: release the locks that it holds on this and other sessions."""
-        for session in (self._session, *self._others):
+        for session in (self._sess, *self._others):
             if session is not None:
                 session.unlock()
 
