@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 from beaker.exceptions import StoreUnavailable
-from beaker.forks import after_fork
+from beaker.forks import after_fork, is_patched
 from beaker.paths import unusable, verify_directory
 
 __all__ = ["file_lock", "lock_file", "lock_unavailable", "stripe_of", "unlock_file"]
@@ -36,15 +36,20 @@ def stripe_of(name: str, stripes: int) -> int:
     return int.from_bytes(digest, "big") % stripes
 
 
-def lock_file(path: str, *, exclusive: bool, wait: bool) -> int | None:
+def lock_file(path: str, *, exclusive: bool, wait: bool, timeout: float | None = None) -> int | None:
     """Lock ``path`` by ``flock`` and return its descriptor, for :func:`unlock_file`.
 
-    ``None``: another holder has it and ``wait`` is false. The file (mode 0600) and its directory (0700)
-    are created when absent; the file stays, because unlinking it would let two processes lock two
-    different files of one name. Raises OSError when the file cannot be opened, a symbolic link included.
+    ``None``: another holder has it and ``wait`` is false. ``timeout``: the seconds to wait at most, then TimeoutError;
+    the kernel knows no such limit, so the lock is tried again and again, at most 20 ms apart.
+
+    The file (mode 0600) and its directory (0700) are created when absent; the file stays, because unlinking it would
+    let two processes lock two different files of one name. Raises OSError when the file cannot be opened, a symbolic
+    link included.
     """
     import fcntl
 
+    if wait and (timeout is not None or is_patched()):
+        return _try_until(path, exclusive, timeout)
     operation = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB)
     while True:
         descriptor = _open(path)
@@ -62,6 +67,18 @@ def lock_file(path: str, *, exclusive: bool, wait: bool) -> int | None:
             _close(descriptor)
             raise
         _close(descriptor)
+
+
+def _try_until(path: str, exclusive: bool, timeout: float | None) -> int:
+    # Also where greenlets take the place of threads: waiting in the kernel would stop all of them.
+    deadline = None if timeout is None else time.monotonic() + timeout
+    pause = 0.0005
+    while (descriptor := lock_file(path, exclusive=exclusive, wait=False)) is None:
+        if deadline is not None and time.monotonic() >= deadline:
+            raise TimeoutError("the lock file is held by another process")
+        time.sleep(pause)
+        pause = min(pause * 2, 0.02)
+    return descriptor
 
 
 def lock_unavailable(path: str, err: OSError) -> StoreUnavailable:
@@ -107,13 +124,7 @@ def unlock_file(descriptor: int) -> None:
 @contextlib.contextmanager
 def file_lock(path: str, *, timeout: float, shared: bool = False) -> Iterator[None]:
     """Hold the lock file ``path``; TimeoutError when it was not free within ``timeout`` seconds."""
-    deadline = time.monotonic() + timeout
-    pause = 0.0005
-    while (descriptor := lock_file(path, exclusive=not shared, wait=False)) is None:
-        if time.monotonic() >= deadline:
-            raise TimeoutError("the lock file is held by another process")
-        time.sleep(pause)
-        pause = min(pause * 2, 0.02)
+    descriptor = _try_until(path, not shared, timeout)
     try:
         yield
     finally:

@@ -20,10 +20,12 @@ class Stripes:
     """The locks of one directory; ``with stripes(7):`` is exclusive among threads and processes.
 
     ``directory`` is where the lock files live; the first holder creates it. ``None``: the threads of this
-    process only. Entering raises :class:`OSError` when the lock file cannot be opened or locked.
+    process only. Entering raises :class:`OSError` when the lock file cannot be opened or locked: a
+    :class:`TimeoutError` when another holder, a stopped process for instance, has not let go within ``timeout``
+    seconds.
     """
 
-    def __init__(self, directory: str | None) -> None:
+    def __init__(self, directory: str | None, *, timeout: float = 10.0) -> None:
         if directory is not None:
             try:
                 import fcntl  # noqa: F401
@@ -32,28 +34,32 @@ class Stripes:
                     "this platform has no file locks", option="file_locks", hint="set file_locks=False"
                 ) from err
         self._directory = directory
+        self._timeout = timeout
 
     def __call__(self, index: int) -> _Held:
         """A context manager that holds stripe ``index`` (0 to 255)."""
         notice_patch()
-        return _Held(_mutexes[index], None if self._directory is None else f"{self._directory}/{index:02x}.lock")
+        path = None if self._directory is None else f"{self._directory}/{index:02x}.lock"
+        return _Held(_mutexes[index], path, self._timeout)
 
 
 class _Held:
     # The thread lock is the process's, not the store's: two stores on one directory, neither with file
     # locks, exclude each other all the same.
-    __slots__ = ("_descriptor", "_mutex", "_path")
+    __slots__ = ("_descriptor", "_mutex", "_path", "_timeout")
 
-    def __init__(self, mutex: threading.Lock, path: str | None) -> None:
+    def __init__(self, mutex: threading.Lock, path: str | None, timeout: float) -> None:
         self._mutex = mutex
         self._path = path
+        self._timeout = timeout
         self._descriptor: int | None = None
 
     def __enter__(self) -> None:
-        self._mutex.acquire()
+        if not self._mutex.acquire(True, self._timeout):
+            raise TimeoutError("the lock is held by another thread")
         if self._path is not None:
             try:
-                self._descriptor = lock_file(self._path, exclusive=True, wait=True)
+                self._descriptor = lock_file(self._path, exclusive=True, wait=True, timeout=self._timeout)
             except BaseException:
                 self._mutex.release()
                 raise

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
+import tempfile
 import time
 
-__all__ = ["enter_wal", "trouble"]
+__all__ = ["create_private", "enter_wal", "trouble"]
+
+
+def create_private(path: str) -> None:
+    """Create ``path``, empty and mode 0600, unless it is there; SQLite gives its ``-wal`` and ``-shm`` files that mode.
+
+    Raises OSError.
+    """
+    # Linked into place complete: opening the path itself and closing it again would drop the POSIX
+    # locks of any connection this process already has to it.
+    descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=os.path.dirname(path) or ".")
+    os.close(descriptor)
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        os.unlink(temporary)
 
 
 def enter_wal(connection: sqlite3.Connection, *, timeout: float) -> None:

@@ -102,6 +102,7 @@ def test_a_failing_function_saves_nothing() -> None:
 @pytest.mark.parametrize("end", ["returns", "raises", "streams", "raises in its stream", "aborts"])
 def test_a_lock_ends_with_the_request(end: str) -> None:
     """A session lock that the function did not release is released when its request is over, however it ended."""
+    locked: list[str] = []
 
     @with_session(type="memory", secret=KEY)
     def function(request: Any) -> Any:
@@ -111,6 +112,7 @@ def test_a_lock_ends_with_the_request(end: str) -> None:
         if request.method == "GET":
             return "saved"
         session.lock(timeout=0)
+        locked.append(end)
         if end == "raises":
             raise ZeroDivisionError
         if end == "aborts":
@@ -129,6 +131,7 @@ def test_a_lock_ends_with_the_request(end: str) -> None:
         with contextlib.suppress(ZeroDivisionError), client.post("/", buffered=False) as answer:
             assert answer.status_code == {"raises": 500, "aborts": 404}.get(end, 200)
             assert answer.data in (b"done", b"12") or end in ("raises", "aborts")
+    assert locked == [end, end]
 
 
 def test_abort_is_an_answer_and_keeps_the_session() -> None:

@@ -57,6 +57,22 @@ class SqlHooks(StoreContract, VersionedContract, ListingContract, PurgingContrac
         return rows_in(store)
 
 
+def test_a_sqlite_file_is_private(tmp_path: Path) -> None:
+    """The file and what SQLite keeps beside it are this user's alone, whatever the umask; an older one is let be."""
+    before = os.umask(0)
+    try:
+        store = SqlStore(f"sqlite:///{tmp_path}/private.db")
+        store.set("n", "k", b"v", ttl=None)
+        names = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+        assert names == {"private.db": 0o600, "private.db-wal": 0o600, "private.db-shm": 0o600}
+        (tmp_path / "older.db").touch(0o640)
+        older = SqlStore(f"sqlite:///{tmp_path}/older.db")
+        older.set("n", "k", b"v", ttl=None)
+        assert (tmp_path / "older.db").stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(before)
+
+
 class SharedSqlHooks(SqlHooks, SharedContract, ProcessContract):
     """The suites for a database that others reach by its url."""
 

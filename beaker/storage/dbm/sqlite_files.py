@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import sqlite3
-import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from typing import TypeVar
 from beaker.exceptions import StoreUnavailable
 from beaker.locking.files import file_lock
 from beaker.paths import unusable, verify_directory
-from beaker.storage.sqlite import enter_wal, trouble
+from beaker.storage.sqlite import create_private, enter_wal, trouble
 
 __all__ = ["OPTION", "SqliteFiles"]
 
@@ -177,7 +176,8 @@ class SqliteFiles:
                 file.drop()
                 if not creates:
                     return None
-                _make_private(file.path)
+                verify_directory(os.path.dirname(file.path))
+                create_private(file.path)
                 status = os.stat(file.path)
             identity = (status.st_dev, status.st_ino)
             if identity != file.identity:
@@ -250,20 +250,6 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-
-
-def _make_private(path: str) -> None:
-    # Linked into place complete: opening the path itself and closing it again would drop the POSIX
-    # locks of any connection this process already has to it.
-    directory = os.path.dirname(path)
-    verify_directory(directory)
-    descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=directory)
-    os.close(descriptor)
-    try:
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
-    finally:
-        os.unlink(temporary)
 
 
 def _is_ours(connection: sqlite3.Connection) -> bool:

@@ -47,6 +47,8 @@ class FileStore(Store, Versioned, Listing, Purging):
       ``.locks`` inside ``directory``. Every process that writes must name the same one.
     - ``file_locks``: true, the default, for those; false for locks among the threads of this process only, which is
       right when one process writes. ConfigError for true on a platform that has no ``fcntl``.
+    - ``timeout``: seconds a write waits for another writer, then :class:`~beaker.exceptions.StoreUnavailable`;
+      default 10. It takes that long only when a process was stopped in the middle of a write.
     - ``digest_filenames``: true, the default, names files by digests; false by the keys, where they fit.
     - ``clock``: seconds since the epoch; decides what has expired.
 
@@ -67,6 +69,7 @@ class FileStore(Store, Versioned, Listing, Purging):
         lock_dir: str | os.PathLike[str] | None = None,
         digest_filenames: bool = True,
         file_locks: bool = True,
+        timeout: float = 10.0,
     ) -> None:
         self.directory = os.path.abspath(os.fspath(directory))
         self.max_value = max_value
@@ -78,7 +81,7 @@ class FileStore(Store, Versioned, Listing, Purging):
         self._lock_dir = None if lock_dir is None else locks
         if file_locks:
             expect_directory(locks, "lock_dir")
-        self._stripes = Stripes(locks if file_locks else None)
+        self._stripes = Stripes(locks if file_locks else None, timeout=timeout)
         self._memo: dict[str, tuple[str, bytes]] = {}
 
     @property

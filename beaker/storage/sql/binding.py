@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from beaker.exceptions import ConfigError, InvalidCacheBackendError, MissingCacheParameter
-from beaker.storage.sqlite import enter_wal
+from beaker.storage.sqlite import create_private, enter_wal
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine
@@ -249,6 +249,14 @@ def _own_engine(given: str | URL, options: dict[str, Any]) -> Binding:
                 enter_wal(connection, timeout=seconds)
                 connection.execute("PRAGMA synchronous = NORMAL")
 
+        def create(_dialect: object, _record: object, arguments: list[Any], _named: object) -> None:
+            # What cannot be created is SQLite's to report, as is a URI that it has to read first.
+            path = str(arguments[0])
+            if path != _MEMORY and not path.startswith("file:") and not os.path.lexists(path):
+                with contextlib.suppress(OSError):
+                    create_private(path)
+
+        event.listen(engine, "do_connect", create)
         event.listen(engine, "connect", prepare)
     return Binding(engine, owned=True)
 

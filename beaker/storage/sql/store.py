@@ -29,10 +29,10 @@ class SqlStore(Store, Versioned, Listing, Purging, Bulk):
     """Records as rows of one table (:func:`make_cache_table`), through SQLAlchemy 2; every capability.
 
     - ``bind_or_url``: a SQLAlchemy url, Engine or Connection. From a url an engine is created, and each operation is
-      one statement in autocommit mode. A SQLite file is put in WAL mode with a busy timeout of 10 s; ``sqlite://`` is
-      one private database in memory for all threads, empty again in a forked child. Your Engine is used as it is.
-      Your Connection is used by one thread at a time: inside your transaction writes are savepoints that you commit
-      or roll back, outside each commits itself; a forked child cannot use it.
+      one statement in autocommit mode. A SQLite file is created with mode 0600, and put in WAL mode with a busy timeout
+      of 10 s; ``sqlite://`` is one private database in memory for all threads, empty again in a forked child. Your
+      Engine is used as it is. Your Connection is used by one thread at a time: inside your transaction writes are
+      savepoints that you commit or roll back, outside each commits itself; a forked child cannot use it.
     - ``engine_options``: keyword arguments of :func:`sqlalchemy.create_engine`, for a url only; strings are coerced.
       Default: none.
     - ``table``: a Table that has the columns of :func:`make_cache_table`; default ``None``: one named ``table_name``
