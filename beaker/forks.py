@@ -82,7 +82,7 @@ def after_patch(hook: Hook) -> None:
 
 
 def notice_patch() -> None:
-    """Renew every registered object's locks if :mod:`threading` was patched since the last call; else 50 ns.
+    """Renew every registered object's locks if :mod:`threading` was patched since the last call; else one comparison.
 
     To be called before waiting for a lock that may be older than the patch. A patch belongs at the start of a process
     or of a worker, before other threads run; what another thread holds at that moment is not waited for.
