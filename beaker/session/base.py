@@ -7,7 +7,8 @@ Where the data lives is the business of :mod:`beaker.session.backends`; what the
 # over 320 lines because it is the one class of a session, which the manual describes as a whole
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from functools import partial
 from typing import Any
 
 from beaker.config.coerce import as_seconds
@@ -27,6 +28,9 @@ from beaker.session.values import Packed
 __all__ = ["BaseSession"]
 
 _DOMAIN, _PATH = "_domain", "_path"
+
+Work = Callable[[], None]
+"""Something to do that asks the backend, and so may block."""
 
 
 class BaseSession(OlderNames, SessionState):
@@ -196,10 +200,7 @@ class BaseSession(OlderNames, SessionState):
         written, StoreUnavailable, ValueTooLarge, SessionTooLarge, or WriteConflict after ``save_timeout`` seconds of
         conflicts.
         """
-        if accessed_only:
-            self._touch()
-        else:
-            self._write()
+        _do(self._touching() if accessed_only else self._writing())
         self._exchange.note(self._cookie_lines())
 
     @property
@@ -207,31 +208,30 @@ class BaseSession(OlderNames, SessionState):
         """Whether something has to be written even if the application does not call ``save()``."""
         return not self._ended and (self._moving is not None or self._logged_in or self._late)
 
-    def _settle(self, wanted: bool) -> None:
-        """Save if that is ``wanted`` or needed, else record the access if that is due."""
+    def _settling(self, wanted: bool) -> Work | None:
+        """What saves if that is ``wanted`` or needed, else records the access if that is due; ``None``: nothing to do.
+
+        All that may block is in what is returned, which may run in another thread.
+        """
         if not wanted and not self._must_save:
             auto = self._context.options.auto and self._cookie is not Cookie.CLEAR and not self._ended
             # An empty new session holds nothing worth a record, unless the application asked for one.
             wanted = auto and not (self.is_new and not any(self._own_keys()))
-            if not wanted:
-                self._touch()
-                return
-        self._write()
+        return self._writing() if wanted or self._must_save else self._touching()
 
-    def _write(self) -> None:
-        """Write if there is anything to write; the cookie is only prepared."""
+    def _writing(self) -> Work | None:
+        """What writes if there is anything to write; the cookie is only prepared."""
         if self._ended:
             count("stale_write_dropped", "tombstone")
-            return
+            return None
         packed, known = self._packed(), self._snapshot.values
         if self._context.options.readonly:
             if packed != known:
                 self._check_writable()
-            return
+            return None
         if self.is_new or self._moving is not None or self._cookie is Cookie.RESEAL or packed != known:
-            self._saved(self._backend.save(self._draft(packed)), packed)
-        else:
-            self._touch()
+            return lambda: self._saved(self._backend.save(self._draft(packed)), packed)
+        return self._touching()
 
     def _saved(self, saved: Saved | Ended, packed: Packed) -> None:
         self._take(saved)
@@ -261,19 +261,24 @@ class BaseSession(OlderNames, SessionState):
         self._cookie = Cookie.KEEP
         self._moving = None
 
-    def _touch(self) -> None:
-        """Record the access when the recorded one is older than ``touch_interval`` seconds; renew a stale cookie."""
+    def _touching(self) -> Work | None:
+        """What records the access when the recorded one is older than ``touch_interval``, and renews a stale cookie."""
         options, snapshot = self._context.options, self._snapshot
         if self.is_new or self._ended or self._moving is not None:
-            return
+            return None
         stale = self._cookie is Cookie.KEEP and self._is_stale
+        access = False
         if not options.readonly:
             due = options.save_accessed_time and self._now - snapshot.accessed >= self._context.touch_interval
-            if due or self._cookie is Cookie.RESEAL or (stale and not self._is_stored):
-                saved = self._backend.touch(self._draft(snapshot.values))
-                if saved is not None:
-                    self._take(saved)
-                    return
+            access = due or self._cookie is Cookie.RESEAL or (stale and not self._is_stored)
+        return partial(self._touch, access, stale) if access or stale else None
+
+    def _touch(self, access: bool, stale: bool) -> None:
+        if access:
+            saved = self._backend.touch(self._draft(self._snapshot.values))
+            if saved is not None:
+                self._take(saved)
+                return
         if stale:
             self._renew()
 
@@ -417,3 +422,8 @@ class BaseSession(OlderNames, SessionState):
             self._cookie = Cookie.KEEP
         self._exchange.answered = True
         return lines
+
+
+def _do(work: Work | None) -> None:
+    if work is not None:
+        work()

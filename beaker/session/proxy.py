@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Generator, Iterator
+from typing import Any, TypeVar
 
 from beaker.exceptions import BeakerWarning, SessionTooLarge, warn
-from beaker.session.base import BaseSession
+from beaker.session.base import BaseSession, Work
 from beaker.session.opening import configured, opener
 from beaker.session.snapshot import raw_id
 
-__all__ = ["SessionObject"]
+__all__ = ["SessionObject", "Steps"]
+
+T = TypeVar("T")
+Steps = Generator[Work, None, T]
+"""Yields what may block, to be run where blocking is allowed, one after the other; returns the result."""
 
 _UNSENT = (
     "a session was saved in a response whose headers are not sent, as a websocket's, so that its cookie could not be: "
@@ -68,8 +72,11 @@ class SessionObject:
         themselves (pyramid_beaker) take them from there. SessionTooLarge when the session needs several cookies
         (``session.chunks``): such a framework sends one.
         """
+        _run(self._persisting())
+
+    def _persisting(self) -> Steps[None]:
         session = self._session()
-        self._settle(session)
+        yield from self._settling(session)
         lines = session._cookie_lines()
         if sum("; Max-Age=0" not in line for line in lines) > 1:
             raise SessionTooLarge(
@@ -104,10 +111,12 @@ class SessionObject:
 
     # -- the end of the request ----------------------------------------------------------------------
 
-    def _settle(self, session: BaseSession) -> None:
+    def _settling(self, session: BaseSession) -> Steps[None]:
         wanted = self._dirty
         object.__setattr__(self, "_dirty", False)
-        session._settle(wanted)
+        work = session._settling(wanted)
+        if work is not None:
+            yield work
 
     def commit(self, *, unsent: bool = False) -> list[tuple[str, str]]:
         """Do what the request asked for and return the headers the response needs; knows no WSGI.
@@ -117,12 +126,15 @@ class SessionObject:
         that reach no browser, as a websocket's, a lost cookie is warned of. Raises what :meth:`BaseSession.save`
         raises.
         """
+        return _run(self._committing(unsent=unsent))
+
+    def _committing(self, *, unsent: bool) -> Steps[list[tuple[str, str]]]:
         session = self._sess
         if session is None:
             return []
         stored = session._is_stored
         before = session._reference(stored) if unsent else None
-        self._settle(session)
+        yield from self._settling(session)
         object.__setattr__(self, "_finished", True)
         headers = [("Vary", "Cookie")]
         cookies = [("Set-Cookie", line) for line in session._respond()]
@@ -134,6 +146,9 @@ class SessionObject:
 
     def finish(self) -> None:
         """After the body: save what changed since :meth:`commit`. Warns when that would need a header."""
+        _run(self._finishing())
+
+    def _finishing(self) -> Steps[None]:
         session = self._sess
         if session is None:
             return
@@ -144,7 +159,7 @@ class SessionObject:
             if self._context.type == "cookie" and session._is_changed():
                 self._warn("changed after the headers were sent; the change is lost")
                 return
-            self._settle(session)
+            yield from self._settling(session)
         if settled != (session.id, session.is_new) or session._cookie_lines():
             self._warn("changed after the headers were sent, so that its cookie could not be")
 
@@ -211,3 +226,12 @@ class SessionObject:
 
     def __repr__(self) -> str:
         return "<SessionObject untouched>" if self._sess is None else f"<SessionObject of {self._sess!r}>"
+
+
+def _run(steps: Steps[T]) -> T:
+    try:
+        while True:
+            next(steps)()
+    except StopIteration as end:
+        result: T = end.value
+        return result
