@@ -1,9 +1,9 @@
-"""Words shared by every floor: WSGI aliases, the clock's type, the sentinel for "no value"."""
+"""Words shared by every floor: aliases of WSGI and ASGI, the clock's type, the sentinel for "no value"."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final, Literal
 
 Clock = Callable[[], float]
@@ -13,6 +13,12 @@ Environ = dict[str, Any]
 Headers = list[tuple[str, str]]
 StartResponse = Callable[..., Callable[[bytes], object]]
 WSGIApp = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Missing(enum.Enum):

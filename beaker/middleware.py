@@ -49,18 +49,9 @@ class SessionMiddleware:
         **kwargs: Any,
     ) -> None:
         check_application(wrap_app, "SessionMiddleware")
-        injected = {name: kwargs.pop(name) for name in ("clock", "runtime") if name in kwargs}
         self.app = self.wrap_app = wrap_app
         self.environ_key = environ_key
-        ready = kwargs.pop("options", None)
-        if ready is not None and (not isinstance(ready, SessionOptions) or config or kwargs):
-            raise ConfigError(
-                "options are complete: no other session options go with them",
-                option="options",
-                expected="SessionOptions alone",
-                got=type(ready).__name__,
-            )
-        self.options: SessionOptions = ready if ready is not None else parse_session(config, kwargs=kwargs)
+        self.options, injected = configured_sessions(config, kwargs)
         self.context = SessionContext(self.options, **injected)
         self._opener = opener(self.context)
 
@@ -132,6 +123,24 @@ class CacheMiddleware:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         environ[self.environ_key] = self.cache_manager
         return self.app(environ, start_response)
+
+
+def configured_sessions(
+    config: Mapping[str, Any] | None, given: dict[str, Any]
+) -> tuple[SessionOptions, dict[str, Any]]:
+    """The options of a session middleware, and what is injected, out of ``config`` and keywords. Raises ConfigError."""
+    injected = {name: given.pop(name) for name in ("clock", "runtime") if name in given}
+    ready = given.pop("options", None)
+    if ready is None:
+        return parse_session(config, kwargs=given), injected
+    if not isinstance(ready, SessionOptions) or config or given:
+        raise ConfigError(
+            "options are complete: no other session options go with them",
+            option="options",
+            expected="SessionOptions alone",
+            got=type(ready).__name__,
+        )
+    return ready, injected
 
 
 def _may_take_over(environ: Environ) -> bool:

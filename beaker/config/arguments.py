@@ -10,7 +10,7 @@ from typing import Any
 from beaker.config.coerce import wrong
 from beaker.exceptions import ConfigError
 
-__all__ = ["check_application", "check_mapping", "is_async"]
+__all__ = ["check_application", "check_asgi_application", "check_mapping", "is_async"]
 
 
 def check_application(app: object, where: str) -> None:
@@ -22,13 +22,32 @@ def check_application(app: object, where: str) -> None:
             expected="a WSGI application: callable(environ, start_response)",
             got=type(app).__name__,
         )
-    if is_async(app) or not _takes_two(app):
+    if is_async(app) or not _takes(app, 2):
         raise ConfigError(
             f"{where} got a callable that is no WSGI application",
             option="app",
             expected="callable(environ, start_response), not asynchronous",
             got=type(app).__name__,
-            hint="wrap an ASGI application for WSGI first (a2wsgi.ASGIMiddleware)",
+            hint="for an ASGI application there is beaker.asgi.SessionMiddleware",
+        )
+
+
+def check_asgi_application(app: object, where: str) -> None:
+    """Raise ConfigError, naming ``where``, for what cannot be called as an ASGI 3 application, WSGI ones among it."""
+    if not callable(app):
+        raise ConfigError(
+            f"{where} got no application",
+            option="app",
+            expected="an ASGI application: async callable(scope, receive, send)",
+            got=type(app).__name__,
+        )
+    if not _takes(app, 3):
+        raise ConfigError(
+            f"{where} got a callable that is no ASGI application",
+            option="app",
+            expected="async callable(scope, receive, send)",
+            got=type(app).__name__,
+            hint="for a WSGI application there is beaker.middleware.SessionMiddleware",
         )
 
 
@@ -50,10 +69,10 @@ def is_async(function: object) -> bool:
     return any(inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each) for each in candidates)
 
 
-def _takes_two(app: Any) -> bool:
+def _takes(app: Any, number: int) -> bool:
     try:
         # Not of what a decorator wraps: the wrapper is what will be called.
-        inspect.signature(app, follow_wrapped=False).bind(None, None)
+        inspect.signature(app, follow_wrapped=False).bind(*[None] * number)
     except TypeError:
         return False
     except ValueError:
