@@ -10,9 +10,12 @@ import pytest
 
 from beaker.middleware import SessionMiddleware
 from beaker.testing.session_harness import OTHER_SECRET, SECRET, Handler, Tab
+from tests.asgi.tabs import AsgiTab
 from tests.storage.shared import session_options
 
-__all__ = ["LOCAL", "MERGING", "SERVERS", "opened", "options_by", "options_of", "tab_of"]
+__all__ = [
+    "DRIVERS", "LOCAL", "MERGING", "SERVERS", "middleware_of", "opened", "options_by", "options_of", "tab_class", "tab_of",
+]  # fmt: skip
 
 Options = dict[str, Any]
 
@@ -57,6 +60,9 @@ MERGING = ("memory", "file", "dbm", "sqlite", "encrypted file", "hybrid in store
 SERVERS = ("memcached", "redis", "postgres", "google", "google on firestore", "hybrid on google")
 """Every place on a real server; requests at the same time share a record on all of them."""
 
+DRIVERS = ("wsgi", "asgi")
+"""The middlewares that sessions are used through."""
+
 
 def options_of(place: str, directory: Path) -> Options:
     """The session options of a place, with everything it keeps under ``directory``."""
@@ -74,18 +80,30 @@ def options_by(place: str, request: pytest.FixtureRequest, directory: Path) -> O
     return {**session_options(place, request, directory), "secret": SECRET}
 
 
-def tab_of(options: Options) -> Tab:
-    """A browser tab on a middleware of its own."""
-    handlers: list[Handler] = []
+def middleware_of(driver: str, handlers: list[Handler], options: Options) -> Any:
+    """A middleware of a driver, whose application calls the last of ``handlers`` with the session."""
+    if driver == "asgi":
+        return AsgiTab.build(handlers, **options)
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         handlers.pop()(environ["beaker.session"])
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [b"done"]
 
-    return Tab(SessionMiddleware(app, **options), handlers)
+    return SessionMiddleware(app, **options)
 
 
-def opened(place: str, directory: Path, **more: Any) -> Tab:
+def tab_class(driver: str) -> type[Tab]:
+    """What sends requests to a driver's middleware."""
+    return AsgiTab if driver == "asgi" else Tab
+
+
+def tab_of(options: Options, driver: str = "wsgi") -> Tab:
+    """A browser tab on a middleware of its own."""
+    handlers: list[Handler] = []
+    return tab_class(driver)(middleware_of(driver, handlers, options), handlers)
+
+
+def opened(place: str, directory: Path, driver: str = "wsgi", **more: Any) -> Tab:
     """A tab on a local place."""
-    return tab_of({**options_of(place, directory), **more})
+    return tab_of({**options_of(place, directory), **more}, driver)

@@ -16,7 +16,7 @@ from beaker.session.proxy import SessionObject
 from beaker.testing.clock import FakeClock
 from beaker.testing.session_harness import SessionHarness, Tab
 from tests.session.faults import Interruptible, interrupt
-from tests.session.places import LOCAL, MERGING
+from tests.session.places import DRIVERS, LOCAL, MERGING
 
 put = SessionHarness.put
 
@@ -129,11 +129,12 @@ def check(place: str, old: Tab, inner: Seen, outer: Seen) -> None:
 @pytest.mark.parametrize("outer_act", ACTS)
 @pytest.mark.parametrize("inner_act", ACTS)
 @pytest.mark.parametrize("place", LOCAL)
+@pytest.mark.parametrize("driver", DRIVERS)
 def test_every_interleaving_of_two_requests(
-    open_tab: Callable[..., Tab], clock: FakeClock, place: str, inner_act: str, outer_act: str
+    open_tab: Callable[..., Tab], clock: FakeClock, driver: str, place: str, inner_act: str, outer_act: str
 ) -> None:
     """Writes are kept, counters exact, ended ids dead, logins kept, losers silent: at every point of time."""
-    tab = open_tab(place, timeout=1000, absolute_timeout=1e6)
+    tab = open_tab(place, driver=driver, timeout=1000, absolute_timeout=1e6)
     store = interrupt(tab.middleware.context)
     for at in range(40):
         tab.cookies.clear()
@@ -156,11 +157,12 @@ def test_every_interleaving_of_two_requests(
 @pytest.mark.parametrize("inner_act", ["write", "grow", "shrink", "logout", "regenerate", "login", "read"])
 @pytest.mark.parametrize("outer_act", ["grow", "shrink"])
 @pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("driver", DRIVERS)
 def test_every_interleaving_of_hybrid_transitions(
-    open_tab: Callable[..., Tab], clock: FakeClock, inner_act: str, outer_act: str, big: bool
+    open_tab: Callable[..., Tab], clock: FakeClock, driver: str, inner_act: str, outer_act: str, big: bool
 ) -> None:
     """Moving to the store and back beside another request loses, revives and doubles nothing."""
-    tab = open_tab("hybrid in cookie", timeout=2000, absolute_timeout=1e6, cookie_max=1500)
+    tab = open_tab("hybrid in cookie", driver=driver, timeout=2000, absolute_timeout=1e6, cookie_max=1500)
     store = interrupt(tab.middleware.context)
     # A session that stays in its cookie has no record to merge in.
     place = "hybrid in store" if big else "hybrid in cookie"

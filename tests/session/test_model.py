@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from beaker.crypto.keyring import new_key
-from beaker.middleware import SessionMiddleware
 from beaker.session.proxy import SessionObject
 from beaker.session.records import CLOCKS
 from beaker.testing.clock import FakeClock
-from beaker.testing.session_harness import COOKIE, Handler, Tab
-from tests.session.places import LOCAL, SERVERS, Options, options_by
+from beaker.testing.session_harness import COOKIE, Handler
+from tests.session.places import DRIVERS, LOCAL, SERVERS, Options, middleware_of, options_by, tab_class
 
 TIMEOUT, ABSOLUTE = 1000.0, 5000.0
 BEHIND = 55.0
@@ -49,6 +48,7 @@ class Holding:
 class Sessions(RuleBasedStateMachine):
     place: ClassVar[str]
     options: ClassVar[Callable[[Path], Options]]
+    driver: ClassVar[str] = "wsgi"
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,21 +59,16 @@ class Sessions(RuleBasedStateMachine):
         self.handlers: list[Handler] = []
         self.shared = self.place not in ("revocable cookie", "hybrid in cookie")
         self.build()
-        self.tabs = [Tab(self.middleware, self.handlers) for _ in range(2)]
+        self.tabs = [tab_class(self.driver)(self.middleware, self.handlers) for _ in range(2)]
         self.held: list[Holding | None] = [None, None]
 
     def teardown(self) -> None:
         shutil.rmtree(self.directory)
 
     def build(self) -> None:
-        def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-            self.handlers.pop()(environ["beaker.session"])
-            start_response("200 OK", [("Content-Type", "text/plain")])
-            return [b"done"]
-
         options = {**type(self).options(self.directory), "timeout": TIMEOUT, "absolute_timeout": ABSOLUTE}
         options |= {"touch_interval": 0, "validate_key": list(self.keys), "secret": None, "clock": self.clock}
-        self.middleware = SessionMiddleware(app, **options)
+        self.middleware = middleware_of(self.driver, self.handlers, options)
 
     # -- the model ---------------------------------------------------------------------------------
 
@@ -274,7 +269,10 @@ class Sessions(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("place", [*LOCAL, *SERVERS])
-def test_any_order_of_actions_agrees_with_the_model(place: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_any_order_of_actions_agrees_with_the_model(
+    driver: str, place: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     """Login, logout, set, delete, increment, overlap, regenerate, expire, rotate, clock jumps, copy: as the model."""
     if place in LOCAL:
         examples, options = 40, lambda directory: options_by(place, request, directory)
@@ -282,6 +280,6 @@ def test_any_order_of_actions_agrees_with_the_model(place: str, request: pytest.
         # One table or project for all examples: every session has an id of its own.
         there = options_by(place, request, tmp_path)
         examples, options = 15 if "google" in place else 40, lambda directory: there
-    machine = type("Sessions", (Sessions,), {"place": place, "options": staticmethod(options)})
+    machine = type("Sessions", (Sessions,), {"place": place, "options": staticmethod(options), "driver": driver})
     settings = hypothesis.settings(max_examples=examples, stateful_step_count=25, deadline=None)
     run_state_machine_as_test(machine, settings=settings)
