@@ -66,11 +66,9 @@ class SessionMiddleware:
         await session._load_early()
         answer = _Answer(session, receive, send, websocket=scope["type"] == "websocket")
         try:
-            await self.app(scope, answer.receive, answer.send)
-        except BaseException as error:
-            await answer.fail(error)
-            raise
-        await answer.end()
+            await answer.of(self.app, scope)
+        finally:
+            await session.arelease()
 
     def revoke(self, *, user: Any = None, everybody: bool = False) -> None:
         """End every session of ``user``, or of everybody, in a thread without an event loop; see :meth:`arevoke`."""
@@ -114,6 +112,16 @@ class _Answer:
         self._websocket = websocket
         self._started = self._failed = self._gone = False
 
+    async def of(self, app: ASGIApp, scope: Scope) -> None:
+        """Run the application; what changed since its first message is saved when it returns."""
+        try:
+            await app(scope, self.receive, self.send)
+        except BaseException as error:
+            await self._fail(error)
+            raise
+        if self._started:
+            await self._session.afinish(unread=not self._websocket)
+
     async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "websocket.disconnect":
@@ -147,12 +155,7 @@ class _Answer:
         self._started, self._failed = True, False
         return headers
 
-    async def end(self) -> None:
-        """The application has returned: what changed since its first message is saved now."""
-        if self._started:
-            await self._session.afinish(unread=not self._websocket)
-
-    async def fail(self, error: BaseException) -> None:
+    async def _fail(self, error: BaseException) -> None:
         """The application has raised: nothing is saved but what it asked for while only the client was missing."""
         gone = self._gone or isinstance(error, _cancellation())
         if gone and self._started and self._session.dirty():

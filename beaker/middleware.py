@@ -129,7 +129,7 @@ def configured_sessions(
     config: Mapping[str, Any] | None, given: dict[str, Any]
 ) -> tuple[SessionOptions, dict[str, Any]]:
     """The options of a session middleware, and what is injected, out of ``config`` and keywords. Raises ConfigError."""
-    injected = {name: given.pop(name) for name in ("clock", "runtime") if name in given}
+    injected: dict[str, Any] = {name: given.pop(name) for name in ("clock", "runtime") if name in given}
     ready = given.pop("options", None)
     if ready is None:
         return parse_session(config, kwargs=given), injected

@@ -35,6 +35,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "5 edges": (
         "beaker.middleware",
         "beaker.compat",
+        "beaker.asgi",
         "beaker.util",
         "beaker.operations",
         "beaker.__main__",
@@ -81,6 +82,8 @@ INSIDE: dict[str, tuple[str, ...]] = {
         "base",
         "opening",
         "proxy",
+        "hops",
+        "async_proxy",
     ),
 }
 
@@ -90,6 +93,7 @@ ROOT_FILES = (
     "__init__",
     "__main__",
     "_typing",
+    "asgi",
     "backends",
     "cache",
     "clock",

@@ -180,7 +180,7 @@ def test_a_cookie_that_is_refused_is_not_quoted(tmp_path: Path) -> None:
         for bad in (good[:-1], good[1:], good[:40] + "é" + good[41:], good + "=", good.swapcase()):
             tab.cookies[COOKIE] = bad
             assert tab.do(lambda s: s.is_new)
-        strange = opened(place, tmp_path / "other", **{"validate_key": new_key(), "secret": None})
+        strange = opened(place, tmp_path / "other", validate_key=new_key(), secret=None)
         strange.cookies[COOKIE] = good
         assert strange.do(lambda s: s.is_new)
 

@@ -24,9 +24,9 @@ class AsyncSessionObject(SessionObject):
     """Stands in an ASGI scope for a session; what :class:`SessionObject` promises holds here too.
 
     A method that may block has an asynchronous form under the prefix ``a``: ``await session.apersist()``. Called
-    without it in the event loop's thread it raises BeakerException, whatever the session's type; in a worker thread, as
-    the plain functions of FastAPI and Starlette run in, it works as under WSGI. Reading, changing and :meth:`save` never
-    block. With ``lazy``, :meth:`load` must be awaited first.
+    without it in the event loop's thread it raises BeakerException, whatever the session's type; in a worker thread,
+    as the plain functions of FastAPI and Starlette run in, it works as under WSGI. Reading, changing and :meth:`save`
+    never block. With ``lazy``, :meth:`load` must be awaited first.
     """
 
     def __init__(self, environ: dict[str, Any], *, lazy: bool = False, **params: Any) -> None:
@@ -108,6 +108,9 @@ class AsyncSessionObject(SessionObject):
     async def _off(self, work: Callable[[], T]) -> T:
         return await in_thread(partial(self._one_at_a_time, work))
 
+    async def _surely(self, work: Callable[[], T]) -> T:
+        return await in_thread_surely(partial(self._one_at_a_time, work))
+
     def _one_at_a_time(self, work: Callable[[], T]) -> T:
         # Of two tasks of a request, or a cancelled one whose thread goes on, only one works on the session.
         with self._alone:
@@ -121,7 +124,7 @@ class AsyncSessionObject(SessionObject):
                 if not self._blocks:
                     work()
                 elif surely:
-                    await in_thread_surely(partial(self._one_at_a_time, work))
+                    await self._surely(work)
                 else:
                     await self._off(work)
         except StopIteration as end:
@@ -146,6 +149,11 @@ class AsyncSessionObject(SessionObject):
             object.__setattr__(self, "_finished", True)
         await self._run(self._finishing(), surely=surely)
 
+    async def arelease(self) -> None:
+        """:meth:`release`, also in a cancelled task; costs nothing where no lock is held."""
+        if any(session is not None and session._held is not None for session in (self._session, *self._others)):
+            await self._surely(super().release)
+
     # -- what may block, to be awaited ---------------------------------------------------------------
 
     async def apersist(self) -> None:
@@ -161,34 +169,34 @@ class AsyncSessionObject(SessionObject):
         await self._call(self._load().logout)
 
     async def adelete(self) -> None:
-        """:meth:`BaseSession.delete`: end the session; its record is dead when this returns. Raises StoreUnavailable."""
+        """:meth:`BaseSession.delete`: end the session; its record is dead on return. Raises StoreUnavailable."""
         await self._call(self._load().delete)
 
     async def ainvalidate(self) -> None:
         """:meth:`BaseSession.invalidate`: end the session and go on with an empty one. Raises StoreUnavailable."""
         await self._call(self._load().invalidate)
 
-    async def alock(self) -> None:
+    async def alock(self, timeout: float | None = None) -> None:
         """:meth:`BaseSession.lock`, waited for in a thread: pair it with :meth:`aunlock` in a ``finally``.
 
-        A wait that is cancelled leaves no lock. Raises LockTimeout, LockError for cookie sessions, StoreUnavailable.
+        A wait that is cancelled leaves no lock. Raises LockTimeout, LockError for cookie sessions, StoreUnavailable,
+        ConfigError for a timeout that is none.
         """
         session = self._load()
         if session._held is not None:
             return
-        attempt = _Attempt(session)
+        attempt = _Attempt(session, timeout)
         try:
             await self._off(attempt.run)
         except BaseException:
             if attempt.abandon():
-                await in_thread_surely(partial(self._one_at_a_time, session.unlock))
+                await self._surely(session.unlock)
             raise
 
     async def aunlock(self) -> None:
         """:meth:`BaseSession.unlock`, also in a cancelled task; does nothing when the session is not locked."""
-        session = self._load()
-        if session._held is not None:
-            await in_thread_surely(partial(self._one_at_a_time, session.unlock))
+        if self._load()._held is not None:
+            await self._surely(self._load().unlock)
 
     async def aget_by_id(self, id: str) -> AsyncSessionObject | None:
         """The live session with this ``id``, or ``None``; to be saved by its own :meth:`save` and :meth:`apersist`.
@@ -201,6 +209,7 @@ class AsyncSessionObject(SessionObject):
         found = await self._call(partial(self._open, {}, raw, self._began))
         if found.is_new:
             return None
+        object.__setattr__(self, "_others", (*self._others, found))
         other = AsyncSessionObject({}, context=self._context, opener=self._open, began=self._began)
         object.__setattr__(other, "_session", found)
         return other
@@ -232,10 +241,10 @@ class AsyncSessionObject(SessionObject):
         self._refuse("invalidate")
         self._load().invalidate()
 
-    def lock(self) -> None:
+    def lock(self, timeout: float | None = None) -> None:
         """:meth:`BaseSession.lock`, in a worker thread; :meth:`alock` in the event loop."""
         self._refuse("lock")
-        self._load().lock()
+        self._load().lock(timeout)
 
     def unlock(self) -> None:
         """:meth:`BaseSession.unlock`, in a worker thread; :meth:`aunlock` in the event loop."""
@@ -257,6 +266,11 @@ class AsyncSessionObject(SessionObject):
         self._refuse("finish")
         super().finish()
 
+    def release(self) -> None:
+        """:meth:`SessionObject.release`, in a worker thread; :meth:`arelease` in the event loop."""
+        self._refuse("release")
+        super().release()
+
     def _refuse(self, name: str) -> None:
         refuse_in_loop(self._thread, f"session.{name}", f"session.a{name}")
 
@@ -264,8 +278,9 @@ class AsyncSessionObject(SessionObject):
 class _Attempt:
     """One attempt to lock a session in a thread, which its task may abandon at any moment."""
 
-    def __init__(self, session: BaseSession) -> None:
+    def __init__(self, session: BaseSession, timeout: float | None) -> None:
         self._session = session
+        self._timeout = timeout
         self._guard = threading.Lock()
         self._abandoned = self._locked = False
 
@@ -273,7 +288,7 @@ class _Attempt:
         with self._guard:
             if self._abandoned:
                 return
-        self._session.lock()
+        self._session.lock(self._timeout)
         with self._guard:
             self._locked = not self._abandoned
         if not self._locked:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from beaker._typing import Message, Receive, Scope, Send
 from beaker.asgi import AsyncSessionObject, SessionMiddleware
-from beaker.testing.session_harness import COOKIE, SECRET
+from beaker.testing.session_harness import COOKIE, SECRET, Handler
 from tests.asgi.conformance import Checked
-from tests.asgi.tabs import http_scope
+from tests.asgi.tabs import AsgiTab, http_scope
+from tests.session.places import LOCAL, options_of
 
-__all__ = ["BODY", "START", "Script", "beside", "cookie_of", "middleware", "talk", "websocket_scope"]
+__all__ = [
+    "ALL", "BODY", "START", "Script", "alone", "answering", "beside", "cookie_of", "full", "middleware", "options_for",
+    "put", "read", "reading", "talk", "value_in", "websocket_scope",
+]  # fmt: skip
 
 Script = Callable[[AsyncSessionObject, Receive, Send], Awaitable[None]]
 START: Message = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
+ALL = (*LOCAL, "cookie")
+"""Every place that needs no server, and the one that keeps nothing anywhere."""
 BODY: Message = {"type": "http.response.body", "body": b"done"}
 
 
@@ -68,3 +75,61 @@ def cookie_of(sent: Iterable[Message]) -> str:
             if name == b"set-cookie" and value.startswith(COOKIE.encode()):
                 return str(value.decode().partition(";")[0])
     return ""
+
+
+def answering(change: Any = None) -> Script:
+    """A script that changes the session, saves it, and answers."""
+
+    async def script(session: AsyncSessionObject, receive: Receive, send: Send) -> None:
+        if change is not None:
+            change(session)
+            session.save()
+        await send(START)
+        await send(BODY)
+
+    return script
+
+
+def put(session: AsyncSessionObject) -> None:
+    session["a"] = session.get("a", 0) + 1
+
+
+def reading(seen: list[Any]) -> Script:
+    async def script(session: AsyncSessionObject, receive: Receive, send: Send) -> None:
+        seen.append(session.get("a"))
+        await send(START)
+        await send(BODY)
+
+    return script
+
+
+def value_in(app: SessionMiddleware, cookie: str) -> Any:
+    """What the session of a cookie holds at ``a`` in the next request."""
+    handlers: list[Handler] = []
+    tab = AsgiTab(AsgiTab.build(handlers, options=app.options), handlers)
+    tab.middleware.context = app.context
+    tab.middleware._opener = app._opener
+    return tab.do_with_header(cookie, lambda session: session.get("a"))
+
+
+def options_for(place: str, at: Path) -> dict[str, Any]:
+    return {"type": "cookie", "secret": SECRET} if place == "cookie" else options_of(place, at)
+
+
+async def full(session: AsyncSessionObject, receive: Receive, send: Send) -> None:
+    """Reads, logs in, writes and answers."""
+    session["n"] = session.get("n", 0) + 1
+    session.save()
+    await send(START)
+    await send(BODY)
+
+
+async def read(session: AsyncSessionObject, receive: Receive, send: Send) -> None:
+    session.get("n")
+    await send(START)
+    await send(BODY)
+
+
+async def alone(session: AsyncSessionObject, receive: Receive, send: Send) -> None:
+    await send(START)
+    await send(BODY)

@@ -1,4 +1,4 @@
-"""Browser tabs on the ASGI middleware: what the suites of WSGI sessions ask of a tab, each request in a loop of its own."""
+"""Browser tabs on the ASGI middleware, for the suites of WSGI sessions: each request in an event loop of its own."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class AsgiTab(Tab):
             session = scope["beaker.session"]
             if options.get("load") == "lazy":
                 await session.load()
-            given = Awaited(session, asyncio.get_running_loop()) if cls.awaited else session
+            given: Any = Awaited(session, asyncio.get_running_loop()) if cls.awaited else session
             await asyncio.to_thread(handlers.pop(), given)
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
             await send({"type": "http.response.body", "body": b"done"})

@@ -47,7 +47,9 @@ def _suites() -> dict[str, type]:
         for name, suite in vars(module).items():
             if name.startswith("Test") and isinstance(suite, type):
                 for way in (Asgi, Lazy, Threaded):
-                    found[f"{name}{way.__name__}"] = type(f"{name}{way.__name__}", (way, suite), {"__module__": __name__})
+                    found[f"{name}{way.__name__}"] = type(
+                        f"{name}{way.__name__}", (way, suite), {"__module__": __name__}
+                    )
     return found
 
 

@@ -14,7 +14,8 @@ from tests.asgi.tabs import AsgiTab
 from tests.storage.shared import session_options
 
 __all__ = [
-    "DRIVERS", "LOCAL", "MERGING", "SERVERS", "middleware_of", "opened", "options_by", "options_of", "tab_class", "tab_of",
+    "DRIVERS", "LOCAL", "MERGING", "SERVERS", "middleware_of", "opened", "options_by", "options_of", "tab_class",
+    "tab_of",
 ]  # fmt: skip
 
 Options = dict[str, Any]

@@ -1,0 +1,84 @@
+"""One middleware in several event loops, in AnyIO's other one, and in a fork: nothing belongs to a loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import anyio
+import pytest
+
+from tests.asgi.scripts import ALL, cookie_of, full, middleware, options_for, talk
+from tests.asgi.tabs import run
+from tests.session.places import options_of
+
+
+@pytest.mark.parametrize("place", ALL)
+def test_two_loops_at_the_same_time(place: str, tmp_path: Path) -> None:
+    """One middleware serves loops in several threads, and loops begun after others have ended: no change is lost."""
+    app = middleware(full, **options_for(place, tmp_path))
+
+    async def several() -> list[str]:
+        return [cookie_of(sent) for sent in await asyncio.gather(*(talk(app) for _ in range(5)))]
+
+    cookies: list[str] = []
+    threads = [threading.Thread(target=lambda: cookies.extend(run(several()))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    cookies += run(several())
+    assert len(set(cookies)) == 15
+
+
+def test_trio_runs_it_too(tmp_path: Path) -> None:
+    """Where AnyIO is loaded, threads are AnyIO's, so that another loop than asyncio's works."""
+    pytest.importorskip("trio")
+    app = middleware(full, **options_of("file", tmp_path))
+    assert cookie_of(anyio.run(talk, app, backend="trio"))
+
+
+FORKED = """
+import asyncio, os, sys
+from tests.asgi.scripts import cookie_of, full, middleware, talk
+kind, at = sys.argv[1:]
+app = middleware(full, type=kind, data_dir=at)
+
+async def parent():
+    cookie = cookie_of(await talk(app))
+    waiting = [asyncio.create_task(talk(app, cookie=cookie)) for _ in range(4)]
+    await asyncio.sleep(0)
+    child = os.fork()
+    if child == 0:
+        return cookie
+    await asyncio.gather(*waiting)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    return None
+
+loop = asyncio.new_event_loop()
+task = loop.create_task(parent())
+while not task.done():
+    loop.run_until_complete(asyncio.wait([task], timeout=0.01))
+cookie = task.result()
+if cookie is not None:
+    # The child: the loop of its parent is of no use here, and neither are that loop's threads.
+    asyncio.set_event_loop(None)
+    asyncio.events._set_running_loop(None)
+    assert asyncio.run(talk(app, cookie=cookie))[1]["body"] == b"done"
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("kind", ["memory", "file", "dbm"])
+def test_a_fork_after_the_loop_began(kind: str, tmp_path: Path) -> None:
+    """A child with a loop of its own waits for no lock of its parent's, whose requests were in flight."""
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKED, kind, str(tmp_path)]
+    done = subprocess.run(
+        command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
