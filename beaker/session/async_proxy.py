@@ -45,9 +45,9 @@ class AsyncSessionObject(SessionObject):
     async def load(self) -> AsyncSessionObject:
         """Load the session, unless it is loaded, and return it. Raises CorruptRecord and StoreUnavailable.
 
-        Only with ``load="lazy"`` is it needed, before the session is touched.
+        Only with ``load="lazy"`` is it needed, before the session is touched. :meth:`aload` reads it anew.
         """
-        if self._session is None and self._ready is None:
+        if self._sess is None and self._ready is None:
             object.__setattr__(self, "_error", None)
             ready = await self._off(self._opened) if self._blocks and self._brought else self._opened()
             object.__setattr__(self, "_ready", ready)
@@ -75,14 +75,14 @@ class AsyncSessionObject(SessionObject):
 
     @property
     def _is_unloaded(self) -> bool:
-        return bool(self._lazy and self._ready is None and self._session is None)
+        return bool(self._lazy and self._ready is None and self._sess is None)
 
     def _opened(self) -> BaseSession:
         session: BaseSession = self._open(self._environ, None, self._began)
         return session
 
-    def _load(self) -> BaseSession:
-        session: BaseSession | None = self._session
+    def _session(self) -> BaseSession:
+        session: BaseSession | None = self._sess
         if session is not None:
             return session
         if self._error is not None:
@@ -94,7 +94,7 @@ class AsyncSessionObject(SessionObject):
             )
         session = self._ready or self._opened()
         session._exchange.answered = self._answered
-        object.__setattr__(self, "_session", session)
+        object.__setattr__(self, "_sess", session)
         return session
 
     def __getattr__(self, name: str) -> Any:
@@ -151,7 +151,7 @@ class AsyncSessionObject(SessionObject):
 
     async def arelease(self) -> None:
         """:meth:`release`, also in a cancelled task; costs nothing where no lock is held."""
-        if any(session is not None and session._held is not None for session in (self._session, *self._others)):
+        if any(session is not None and session._held is not None for session in (self._sess, *self._others)):
             await self._surely(super().release)
 
     # -- what may block, to be awaited ---------------------------------------------------------------
@@ -160,21 +160,26 @@ class AsyncSessionObject(SessionObject):
         """:meth:`persist`: save now, if ``save()`` was called or ``auto`` is set; else record the access if due."""
         await self._run(self._persisting())
 
+    async def aload(self) -> None:
+        """:meth:`BaseSession.load`: read the session anew and drop what was not saved. Raises StoreUnavailable."""
+        await self.load()
+        await self._call(self._session().load)
+
     async def alogin(self, user: Hashable) -> None:
         """:meth:`BaseSession.login`: note who the visitor is and change the id. Raises TypeError, StoreUnavailable."""
-        await self._call(partial(self._load().login, user))
+        await self._call(partial(self._session().login, user))
 
     async def alogout(self) -> None:
         """:meth:`BaseSession.logout`: end the session everywhere and start an empty one. Raises StoreUnavailable."""
-        await self._call(self._load().logout)
+        await self._call(self._session().logout)
 
     async def adelete(self) -> None:
         """:meth:`BaseSession.delete`: end the session; its record is dead on return. Raises StoreUnavailable."""
-        await self._call(self._load().delete)
+        await self._call(self._session().delete)
 
     async def ainvalidate(self) -> None:
         """:meth:`BaseSession.invalidate`: end the session and go on with an empty one. Raises StoreUnavailable."""
-        await self._call(self._load().invalidate)
+        await self._call(self._session().invalidate)
 
     async def alock(self, timeout: float | None = None) -> None:
         """:meth:`BaseSession.lock`, waited for in a thread: pair it with :meth:`aunlock` in a ``finally``.
@@ -182,7 +187,7 @@ class AsyncSessionObject(SessionObject):
         A wait that is cancelled leaves no lock. Raises LockTimeout, LockError for cookie sessions, StoreUnavailable,
         ConfigError for a timeout that is none.
         """
-        session = self._load()
+        session = self._session()
         if session._held is not None:
             return
         attempt = _Attempt(session, timeout)
@@ -195,8 +200,8 @@ class AsyncSessionObject(SessionObject):
 
     async def aunlock(self) -> None:
         """:meth:`BaseSession.unlock`, also in a cancelled task; does nothing when the session is not locked."""
-        if self._load()._held is not None:
-            await self._surely(self._load().unlock)
+        if self._session()._held is not None:
+            await self._surely(self._session().unlock)
 
     async def aget_by_id(self, id: str) -> AsyncSessionObject | None:
         """The live session with this ``id``, or ``None``; to be saved by its own :meth:`save` and :meth:`apersist`.
@@ -211,7 +216,7 @@ class AsyncSessionObject(SessionObject):
             return None
         object.__setattr__(self, "_others", (*self._others, found))
         other = AsyncSessionObject({}, context=self._context, opener=self._open, began=self._began)
-        object.__setattr__(other, "_session", found)
+        object.__setattr__(other, "_sess", found)
         return other
 
     # -- what may block, called ----------------------------------------------------------------------
@@ -224,32 +229,32 @@ class AsyncSessionObject(SessionObject):
     def login(self, user: Hashable) -> None:
         """:meth:`BaseSession.login`, in a worker thread; :meth:`alogin` in the event loop."""
         self._refuse("login")
-        self._load().login(user)
+        self._session().login(user)
 
     def logout(self) -> None:
         """:meth:`BaseSession.logout`, in a worker thread; :meth:`alogout` in the event loop."""
         self._refuse("logout")
-        self._load().logout()
+        self._session().logout()
 
     def delete(self) -> None:
         """:meth:`BaseSession.delete`, in a worker thread; :meth:`adelete` in the event loop."""
         self._refuse("delete")
-        self._load().delete()
+        self._session().delete()
 
     def invalidate(self) -> None:
         """:meth:`BaseSession.invalidate`, in a worker thread; :meth:`ainvalidate` in the event loop."""
         self._refuse("invalidate")
-        self._load().invalidate()
+        self._session().invalidate()
 
     def lock(self, timeout: float | None = None) -> None:
         """:meth:`BaseSession.lock`, in a worker thread; :meth:`alock` in the event loop."""
         self._refuse("lock")
-        self._load().lock(timeout)
+        self._session().lock(timeout)
 
     def unlock(self) -> None:
         """:meth:`BaseSession.unlock`, in a worker thread; :meth:`aunlock` in the event loop."""
         self._refuse("unlock")
-        self._load().unlock()
+        self._session().unlock()
 
     def get_by_id(self, id: str) -> BaseSession | None:
         """:meth:`SessionObject.get_by_id`, in a worker thread; :meth:`aget_by_id` in the event loop."""
@@ -270,6 +275,12 @@ class AsyncSessionObject(SessionObject):
         """:meth:`SessionObject.release`, in a worker thread; :meth:`arelease` in the event loop."""
         self._refuse("release")
         super().release()
+
+    @property
+    def namespace(self) -> Any:
+        """:attr:`OlderNames.namespace`, in a worker thread; of what it does :meth:`adelete` and others are awaited."""
+        refuse_in_loop(self._thread, "session.namespace", "session.adelete")
+        return self._session().namespace
 
     def _refuse(self, name: str) -> None:
         refuse_in_loop(self._thread, f"session.{name}", f"session.a{name}")
