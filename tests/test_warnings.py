@@ -78,22 +78,22 @@ def old(until: datetime) -> dict[str, Any]:
 CALLS: dict[str, tuple[str, Callable[[], object]]] = {
     "an option of SessionMiddleware": (
         "config.unknown-option",
-        lambda: SessionMiddleware(app, {"session.type": "memory", "session.tiemout": 3}),
+        lambda: SessionMiddleware(app, {"session.type": "memory", "session.colour": 3}),
     ),
     "an option of CacheMiddleware": (
         "config.unknown-option",
-        lambda: CacheMiddleware(app, {"cache.type": "memory", "cache.expier": 3}),
+        lambda: CacheMiddleware(app, {"cache.type": "memory", "cache.colour": 3}),
     ),
-    "an option of CacheManager": ("config.unknown-option", lambda: CacheManager(type="memory", expier=3)),
+    "an option of CacheManager": ("config.unknown-option", lambda: CacheManager(type="memory", colour=3)),
     "an option of get_cache": (
         "config.unknown-option",
-        lambda: CacheManager(type="memory").get_cache("x", expier=3),
+        lambda: CacheManager(type="memory").get_cache("x", colour=3),
     ),
-    "an option of Cache": ("config.unknown-option", lambda: Cache("x", expier=3)),
-    "an option of Session": ("config.unknown-option", lambda: Session({}, tiemout=3, type="memory")),
+    "an option of Cache": ("config.unknown-option", lambda: Cache("x", colour=3)),
+    "an option of Session": ("config.unknown-option", lambda: Session({}, colour=3, type="memory")),
     "an option of compose": (
         "config.unknown-option",
-        lambda: compose(app, session={"tiemout": 3, "secret": new_key()}),
+        lambda: compose(app, session={"colour": 3, "secret": new_key()}),
     ),
     "a weak key of a ring": ("config.weak-key", lambda: KeyRing.from_option("0123456789abcdef")),
     "a weak key of sessions": ("config.weak-key", lambda: SessionMiddleware(app, secret="0123456789abcdef")),
