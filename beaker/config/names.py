@@ -168,6 +168,8 @@ _MEANT = {
     "http_only": ("httponly",), "ttl": ("timeout", "expire"), "timeout": ("expire",), "host": ("url",),
 }  # fmt: skip
 """Names that other libraries have for these options; the first one that the scope knows counts."""
+_IGNORED_BEFORE = frozenset({"cookie_max_age", "expires", "longtimeout"})
+"""Names that programs in public code give their sessions and Beaker up to 1.14 ignores: a warning is enough there."""
 _TELLING = frozenset(
     {
         "secret", "secrets", "key", "keys", "encrypt", "encrypted", "encryption", "sign", "signed", "signing",
@@ -186,9 +188,10 @@ def guess(name: str, scope: Scope) -> Guess:
     bare = said
     for prefix in (f"{scope.where}_", "beaker_", "cookie_"):
         bare = bare.removeprefix(prefix)
+    ignored = scope is SESSION and said in _IGNORED_BEFORE
     for each in (said, bare, *_MEANT.get(said, ()), *_MEANT.get(bare, ())):
         if each in known:
-            return Guess(each, known[each].guards)
+            return Guess(each, known[each].guards and not ignored)
     close = difflib.get_close_matches(said, list(known), n=1) + difflib.get_close_matches(bare, list(known), n=1)
     near = max(close, key=lambda option: max(_likeness(said, option), _likeness(bare, option)), default="")
     words = set(re.split(r"[^a-z]+", bare))
@@ -197,7 +200,7 @@ def guess(name: str, scope: Scope) -> Guess:
         named = sorted(words & set(known), key=lambda word: -_likeness(bare, word))
         return Guess((named or [near])[0], guards=True)
     likeness = max(_likeness(said, near), _likeness(bare, near))
-    return Guess(near, bool(near) and known[near].guards and likeness >= CLOSE)
+    return Guess(near, bool(near) and known[near].guards and likeness >= CLOSE and not ignored)
 
 
 def misspelt_own(name: str, scope: Scope) -> str:

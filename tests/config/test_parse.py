@@ -124,3 +124,10 @@ def test_config_must_be_a_mapping() -> None:
     """Something else than a dict is refused by type."""
     with pytest.raises(ConfigError, match="a dict of options, got list"):
         parse.parse_session([("session.timeout", 5)])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["expires", "cookie_max_age", "longtimeout"])
+def test_names_that_living_programs_give_and_beaker_ignored_only_warn(name: str) -> None:
+    """A program that runs with Beaker 1.14 although it ignores one of its options starts here, and is warned."""
+    with pytest.warns(ConfigWarning, match=name):
+        assert parse.parse_session({"session.type": "memory", f"session.{name}": "300"}).type == "memory"
