@@ -80,7 +80,7 @@ def _watch_secrets() -> None:
         Scan.current.sample(snapshot)
 
     def committed(headers: Any, proxy: SessionObject) -> None:
-        session = proxy.__dict__.get("_session")
+        session = proxy.__dict__.get("_sess")
         if session is not None:
             for thing in (proxy, session, session._snapshot):
                 Scan.current.sample(thing)
