@@ -23,7 +23,7 @@ from beaker.exceptions import ConfigError, ConfigWarning, warn
 
 __all__ = ["KEY_ID_BYTES", "PURPOSES", "Key", "KeyRing", "lp", "new_key"]
 
-PURPOSES: Final = ("id-sign", "cookie-sign", "cookie-enc", "store-mac", "store-enc")
+PURPOSES: Final = ("id-sign", "cookie-sign", "cookie-enc", "store-mac", "store-enc", "revocation")
 KEY_ID_BYTES: Final = 4
 _MIN_BYTES: Final = 16
 _GOOD_BYTES: Final = 32

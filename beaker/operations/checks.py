@@ -247,7 +247,7 @@ def of_clock(report: Report, offset: float, source: str) -> None:
     report.add(
         "error" if abs(offset) > SKEW else "warning",
         "deploy.clock-skew",
-        f"this machine's clock is {abs(offset):.0f} s {where} that of {source}; sessions from over {SKEW:.0f} s in the"
-        " future are refused",
+        f"this machine's clock is {abs(offset):.0f} s {where} that of {source}; sessions end too"
+        f" {'early' if offset > 0 else 'late'} by that",
         "synchronise the clock (chrony, systemd-timesyncd)",
     )

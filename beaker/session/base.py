@@ -78,7 +78,7 @@ class BaseSession(OlderNames, SessionState):
         else:
             self._begin()
             # Its time shows whether it came while this request was in flight. A chosen id begins again.
-            self._ended = found is not None and found.concerns(sent.began) and self._chosen_id is None
+            self._ended = found is not None and found.concerns(sent.began, sent.now) and self._chosen_id is None
             self._left = () if found is None else found.left
 
     def _load(self, found: Loaded) -> None:
@@ -162,8 +162,8 @@ class BaseSession(OlderNames, SessionState):
         self.regenerate_id()
         revocations = self._context.revocations
         # The session counts as begun after everything that was revoked, even in this very request.
-        earliest = 0.0 if revocations is None else revocations.earliest_valid(user)
-        self._snapshot.created = max(self._now, earliest)
+        self._snapshot.mark = b"" if revocations is None else revocations.mark(fresh=True)
+        self._snapshot.created = self._now
         self._stamp()
         self[USER] = user
         self._logged_in = True
@@ -230,8 +230,20 @@ class BaseSession(OlderNames, SessionState):
                 self._check_writable()
             return None
         if self.is_new or self._moving is not None or self._cookie is Cookie.RESEAL or packed != known:
-            return lambda: self._saved(self._backend.save(self._draft(packed)), packed)
+            return partial(self._save, packed)
         return self._touching()
+
+    def _save(self, packed: Packed) -> None:
+        self._mark()
+        self._saved(self._backend.save(self._draft(packed)), packed)
+
+    def _mark(self) -> None:
+        """Note under which revocations the session begins, or goes on that has no mark yet."""
+        revocations, snapshot = self._context.revocations, self._snapshot
+        if revocations is None or snapshot.mark:
+            return
+        self._snapshot = snapshot.copy()
+        self._snapshot.mark = revocations.mark() if self.is_new else revocations.adopted()
 
     def _saved(self, saved: Saved | Ended, packed: Packed) -> None:
         self._take(saved)
@@ -261,15 +273,21 @@ class BaseSession(OlderNames, SessionState):
         self._cookie = Cookie.KEEP
         self._moving = None
 
+    def _touch_is_due(self) -> bool:
+        snapshot = self._snapshot
+        # A record from the future would last too long; a cookie is not replaced for that.
+        ahead = snapshot.ahead and self._is_stored
+        return ahead or self._now - snapshot.accessed >= self._context.touch_interval
+
     def _touching(self) -> Work | None:
         """What records the access when the recorded one is older than ``touch_interval``, and renews a stale cookie."""
-        options, snapshot = self._context.options, self._snapshot
+        options = self._context.options
         if self.is_new or self._ended or self._moving is not None:
             return None
         stale = self._cookie is Cookie.KEEP and self._is_stale
         access = False
         if not options.readonly:
-            due = options.save_accessed_time and self._now - snapshot.accessed >= self._context.touch_interval
+            due = options.save_accessed_time and self._touch_is_due()
             access = due or self._cookie is Cookie.RESEAL or (stale and not self._is_stored)
         return partial(self._touch, access, stale) if access or stale else None
 

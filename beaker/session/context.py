@@ -31,8 +31,8 @@ __all__ = ["SessionContext"]
 T = TypeVar("T")
 
 
-_LEAST = 37
-"""Bytes of the smallest payload of a cookie: a kind, an id and an epoch."""
+_LEAST = 45
+"""Bytes of the smallest payload of a cookie: a kind, an id, an epoch and a mark of the revocations."""
 
 
 class SessionContext:
@@ -189,7 +189,14 @@ class SessionContext:
         if self._revocations is None:
             store = self.records.store if self._revocation is True else self._revocation_store(self._revocation)
             self._revocations = Revocations(
-                store, interval=self.options.revocation_check_interval, lifetime=self.absolute, clock=self.clock
+                store,
+                interval=self.options.revocation_check_interval,
+                lifetime=self.absolute,
+                clock=self.clock,
+                cookie=self.cookie.name,
+                ring=self.ring,
+                encrypt=self.encrypt,
+                readonly=self.options.readonly,
             )
         return self._revocations
 

@@ -222,12 +222,17 @@ def ends(snapshot: Snapshot, timeout: float | None, absolute: float | None) -> f
 
 
 def over(snapshot: Snapshot, now: float, timeout: float | None, absolute: float | None) -> bool:
-    """Whether the session has ended, or has stamps that lie in the future by more than :data:`SKEW`."""
+    """Whether the session has ended. If it has not, stamps that lie in the future become ``now``.
+
+    They are authentic and of a host whose clock was ahead, or ours was set back; that ends no session.
+    """
     end = ends(snapshot, timeout, absolute)
     if end is not None and now >= end:
         count("session_expired")
         return True
-    if max(snapshot.created, snapshot.accessed) > now + SKEW:
-        count("session_expired", "future")
-        return True
+    if max(snapshot.created, snapshot.accessed) > now:
+        if snapshot.accessed > now + SKEW:
+            count("session_from_the_future")
+            snapshot.ahead = True
+        snapshot.created, snapshot.accessed = min(snapshot.created, now), min(snapshot.accessed, now)
     return False

@@ -1,51 +1,108 @@
-"""Ending sessions that cannot be found: by id, by user, or all of them, by a point in time.
+"""Ending sessions that cannot be found: by id, by user, or all of them, by numbers that only grow.
 
-A session is over when it began at or before the revocation point of its user or of everybody, or when its
-own id was revoked, whenever that was. The points live in any store; what was read is remembered in the process
-for ``interval`` seconds, so that a visitor costs at most one read per interval and instance. A write of a session
-that is in its cookie reads again.
+A *ledger* in the store holds the random name of the store's beginning and a number. A session carries both as they
+were when it began (its *mark*). ``revoke`` adds one to the number and notes it for a user or for everybody: what
+carries a smaller one is over. A ledger that is gone shows that the store has forgotten, points included; a new one has
+another name, so that every session of before is over. Clocks decide nothing; the times noted here only inform.
+
+What is noted is found by names that only the holder of the key and the cookie's name can compute, and is sealed. It is
+remembered in the process for ``interval`` seconds, so that a visitor costs at most one read per interval and instance.
+A write of a session that is in its cookie asks anew.
 """
 
 from __future__ import annotations
 
-import math
+import secrets
 import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 from beaker._typing import Clock
 from beaker.counters import count
+from beaker.crypto.envelope import Envelope
+from beaker.crypto.keyring import Key, KeyRing, lp
 from beaker.crypto.tokens import store_key
 from beaker.exceptions import ConfigError, CorruptRecord, StoreUnavailable
 from beaker.keys import cache_key
+from beaker.session.snapshot import MARK_BYTES
 from beaker.storage.api import Bulk, Versioned
 
-__all__ = ["Revocations", "user_key"]
+__all__ = ["NAMESPACE", "Revocations", "user_key"]
 
 NAMESPACE = "beaker.session.revoked"
 REMEMBERED = 10_000
-"""Points remembered in the process; the least recently used leave first."""
-
-_POINT = struct.Struct(">4sd")
-_MAGIC = b"BKRV"
-_ALL = "all"
+"""Answers kept in the process; the least recently asked leave first."""
+_LEDGER = "all"
+_BEGINNING = 4
+_LEDGER_FORM = struct.Struct(">4sIId")
+_POINT_FORM = struct.Struct(">4sI")
+_MARK_FORM = struct.Struct(">4sI")
 _MOVES = 8
 """Changes of the id that a logout follows; see SessionRecords.kill."""
+_TRIES = 32
+
+
+class _Ledger(NamedTuple):
+    """One beginning of the store: its latest number, that of the last end of everybody, and when that was."""
+
+    number: int
+    everybody: int = 0
+    at: float = 0.0
+
+
+class _Point(NamedTuple):
+    """The last end of one user's sessions."""
+
+    number: int
+    at: float
+
+
+class _IdPoint(NamedTuple):
+    """The end of one id, and the record's name of the id under which the session goes on, if it does."""
+
+    at: float
+    successor: str = ""
+
+
+_Noted = dict[bytes, Any]
+"""By the beginning it belongs to: ledgers, or points of a user. An id's point belongs to none: ``b""``."""
 
 
 class Revocations:
-    """Revocation points in ``store``. ``interval`` is seconds; ``lifetime`` is how long a point must last:
-    the longest life of a session in seconds, ``None`` for ever.
+    """Revocation points in ``store``, of one ``cookie`` name and one key.
+
+    ``interval`` is seconds; ``lifetime`` is how long a point must last: the longest life of a session in seconds,
+    ``None`` for ever. ``ring`` names and seals what is noted; without one it has checksums only. With ``readonly``
+    asking writes nothing.
     """
 
-    def __init__(self, store: Any, *, interval: float, lifetime: float | None, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Any,
+        *,
+        interval: float,
+        lifetime: float | None,
+        clock: Clock,
+        cookie: str = "",
+        ring: KeyRing | None = None,
+        encrypt: bool = False,
+        readonly: bool = False,
+    ) -> None:
         self._store = store
         self._interval = interval
         self._lifetime = lifetime
         self._clock = clock
-        self._seen: OrderedDict[str, tuple[float, float | None]] = OrderedDict()
+        self._cookie = cookie
+        self._ring = ring
+        self._envelope = Envelope(backend=store.backend, ring=ring, encrypt=encrypt)
+        self._seen: OrderedDict[str, tuple[float, _Noted]] = OrderedDict()
+        self._lost: set[bytes] = set()
+        self._writes = 0
+        self._carried: Key | None = None
+        self._readonly = readonly
         self._lock = threading.Lock()
 
     @property
@@ -53,16 +110,22 @@ class Revocations:
         """Where the points are kept."""
         return self._store
 
+    # -- ending ----------------------------------------------------------------------------------------
+
     def revoke(self, *, user: Hashable = None, everybody: bool = False) -> None:
         """End every session that began until now: of ``user``, or of ``everybody``.
 
         Done in the store before this returns; other processes notice within ``interval`` seconds.
         """
-        names = [name for name, wanted in ((_ALL, everybody), ("", user is not None)) if wanted]
-        if not names:
+        if user is None and not everybody:
             raise ConfigError("revoke needs to know whose sessions", option="revoke", expected="user or everybody")
-        for name in names:
-            self._put(name or _user(user))
+        name = None if user is None else _user(user)
+        for scope in self._scopes_in_use():
+            beginning, number = self._advance(scope, everybody=everybody)
+            if name is not None:
+                now = self._clock()
+                self._set(scope, name, _POINT_FORM.pack(beginning, number))
+                self._remember(name, now, {beginning: _Point(number, now)}, own=True)
         count("revoked", "everybody" if everybody else "user")
 
     def end_id(self, id: bytes) -> None:
@@ -71,105 +134,285 @@ class Revocations:
         for _ in range(_MOVES):
             if self._claim(name):
                 return
-            successor_key = self._successor(name)
-            if not successor_key:
+            successor = self._successor(name)
+            if not successor:
                 return
-            name = f"id:{successor_key}"
+            name = f"id:{successor}"
 
     def move_id(self, id: bytes, successor: bytes) -> bool:
         """End an id whose session goes on under ``successor``. ``False``: it has ended or moved already."""
-        successor_key = store_key(successor)
-        return self._claim(_id(id), successor_key) or self._successor(_id(id)) == successor_key
+        wanted = store_key(successor)
+        return self._claim(_id(id), wanted) or self._successor(_id(id)) == wanted
 
-    def _claim(self, name: str, successor_key: str = "") -> bool:
-        now, store = self._clock(), self._store
-        point = _POINT.pack(_MAGIC, now) + successor_key.encode()
-        if isinstance(store, Versioned):
-            try:
-                first = store.insert(NAMESPACE, name, point, ttl=self._lifetime)
-            except StoreUnavailable:
-                # Nobody else names this successor, so a point that does is this one, and the reply was lost.
-                if not successor_key or self._successor(name) != successor_key:
-                    raise
-                first = True
-        else:
-            first = store.get(NAMESPACE, name) is None
-            if first:
-                store.set(NAMESPACE, name, point, ttl=self._lifetime)
-        self._remember(name, now, now)
+    def _claim(self, name: str, successor: str = "") -> bool:
+        if len(self._scopes()) > 1 and self._successor(name) is not None:
+            # Noted under a key that is on its way out.
+            return False
+        now, scope = self._clock(), self._scopes()[0]
+        try:
+            first = self._insert(scope, name, successor.encode(), ttl=self._lifetime)
+        except StoreUnavailable:
+            # Nobody else names this successor, so a point that does is this one, and the reply was lost.
+            if not successor or self._successor(name) != successor:
+                raise
+            first = True
+        if first:
+            self._remember(name, now, {b"": _IdPoint(now, successor)}, own=True)
         return first
 
-    def _put(self, name: str) -> None:
-        now = self._clock()
-        self._store.set(NAMESPACE, name, _POINT.pack(_MAGIC, now), ttl=self._lifetime)
-        self._remember(name, now, now)
+    def _successor(self, name: str) -> str | None:
+        """Under which name the session of an id that ended goes on: empty if it does not, ``None`` if it lives."""
+        noted = self._read([name])[name]
+        if not noted:
+            return None
+        successor: str = noted[b""].successor
+        return successor
 
-    def _successor(self, name: str) -> str:
-        data = self._store.get(NAMESPACE, name)
-        if data is None:
-            return ""
-        _point(data)
-        return str(data[_POINT.size :], "ascii")
+    # -- asking ----------------------------------------------------------------------------------------
+
+    def mark(self, *, fresh: bool = False) -> bytes:
+        """What a session carries that begins now; ``fresh`` also counts the revocations of other processes just now.
+
+        Begins a ledger where there is none. Raises StoreUnavailable.
+        """
+        ledgers = self._ask([_LEDGER], fresh=fresh)[_LEDGER]
+        if not ledgers:
+            ledgers = self._begun()
+        self._carry_over_once()
+        # Of several, which only a change of keys leaves, the sealing key's comes first.
+        beginning, ledger = next(iter(ledgers.items()))
+        return _MARK_FORM.pack(beginning, ledger.number)
+
+    def adopted(self) -> bytes:
+        """The mark of a session that has none, as from an older Beaker: every revocation there was ends it."""
+        return self.mark()[:_BEGINNING] + bytes(MARK_BYTES - _BEGINNING)
 
     def revoked_at(
-        self, created: float, user: Hashable = None, *, id: bytes | None = None, fresh: bool = False
+        self, mark: bytes, user: Hashable = None, *, id: bytes | None = None, fresh: bool = False
     ) -> float | None:
-        """When a session with these marks was revoked, ``None`` if it was not.
+        """When a session with these marks was revoked, ``None`` if it was not, 0 where the store has forgotten.
 
-        ``fresh`` asks the store whatever is remembered.
+        The time is another host's, and says nothing but when. ``fresh`` asks the store whatever is remembered.
         """
-        names = [name for name, wanted in ((_ALL, True), (_id(id), id), (_user(user), user is not None)) if wanted]
-        points = self._points(names, fresh=fresh)
-        # An id is dead from its revocation on, also where the clock of the host that revoked it was behind.
-        dead = [at for name, at in points.items() if at is not None and (created <= at or name.startswith("id:"))]
-        return max(dead, default=None)
+        names = [_LEDGER]
+        if id:
+            names.append(_id(id))
+        if user is not None:
+            names.append(_user(user))
+        noted = self._ask(names, fresh=fresh)
+        ends = [point.at for name in names if name.startswith("id:") for point in noted[name].values()]
+        beginning, number = _MARK_FORM.unpack(mark) if mark else (b"", 0)
+        ledgers = noted[_LEDGER]
+        if beginning and beginning not in ledgers:
+            ledgers = self._looked_again(beginning, fresh=fresh)
+            if not ledgers:
+                ends.append(0.0)
+        if ledgers and not self._readonly:
+            # Asking must not fail for this; it is tried again.
+            with suppress(StoreUnavailable):
+                self._carry_over_once()
+        for known, ledger in ledgers.items():
+            if beginning in (b"", known) and number < ledger.everybody:
+                ends.append(ledger.at)
+        for known, point in noted[_user(user)].items() if user is not None else ():
+            if beginning in (b"", known) and number < point.number:
+                ends.append(point.at)
+        return max(ends, default=None)
 
-    def earliest_valid(self, user: Hashable) -> float:
-        """The earliest beginning, in seconds since the epoch, of a session of ``user`` that no point ends."""
-        points = [at for at in self._points([_ALL, _user(user)], fresh=True).values() if at is not None]
-        return math.nextafter(max(points), math.inf) if points else 0.0
+    def _looked_again(self, beginning: bytes, *, fresh: bool) -> _Noted:
+        """The ledgers, if that beginning, which what is remembered lacks, is among them; else nothing."""
+        if beginning in self._lost:
+            return {}
+        if not fresh:
+            ledgers = self._ask([_LEDGER], fresh=True)[_LEDGER]
+            if beginning in ledgers:
+                return ledgers
+        # Whoever carries its name got it after it was stored. So one that is missing now never comes back.
+        with self._lock:
+            if len(self._lost) >= REMEMBERED:
+                self._lost.clear()
+            self._lost.add(beginning)
+        count("revocations_lost")
+        return {}
 
-    def _points(self, names: list[str], *, fresh: bool) -> dict[str, float | None]:
-        now = self._clock()
-        points: dict[str, float | None] = {}
+    # -- the ledger ------------------------------------------------------------------------------------
+
+    def _begun(self) -> _Noted:
+        """A ledger where there was none: this one, or that of another process that was first."""
+        beginning = secrets.token_bytes(_BEGINNING)
+        self._insert(self._scopes()[0], _LEDGER, _LEDGER_FORM.pack(beginning, 0, 0, 0.0), ttl=None)
+        return self._reread()
+
+    def _reread(self) -> _Noted:
+        now, found = self._clock(), self._read([_LEDGER])[_LEDGER]
+        if not found:
+            raise StoreUnavailable(
+                "the ledger of revocations does not stay", backend=self._store.backend, operation="read"
+            )
+        return self._remember(_LEDGER, now, found, own=True)
+
+    def _scopes_in_use(self) -> list[Key | None]:
+        """The key that seals, and those of before whose ledger is in use until they go."""
+        scopes = self._scopes()
+        self.mark(fresh=True)
+        return [scopes[0], *(scope for scope in scopes[1:] if self._get(scope, _LEDGER) is not None)]
+
+    def _advance(self, scope: Key | None, *, everybody: bool) -> tuple[bytes, int]:
+        """Add one to the number of a ledger; returns its beginning and the new number."""
+        for _ in range(_TRIES):
+            found = self._get_versioned(scope, _LEDGER)
+            if found is None:
+                self._carry_over(scope)
+                continue
+            beginning, number, last, at = self._opened(scope, _LEDGER, found[0], _LEDGER_FORM)
+            now, number = self._clock(), number + 1
+            if everybody:
+                last, at = number, now
+            data = self._sealed(scope, _LEDGER, _LEDGER_FORM.pack(beginning, number, last, at))
+            if self._replace(self._name(scope, _LEDGER), data, found[1]):
+                self._remember(_LEDGER, now, {beginning: _Ledger(number, last, at)}, own=True)
+                return beginning, number
+        raise StoreUnavailable("others kept changing it", backend=self._store.backend, operation="revoke")
+
+    def _carry_over_once(self) -> None:
+        """After a change of keys: before the old key goes, its ledger must be found under the new one."""
+        scopes = self._scopes()
+        if len(scopes) > 1 and scopes[0] is not self._carried:
+            if self._get(scopes[0], _LEDGER) is None:
+                self._carry_over(scopes[0])
+            self._carried = scopes[0]
+
+    def _carry_over(self, scope: Key | None) -> None:
+        """Give the sealing key a ledger: that of another key of the ring, or a new one."""
+        ledgers = self._read([_LEDGER])[_LEDGER]
+        if not ledgers:
+            self._begun()
+            return
+        beginning, ledger = next(iter(ledgers.items()))
+        self._insert(scope, _LEDGER, _LEDGER_FORM.pack(beginning, *ledger), ttl=None)
+
+    # -- reading and remembering -----------------------------------------------------------------------
+
+    def _ask(self, names: list[str], *, fresh: bool) -> dict[str, _Noted]:
+        now, writes = self._clock(), self._writes
+        noted: dict[str, _Noted] = {}
         for name in names:
             seen = None if fresh else self._seen.get(name)
             if seen is not None and 0 <= now - seen[0] < self._interval:
-                points[name] = seen[1]
-        missing = [name for name in names if name not in points]
+                noted[name] = seen[1]
+        missing = [name for name in names if name not in noted]
         if missing:
-            found = self._read(missing)
-            for name in missing:
-                points[name] = found.get(name)
-                self._remember(name, now, found.get(name))
-        return points
+            for name, found in self._read(missing).items():
+                noted[name] = self._remember(name, now, found, own=writes != self._writes)
+        return noted
 
-    def _read(self, names: list[str]) -> dict[str, float]:
+    def _read(self, names: list[str]) -> dict[str, _Noted]:
+        places = {self._name(scope, name): (scope, name) for name in names for scope in self._scopes()}
         if isinstance(self._store, Bulk):
-            records = self._store.get_many(NAMESPACE, names)
+            records = self._store.get_many(NAMESPACE, list(places))
         else:
-            pairs = ((name, self._store.get(NAMESPACE, name)) for name in names)
-            records = {name: data for name, data in pairs if data is not None}
-        return {name: _point(data) for name, data in records.items()}
+            pairs = ((place, self._store.get(NAMESPACE, place)) for place in places)
+            records = {place: data for place, data in pairs if data is not None}
+        noted: dict[str, _Noted] = {name: {} for name in names}
+        for place, (scope, name) in places.items():
+            if place in records:
+                noted[name] = _later(noted[name], self._noted(scope, name, records[place]))
+        return noted
 
-    def _remember(self, name: str, now: float, point: float | None) -> None:
+    def _noted(self, scope: Key | None, name: str, data: bytes) -> _Noted:
+        opened = self._envelope.open(NAMESPACE, self._name(scope, name), data)
+        if name.startswith("id:"):
+            return {b"": _IdPoint(opened.stored, str(opened.payload, "ascii"))}
+        try:
+            if name == _LEDGER:
+                beginning, *ledger = _LEDGER_FORM.unpack(opened.payload)
+                return {beginning: _Ledger(*ledger)}
+            beginning, number = _POINT_FORM.unpack(opened.payload)
+        except struct.error:
+            # A point that cannot be read must not let everybody back in.
+            raise CorruptRecord("a revocation point cannot be read") from None
+        return {beginning: _Point(number, opened.stored)}
+
+    def _remember(self, name: str, now: float, noted: _Noted, *, own: bool) -> _Noted:
+        """Note what was read, or with ``own`` written; returns what counts from now on."""
         with self._lock:
-            known = self._seen.get(name)
-            if known is not None and known[1] is not None and (point is None or point < known[1]):
-                # Read before the revocation that this process has seen since: a point never goes back.
-                point = known[1]
-            self._seen[name] = (now, point)
+            self._writes += own
+            known = self._seen.get(name, (0.0, {}))[1]
+            if name == _LEDGER and not own:
+                # A ledger that is gone stays gone; the number of one that is there never goes back.
+                known = {beginning: ledger for beginning, ledger in known.items() if beginning in noted}
+            noted = _later(known, noted) if own else _later(noted, known)
+            self._seen[name] = (now, noted)
             self._seen.move_to_end(name)
             while len(self._seen) > REMEMBERED:
                 self._seen.popitem(last=False)
+        return noted
+
+    # -- the store -------------------------------------------------------------------------------------
+
+    def _scopes(self) -> tuple[Key | None, ...]:
+        """The keys under which points may be noted, the sealing one first."""
+        ring = self._ring
+        if ring is None:
+            return (None,)
+        return tuple(key for key in map(ring.find, ring.kids) if key is not None)
+
+    def _name(self, scope: Key | None, name: str) -> str:
+        if scope is None:
+            return f"{self._cookie}:{name}"
+        return scope.mac("revocation", lp(self._cookie, name)).hex()
+
+    def _sealed(self, scope: Key | None, name: str, payload: bytes) -> bytes:
+        return self._envelope.seal(NAMESPACE, self._name(scope, name), payload, stored=self._clock(), expires=None)
+
+    def _opened(self, scope: Key | None, name: str, data: bytes, form: struct.Struct) -> tuple[Any, ...]:
+        payload = self._envelope.open(NAMESPACE, self._name(scope, name), data).payload
+        if len(payload) != form.size:
+            raise CorruptRecord("a revocation point cannot be read")
+        return form.unpack(payload)
+
+    def _get(self, scope: Key | None, name: str) -> bytes | None:
+        data: bytes | None = self._store.get(NAMESPACE, self._name(scope, name))
+        return data
+
+    def _set(self, scope: Key | None, name: str, payload: bytes) -> None:
+        data = self._sealed(scope, name, payload)
+        self._store.set(NAMESPACE, self._name(scope, name), data, ttl=self._lifetime)
+
+    def _insert(self, scope: Key | None, name: str, payload: bytes, *, ttl: float | None) -> bool:
+        store, place, data = self._store, self._name(scope, name), self._sealed(scope, name, payload)
+        if isinstance(store, Versioned):
+            return bool(store.insert(NAMESPACE, place, data, ttl=ttl))
+        if store.get(NAMESPACE, place) is not None:
+            return False
+        store.set(NAMESPACE, place, data, ttl=ttl)
+        return True
+
+    def _get_versioned(self, scope: Key | None, name: str) -> tuple[bytes, Hashable] | None:
+        if isinstance(self._store, Versioned):
+            return self._store.read(NAMESPACE, self._name(scope, name))
+        data = self._get(scope, name)
+        return None if data is None else (data, None)
+
+    def _replace(self, place: str, data: bytes, version: Hashable) -> bool:
+        if isinstance(self._store, Versioned):
+            return bool(self._store.replace(NAMESPACE, place, data, version, ttl=None))
+        self._store.set(NAMESPACE, place, data, ttl=None)
+        return True
 
 
-def _point(data: bytes) -> float:
-    # A point that cannot be read must not let everybody back in.
-    if len(data) not in (_POINT.size, _POINT.size + 64) or data[:4] != _MAGIC:
-        raise CorruptRecord("a revocation point cannot be read")
-    point: float = _POINT.unpack_from(data)[1]
-    return point
+def _later(first: _Noted, second: _Noted) -> _Noted:
+    """Both together; of one beginning the greater number, of one id what was noted first."""
+    merged = dict(first)
+    for beginning, noted in second.items():
+        mine = merged.get(beginning)
+        if mine is None:
+            merged[beginning] = noted
+        elif isinstance(noted, _Ledger):
+            merged[beginning] = _Ledger(max(mine.number, noted.number), *max(mine[1:], noted[1:]))
+        elif isinstance(noted, _Point):
+            merged[beginning] = max(mine, noted)
+    return merged
 
 
 def _user(user: Hashable) -> str:
@@ -177,9 +420,9 @@ def _user(user: Hashable) -> str:
 
 
 def user_key(user: Hashable) -> str:
-    """The name of a user in revocation points. Raises UncacheableArgument for an object without a stable name."""
+    """What a user is called in revocation points. Raises UncacheableArgument where nothing stable can be made."""
     return cache_key((user,))
 
 
-def _id(id: bytes | None) -> str:
-    return "id:" + store_key(id) if id else ""
+def _id(id: bytes) -> str:
+    return "id:" + store_key(id)

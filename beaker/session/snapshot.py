@@ -14,11 +14,13 @@ from beaker.crypto.tokens import store_key
 from beaker.exceptions import CorruptRecord
 from beaker.session.values import Packed, pack_items, unpack_items
 
-__all__ = ["LIVE", "TOMBSTONE", "USER", "Snapshot", "chosen_id", "id_text", "is_chosen", "raw_id"]
+__all__ = ["LIVE", "MARK_BYTES", "TOMBSTONE", "USER", "Snapshot", "chosen_id", "id_text", "is_chosen", "raw_id"]
 
 LIVE, TOMBSTONE = 0, 1
 """Kinds in the envelope's header."""
 
+MARK_BYTES = 8
+"""Length of a mark of :class:`~beaker.session.revocation.Revocations`."""
 WRITE_IDS = 8
 """How many of the last writes a record remembers, to recognise one whose reply was lost."""
 USER = "_user"
@@ -26,7 +28,7 @@ USER = "_user"
 
 _HEAD = struct.Struct(">IddB")
 _LENGTH = struct.Struct(">I")
-_RETURNED = 0x80
+_RETURNED, _MARKED = 0x80, 0x40
 _ID_BYTES = 32
 
 
@@ -43,10 +45,14 @@ class Snapshot:
     version: Hashable = None
     returned: Packed | None = None
     """What a hybrid session held when it went back into its cookie; the record then only takes late writes."""
+    mark: bytes = b""
+    """Which beginning and number of the revocations it began under; empty: not known, or none are kept."""
     trusted: bool = False
     """Whether a key or a private place protects the bytes: then pickles in them are our own."""
     current: bool = True
     """Whether the newest key sealed it; otherwise the next write seals it again."""
+    ahead: bool = field(default=False, compare=False)
+    """Whether it was accessed in the future by its stamp, which counts until it is written anew."""
     _key: str = field(default="", compare=False)
 
     def __repr__(self) -> str:
@@ -74,9 +80,8 @@ class Snapshot:
 
     def encode(self) -> bytes:
         """The payload of the record's envelope."""
-        head = _HEAD.pack(
-            self.epoch, self.created, self.accessed, len(self.write_ids) | _RETURNED * (self.returned is not None)
-        )
+        flags = _RETURNED * (self.returned is not None) | _MARKED * bool(self.mark)
+        head = _HEAD.pack(self.epoch, self.created, self.accessed, len(self.write_ids) | flags) + self.mark
         items = pack_items(self.values)
         if self.returned is not None:
             items = _LENGTH.pack(len(items)) + items + pack_items(self.returned)
@@ -91,18 +96,20 @@ class Snapshot:
         if not (math.isfinite(created) and math.isfinite(accessed)):
             # What compares false with every time would never be over.
             raise CorruptRecord("the session record has impossible stamps")
-        has_returned, count = count & _RETURNED, count & ~_RETURNED
-        at = _HEAD.size + 8 * count
+        has_returned, marked, count = count & _RETURNED, count & _MARKED, count & ~(_RETURNED | _MARKED)
+        first = _HEAD.size + MARK_BYTES * bool(marked)
+        at = first + 8 * count
         if count > WRITE_IDS or len(payload) < at:
             raise CorruptRecord("the session record ends early")
-        write_ids = tuple(payload[i : i + 8] for i in range(_HEAD.size, at, 8))
+        mark = payload[_HEAD.size : first]
+        write_ids = tuple(payload[i : i + 8] for i in range(first, at, 8))
         if not has_returned:
-            return cls(id, created, accessed, epoch, unpack_items(payload, at), write_ids, _key=key)
+            return cls(id, created, accessed, epoch, unpack_items(payload, at), write_ids, mark=mark, _key=key)
         start = at + _LENGTH.size
         if len(payload) < start or len(payload) < (end := start + _LENGTH.unpack_from(payload, at)[0]):
             raise CorruptRecord("the session record ends early")
         values, returned = unpack_items(payload[:end], start), unpack_items(payload, end)
-        return cls(id, created, accessed, epoch, values, write_ids, returned=returned, _key=key)
+        return cls(id, created, accessed, epoch, values, write_ids, returned=returned, mark=mark, _key=key)
 
 
 def chosen_id(name: str) -> bytes:

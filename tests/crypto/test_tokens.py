@@ -159,16 +159,16 @@ class TestSessions:
         assert tokens.open(token, max_age=101, absolute_timeout=1101)
 
     def test_the_future(self) -> None:
-        """A clock 60 s ahead is tolerated, more is not."""
-        assert data_tokens().open(sealed(data_tokens(), issued=NOW + 60))
-        token = sealed(data_tokens(), issued=NOW + 60.01)
-        assert reason(lambda: data_tokens().open(token)) == "future"
+        """A clock that was ahead, or was set back since, makes no token of ours a bad one."""
+        for ahead in (60, 60.01, 3600):
+            token = sealed(data_tokens(), issued=NOW + ahead)
+            assert data_tokens().open(token).issued == NOW + ahead
 
-    @pytest.mark.parametrize("stamp", ["issued", "expires"])
+    @pytest.mark.parametrize("stamp", ["created", "issued", "expires"])
     def test_stamps_that_are_no_times(self, stamp: str) -> None:
         """A NaN, which is neither before nor after anything, does not make a token immortal."""
         token = sealed(data_tokens(), golden.SHORT, **{stamp: math.nan})
-        assert reason(lambda: data_tokens().open(token)) in {"expired", "future"}
+        assert reason(lambda: data_tokens().open(token)) in {"expired", "stamps"}
 
     def test_too_large(self) -> None:
         """What could not be opened again is not sealed, and the error names size and limit."""

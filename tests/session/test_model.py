@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 
 from beaker.crypto.keyring import new_key
 from beaker.session.proxy import SessionObject
-from beaker.session.records import CLOCKS
+from beaker.session.records import CLOCKS, TOMBSTONE_TTL
 from beaker.testing.clock import FakeClock
 from beaker.testing.session_harness import COOKIE, Handler
 from tests.session.places import DRIVERS, LOCAL, SERVERS, Options, middleware_of, options_by, tab_class
@@ -30,10 +30,11 @@ TABS, KEYS = st.integers(0, 1), st.sampled_from(["a", "b", "n"])
 
 @dataclass
 class Identity:
-    """A session id: when it began, and when it was ended."""
+    """A session id: when it began, when it was ended, and under which id its session went on."""
 
     created: float
     died: float | None = None
+    successor: Identity | None = None
 
 
 @dataclass
@@ -215,7 +216,8 @@ class Sessions(RuleBasedStateMachine):
 
     def move(self, tab: int, holding: Holding, created: float) -> None:
         holding.identity.died = self.clock()
-        self.held[tab] = Holding(Identity(created), self.clock(), dict(holding.values))
+        holding.identity.successor = Identity(created)
+        self.held[tab] = Holding(holding.identity.successor, self.clock(), dict(holding.values))
 
     @rule(tab=TABS, copied=st.booleans(), way=st.sampled_from(["logout", "delete", "invalidate"]))
     def end(self, tab: int, copied: bool, way: str) -> None:
@@ -225,9 +227,29 @@ class Sessions(RuleBasedStateMachine):
         holding = self.alive(tab)
         if holding is not None:
             holding.identity.died = self.clock()
+        elif self.held[tab] is not None:
+            self.end_successors(self.held[tab])
         if COOKIE not in self.tabs[tab].cookies:
             self.held[tab] = None
         self.read(1 - tab)
+
+    def end_successors(self, holding: Holding | None) -> None:
+        """A logout with a cookie of before a change of the id, for as long as the end of the old id is known."""
+        now = self.clock()
+        assert holding is not None
+        if not self.shared and self.is_over(holding):
+            return
+        lasts, at = (TOMBSTONE_TTL if self.shared else ABSOLUTE), holding.identity
+        while at.successor is not None and at.died is not None and now < at.died + lasts:
+            if self.shared:
+                at.died = now
+            at = at.successor
+        if at is not holding.identity and (at.died is None or self.shared):
+            at.died = now
+
+    def is_over(self, holding: Holding) -> bool:
+        now = self.clock()
+        return now - holding.accessed >= TIMEOUT or now - holding.identity.created >= ABSOLUTE
 
     @rule(tab=TABS, other=TABS)
     def copy_cookies(self, tab: int, other: int) -> None:

@@ -75,13 +75,14 @@ class Ended(NamedTuple):
     def __repr__(self) -> str:
         return f"<Ended at {self.at}>"
 
-    def concerns(self, began: float) -> bool:
-        """Whether a request that ``began`` then was in flight when the session ended.
+    def concerns(self, began: float, now: float) -> bool:
+        """Whether a request that ``began`` then was in flight when the session ended, as far as can be told ``now``.
 
         It must write nothing: its cookie could replace the one that the browser has got since. A later request with
-        a dead cookie is a new visitor's.
+        a dead cookie is a new visitor's. The time of a host whose clock is ahead says nothing: for as long as it is
+        in the future every request would be taken for a late one.
         """
-        return self.at is not None and began <= self.at + CLOCKS
+        return self.at is not None and began <= self.at + CLOCKS and self.at <= now + CLOCKS
 
     def latest(self, other: Ended | None) -> Ended:
         """The later of two ends, with what either left."""

@@ -14,13 +14,13 @@ from beaker.session.context import SessionContext
 from beaker.session.cookies import part_name, read_cookie
 from beaker.session.exchange import Cookie, Sent
 from beaker.session.records import ends, over
-from beaker.session.snapshot import USER, Snapshot
+from beaker.session.snapshot import MARK_BYTES, USER, Snapshot
 from beaker.session.values import Packed, pack_items, unpack_items
 
 __all__ = ["DATA", "CookieBackend"]
 
-DATA = 1
-"""First byte of a payload that holds the session's values."""
+DATA, MARKED_DATA = 1, 4
+"""First byte of a payload that holds the session's values, without and with a mark of the revocations."""
 HEADER_LIMIT = 7500
 """Bytes of all chunks together: gunicorn, nginx and Heroku refuse header lines over about 8 kB."""
 
@@ -33,7 +33,8 @@ Sealed = tuple[tuple[str, str], ...]
 
 def encode_data(snapshot: Snapshot, packed: Packed) -> bytes:
     """The payload of a token that carries the session itself."""
-    return _HEAD.pack(DATA, snapshot.id, snapshot.epoch) + pack_items(packed)
+    kind = MARKED_DATA if snapshot.mark else DATA
+    return _HEAD.pack(kind, snapshot.id, snapshot.epoch) + snapshot.mark + pack_items(packed)
 
 
 def decode_data(opened: OpenedData) -> Snapshot:
@@ -41,10 +42,11 @@ def decode_data(opened: OpenedData) -> Snapshot:
     if len(opened.payload) < _HEAD.size:
         raise CorruptRecord("the session token ends early")
     kind, id, epoch = _HEAD.unpack_from(opened.payload)
-    if kind != DATA:
+    if kind not in (DATA, MARKED_DATA):
         raise CorruptRecord("the session token holds something else")
-    values = unpack_items(opened.payload, _HEAD.size)
-    return Snapshot(id, opened.created, opened.issued, epoch, values, trusted=False, current=opened.current)
+    at = _HEAD.size + (MARK_BYTES if kind == MARKED_DATA else 0)
+    values, mark = unpack_items(opened.payload, at), opened.payload[_HEAD.size : at]
+    return Snapshot(id, opened.created, opened.issued, epoch, values, mark=mark, trusted=False, current=opened.current)
 
 
 class CookieBackend:
@@ -131,7 +133,7 @@ class CookieBackend:
         """When the session in a token was revoked, ``None`` if it was not."""
         if self.revocations is None:
             return None
-        return self.revocations.revoked_at(snapshot.created, user, id=snapshot.id, fresh=fresh)
+        return self.revocations.revoked_at(snapshot.mark, user, id=snapshot.id, fresh=fresh)
 
     # -- saving --------------------------------------------------------------------------------------
 

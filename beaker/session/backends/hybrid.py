@@ -33,12 +33,12 @@ from beaker.session.context import SessionContext
 from beaker.session.exchange import Cookie, Sent
 from beaker.session.merge import Operation, diff
 from beaker.session.records import TOMBSTONE_TTL, Tombstone, ends
-from beaker.session.snapshot import Snapshot
+from beaker.session.snapshot import MARK_BYTES, Snapshot
 from beaker.session.values import Packed, pack_items, unpack_items
 
 __all__ = ["HybridBackend"]
 
-_POINTER, _DATA = 2, 3
+_POINTER, _DATA, _MARKED_DATA = 2, 3, 5
 _HEAD = struct.Struct(">B32sI")
 _BACK = struct.Struct(">d")
 _SHRUNK = 0.5
@@ -247,7 +247,9 @@ class HybridBackend(CookieBackend):
     def _fitting(
         self, snapshot: Snapshot, packed: Packed, *, came_back: float, limit: int | None = None
     ) -> Sealed | None:
-        payload = _HEAD.pack(_DATA, snapshot.id, snapshot.epoch) + _BACK.pack(came_back) + pack_items(packed)
+        kind = _MARKED_DATA if snapshot.mark else _DATA
+        head = _HEAD.pack(kind, snapshot.id, snapshot.epoch) + snapshot.mark
+        payload = head + _BACK.pack(came_back) + pack_items(packed)
         try:
             token = self._token(snapshot, payload)
             if limit is not None and len(token) + len(self.context.cookie.name) > limit:
@@ -261,13 +263,15 @@ def _decoded(opened: OpenedData) -> tuple[int, Snapshot, float]:
     """What a token is, the session in it (a pointer's has no values), and when that came back from the store."""
     try:
         kind, id, epoch = _HEAD.unpack_from(opened.payload)
-        if kind not in (_POINTER, _DATA):
+        if kind not in (_POINTER, _DATA, _MARKED_DATA):
             raise CorruptRecord("the session token holds something else")
         snapshot = Snapshot(id, opened.created, opened.issued, epoch, current=opened.current)
         if kind == _POINTER:
             return kind, snapshot, 0.0
-        (came_back,) = _BACK.unpack_from(opened.payload, _HEAD.size)
-        snapshot.values = unpack_items(opened.payload, _HEAD.size + _BACK.size)
+        at = _HEAD.size + (MARK_BYTES if kind == _MARKED_DATA else 0)
+        snapshot.mark = opened.payload[_HEAD.size : at]
+        (came_back,) = _BACK.unpack_from(opened.payload, at)
+        snapshot.values = unpack_items(opened.payload, at + _BACK.size)
     except (CorruptRecord, struct.error) as error:
         raise CorruptRecord("the session token cannot be read") from error
     return kind, snapshot, came_back

@@ -82,7 +82,7 @@ class ServerBackend:
         context = self.context
         values = context.values.unpack(snapshot.values, trusted=snapshot.trusted)
         revocations = context.revocations
-        revoked = None if revocations is None else revocations.revoked_at(snapshot.created, values.get(USER))
+        revoked = None if revocations is None else revocations.revoked_at(snapshot.mark, values.get(USER))
         if revoked is None:
             return Loaded(snapshot, values, _IN_STORE)
         if not context.options.readonly:
@@ -136,7 +136,7 @@ class ServerBackend:
         # Without a known version this request has just written, and that was an access.
         if version is not None:
             touched = snapshot.copy()
-            touched.accessed = draft.now
+            touched.accessed, touched.ahead = draft.now, False
             if self.context.records.replace(touched, version):
                 touched.version = None
                 return Saved(touched, _IN_STORE, cookie)

@@ -136,7 +136,7 @@ class LegacyReader:
             except LegacyDataError as error:
                 count("legacy_refused", error.reason)
                 continue
-            if isinstance(found, Loaded) or found.concerns(sent.began):
+            if isinstance(found, Loaded) or found.concerns(sent.began, sent.now):
                 return found
             ended = found.latest(ended)
         return ended
@@ -251,7 +251,7 @@ class LegacyReader:
                 context.records.insert(snapshot)
         loaded = backend.fetch(sent._replace(header=None, id=found.id)) or Ended()
         if isinstance(loaded, Ended):
-            if failure is not None and not loaded.concerns(sent.began):
+            if failure is not None and not loaded.concerns(sent.began, sent.now):
                 raise failure
             return loaded
         if not readonly:
