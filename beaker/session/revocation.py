@@ -10,6 +10,8 @@ remembered in the process for ``interval`` seconds, so that a visitor costs at m
 A write of a session that is in its cookie asks anew.
 """
 
+# over 320 lines because what ends a session, what a process remembers of it and what is stored prove each other
+
 from __future__ import annotations
 
 import secrets

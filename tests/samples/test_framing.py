@@ -1,0 +1,13 @@
+"""The sample's page belongs to no other page."""
+
+from __future__ import annotations
+
+from samples.appengine import page
+
+
+def test_no_other_page_can_frame_the_sample() -> None:
+    """Its headers forbid it, for browsers of today and for older ones."""
+    headers = dict(page.HEADERS)
+    directives = [directive.strip() for directive in headers["Content-Security-Policy"].split(";")]
+    assert "frame-ancestors 'none'" in directives
+    assert headers["X-Frame-Options"] == "DENY"
