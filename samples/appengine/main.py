@@ -36,7 +36,7 @@ StartResponse = Callable[..., object]
 
 @cache_region("lookup", "weather")
 def weather(city: str) -> dict[str, Any]:
-    """A lookup that is slow, so that one sees whether the cache answered."""
+    """A slow lookup, so that a hit in the cache can be seen."""
     time.sleep(LOOKUP_SECONDS)
     return {
         "text": f"{secrets.choice(('sunny', 'cloudy', 'windy', 'clear'))}, {secrets.randbelow(25)} °C",
@@ -52,19 +52,19 @@ def shop(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     if path == "/":
         if method in ("GET", "HEAD"):
             return show(environ, start_response)
-        return answer(start_response, HTTPStatus.METHOD_NOT_ALLOWED, "This page takes GET.", [("Allow", "GET, HEAD")])
+        return respond(start_response, HTTPStatus.METHOD_NOT_ALLOWED, "This page takes GET.", [("Allow", "GET, HEAD")])
     action = ACTIONS.get(path)
     if action is None:
-        return answer(start_response, HTTPStatus.NOT_FOUND, "There is no such page.")
+        return respond(start_response, HTTPStatus.NOT_FOUND, "There is no such page.")
     if method != "POST":
-        return answer(start_response, HTTPStatus.METHOD_NOT_ALLOWED, "This page takes POST.", [("Allow", "POST")])
+        return respond(start_response, HTTPStatus.METHOD_NOT_ALLOWED, "This page takes POST.", [("Allow", "POST")])
     form = read_form(environ)
     if form is None:
-        return answer(start_response, HTTPStatus.BAD_REQUEST, "That form cannot be read.")
+        return respond(start_response, HTTPStatus.BAD_REQUEST, "That form cannot be read.")
     session = environ["beaker.session"]
     # A form of another site cannot know the token that this visitor's session holds.
     if not hmac.compare_digest(str(session.get("csrf", "")).encode(), form.get("csrf", "").encode() or b"-"):
-        return answer(start_response, HTTPStatus.FORBIDDEN, "This form is out of date. Go back, reload and try again.")
+        return respond(start_response, HTTPStatus.FORBIDDEN, "This form is out of date. Go back, reload and try again.")
     action(session, form)
     # After a POST the browser is sent to the page, so that reloading it repeats nothing.
     start_response("303 See Other", [("Location", "/"), ("Content-Length", "0"), ("Cache-Control", "no-store")])
@@ -163,7 +163,7 @@ def read_form(environ: Environ) -> dict[str, str] | None:
     return {name: values[0] for name, values in fields.items()}
 
 
-def answer(
+def respond(
     start_response: StartResponse, status: HTTPStatus, text: str, headers: Iterable[tuple[str, str]] = ()
 ) -> Iterable[bytes]:
     """A short page of text."""

@@ -26,8 +26,8 @@ def primes_below(limit: int) -> int:
 
 def service(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
     """``GET /primes/1000``; ``environ["beaker.session"]`` is the client's session."""
-    status, answer = respond(environ)
-    body = json.dumps(answer).encode() + b"\n"
+    status, result = respond(environ)
+    body = json.dumps(result).encode() + b"\n"
     start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 

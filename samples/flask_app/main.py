@@ -66,7 +66,7 @@ def remove() -> Any:
     return redirect("/", 303)
 
 
-# Outside of Flask, so that the session's cookie is added to everything Flask answers.
+# Outside of Flask, so that the session's cookie is added to every response of Flask.
 app = compose(flask_app.wsgi_app, regions={"suggestions": {"expire": 3600}})
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Two functions over one cache: an event says that a price changed, an HTTP function answers prices.
+"""Two functions over one cache: an event says that a price changed, an HTTP function returns prices.
 
 Both are deployed from this file, so `price` has one name and therefore one place in the store.
 """
@@ -24,7 +24,7 @@ configure_cache(regions={"prices": {"expire": 3600}})
 
 @cache_region("prices")
 def price(good: str) -> dict[str, Any]:
-    """Stands for a slow question to a supplier; ``at`` tells when it was asked."""
+    """Stands for a slow query to a supplier; ``at`` is the time of the query."""
     time.sleep(LOOKUP_SECONDS)
     return {"good": good, "price": PRICES[good], "at": time.time()}
 

@@ -20,7 +20,7 @@ settings = Settings.from_environ(regions={"lookup": {"expire": 60}})
 
 @cache_region("lookup", "climate")
 def climate(city: str) -> dict[str, Any]:
-    """A lookup that is slow, so that one sees whether the cache answered; ``at`` tells when it was made."""
+    """A slow lookup, so that a hit in the cache can be seen; ``at`` is the time of the lookup."""
     time.sleep(LOOKUP_SECONDS)
     return {"climate": CLIMATES[city], "at": time.time()}
 

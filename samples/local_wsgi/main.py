@@ -17,7 +17,7 @@ GREETING_SECONDS = 1.0
 OPTIONS = {
     "session.type": "file",
     "session.data_dir": str(DATA / "sessions"),
-    # `python -m beaker keys new` makes one; it is read again when the file changes.
+    # `python -m beaker keys new` creates one; it is read again when the file changes.
     "session.secret": f"file:{DATA / 'secret.key'}",
     "cache.type": "file",
     "cache.data_dir": str(DATA / "cache"),
@@ -26,7 +26,7 @@ OPTIONS = {
 
 
 def counter(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
-    """Says how often this visitor came, and a greeting that takes a second to make once a minute."""
+    """Says how often this visitor came, and a greeting that takes a second to compute, once a minute."""
     if environ.get("PATH_INFO", "/") != "/":
         start_response("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
         return [b"There is one page: /\n"]
