@@ -17,6 +17,7 @@ from beaker.config import environment
 from beaker.config.coerce import as_count, as_seconds
 from beaker.config.deployment import LAPTOP, complete, data_directory, kept_secret
 from beaker.config.parse import coerce_cache
+from beaker.crypto.form import check_key, file_lines, is_made_here
 from beaker.crypto.keyring import KeyRing, new_key
 from beaker.exceptions import BeakerException, ConfigError, MissingCacheParameter
 from beaker.operations import explain
@@ -213,29 +214,27 @@ def _new_key(asked: argparse.Namespace, out: TextIO) -> int:
 
 def _check_keys(asked: argparse.Namespace, out: TextIO) -> int:
     if asked.file == "-":
-        text = getpass.getpass("key: ") if sys.stdin.isatty() else sys.stdin.read()
+        data = getpass.getpass("key: ").encode() if sys.stdin.isatty() else sys.stdin.buffer.read()
     else:
         try:
-            text = Path(asked.file).read_text(encoding="utf-8")
+            data = Path(asked.file).read_bytes()
         except (OSError, ValueError) as error:
             raise ConfigError(
                 "the file cannot be read", option=asked.file, got=type(error).__name__, code="config.unreadable-file"
             ) from error
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        raise ConfigError(
-            "there is no key", option=asked.file, expected="one key a line", code="config.unreadable-file"
-        )
+    lines = file_lines(data, asked.file)
     failed = False
     for number, line in enumerate(lines, 1):
         try:
+            check_key(line, f"line {number}", line=True)
             ring = KeyRing.from_option(line, option=f"line {number}", strict=True)
         except ConfigError as error:
             failed = True
             print(f"{number}: {error}", file=out)
         else:
+            made = " of keys new" if is_made_here(line) else ""
             role = "seals and opens" if number == 1 else "opens"
-            print(f"{number}: good, {len(line.encode())} bytes, id {ring.current.kid.hex()}, {role}", file=out)
+            print(f"{number}: good, {len(line)} bytes{made}, id {ring.current.kid.hex()}, {role}", file=out)
     return int(failed)
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ from beaker.config.deployment import HOW_TO_MAKE_A_SECRET, KEPT_SECRET, complete
 from beaker.config.environment import Given, read, region_name
 from beaker.config.names import CACHE, SESSION
 from beaker.config.options import SessionOptions
+from beaker.crypto.form import check_key, file_lines
+from beaker.crypto.keyring import new_key
 from beaker.exceptions import ConfigError
 from beaker.runtime import Runtime
 from beaker.session.defaults import resolve_type
@@ -95,14 +98,9 @@ class Tasks:
         if is_reference(secret):
             secret = read_secret(str(secret), option="BEAKER_TASKS_SECRET", client=client)
         elif path:
-            try:
-                secret = Path(path).read_text("utf-8").strip()
-            except (OSError, ValueError) as error:
-                raise ConfigError(
-                    f"BEAKER_TASKS_SECRET_FILE names a file that cannot be read: {path}",
-                    option="BEAKER_TASKS_SECRET_FILE",
-                    code="config.unreadable-file",
-                ) from error
+            secret = _only_line(path, "BEAKER_TASKS_SECRET_FILE")
+        if secret is not None:
+            check_key(secret.encode(), "BEAKER_TASKS_SECRET")
         return cls(
             text("BEAKER_TASKS_AUDIENCE"),
             tuple(as_list("BEAKER_TASKS_SERVICE_ACCOUNTS", text("BEAKER_TASKS_SERVICE_ACCOUNTS") or [])),
@@ -209,6 +207,24 @@ class Settings:
         return f"beaker: platform={self.platform} {' '.join(told)} session secret from {secret}"
 
 
+def _only_line(path: str, variable: str) -> str:
+    try:
+        data = Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{variable} names a file that cannot be read: {path}", option=variable, code="config.unreadable-file"
+        ) from error
+    lines = file_lines(data, f"{variable} ({path})")
+    if len(lines) > 1:
+        raise ConfigError(
+            f"{variable} names a file of several lines: {path}",
+            option=variable,
+            expected="one secret",
+            code="config.unreadable-file",
+        )
+    return lines[0].decode()
+
+
 @contextmanager
 def _named(variables: Mapping[str, str]) -> Iterator[None]:
     try:
@@ -269,8 +285,8 @@ def collect(
 
 
 def _kept_secret(path: Path) -> str:
-    """A random secret kept at ``path`` with mode 0600, created at the first start."""
-    if not path.exists():
+    """A random secret kept at ``path``, created at the first start: a file of this user's that no other can read."""
+    if not os.path.lexists(path):
         try:
             _make_secret(path)
         except OSError as error:
@@ -281,8 +297,36 @@ def _kept_secret(path: Path) -> str:
                 expected="a directory this user can write",
                 hint="or set BEAKER_SESSION_SECRET",
             ) from error
+    _check_private(path)
     log.info("beaker: session secret of this machine from %s", path)
     return f"file:{path}"
+
+
+def _check_private(path: Path) -> None:
+    """Refuse a kept secret that another user has put there, or can read or write."""
+    if os.name != "posix":
+        return
+    try:
+        found = path.lstat()
+    except OSError as error:
+        raise _not_ours(path, type(error).__name__, "") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise _not_ours(path, "something else than a file", f"remove {path}")
+    if found.st_uid != os.geteuid():
+        raise _not_ours(path, "a file of another user", f"remove {path}, or set BEAKER_DATA_DIR")
+    if found.st_mode & 0o077:
+        raise _not_ours(path, f"mode {found.st_mode & 0o777:o}", f"chmod 600 {path}; if others were here, remove it")
+
+
+def _not_ours(path: Path, got: str, hint: str) -> ConfigError:
+    return ConfigError(
+        f"the session secret kept at {path} is not this user's alone",
+        option="BEAKER_DATA_DIR",
+        expected="a file of this user's with mode 600",
+        got=got,
+        hint=hint,
+        code="config.unreadable-file",
+    )
 
 
 def _make_secret(path: Path) -> None:
@@ -290,7 +334,7 @@ def _make_secret(path: Path) -> None:
     draft = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
     try:
         draft.touch(mode=0o600)
-        draft.write_text(secrets.token_urlsafe(32) + "\n")
+        draft.write_text(new_key() + "\n")
         try:
             # Several processes may start at the same moment: the link is there whole or not at all.
             with suppress(FileExistsError):

@@ -166,7 +166,7 @@ def test_new_keys_are_good_and_differ(tmp_path: Path) -> None:
     path.write_text(f"{first}\n{second}\n")
     status, told = run("keys", "check", str(path))
     assert status == 0
-    assert "1: good, 43 bytes" in told
+    assert "1: good, 52 bytes of keys new" in told
     assert "2: good" in told
     assert first not in told
     assert second not in told
@@ -187,7 +187,7 @@ def test_it_runs_as_a_module() -> None:
     """python -m beaker keys new works in a process of its own."""
     done = subprocess.run([sys.executable, "-m", "beaker", "keys", "new"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0
-    assert len(done.stdout.strip()) == 43
+    assert len(done.stdout.strip()) == 52
 
 
 @pytest.mark.parametrize(

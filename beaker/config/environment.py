@@ -13,7 +13,7 @@ variable                          meaning
 
 An empty variable counts as absent. Of several sources of one option the later wins: variable, file, Secret
 Manager (``secret:projects/P/secrets/S/versions/V`` as the value; read by the deployment kit). ``revocation``,
-``namespace_args`` and ``sa_opts`` take JSON objects. Region names are lower case, ``-`` is ``_``.
+``namespace_args``, ``sa_opts`` and ``legacy`` take JSON objects. Region names are lower case, ``-`` is ``_``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ OTHER_VARIABLES: Mapping[str, str] = {
 """Variables that are no session or cache option. The deployment kit reads most of them."""
 
 _RANKS = ("environment", "file", "secret manager")
-_JSON = frozenset({"revocation", "namespace_args", "sa_opts"})
+_JSON = frozenset({"revocation", "namespace_args", "sa_opts", "legacy"})
 _OBJECTS = frozenset({"session_class", "namespace_class", "bind", "table", "client"})
 _SCOPES = {"session": SESSION, "cache": CACHE}
 
@@ -207,18 +207,33 @@ def _take(found: _Found, given: Given, *, foreign: bool, resolve: Resolve | None
     if _RANKS[found.rank] == "file":
         value = _of_file(value, found.variable, keep=info is not None and info.coerce is as_key)
     elif _RANKS[found.rank] == "secret manager":
-        if resolve is None:
-            raise ConfigError(
-                f"{found.variable} names a secret of Secret Manager",
-                option=found.variable,
-                hint="the deployment kit reads it: gae.app.compose, python -m gae.doctor",
-                code="config.secret-manager",
-            )
-        value = resolve(value, found.variable)
+        value = _secret(value, found.variable, resolve)
     if info is not None and not (foreign and found.name not in scope.own):
-        value = _coerced(info, found.variable, value)
+        value = _resolved(_coerced(info, found.variable, value), found.variable, resolve)
     given.put(found.scope, found.name, value, _RANKS[found.rank], region=found.region)
     given.variables[path] = found.variable
+
+
+def _secret(reference: str, variable: str, resolve: Resolve | None) -> str:
+    if resolve is None:
+        raise ConfigError(
+            f"{variable} names a secret of Secret Manager",
+            option=variable,
+            hint="the deployment kit reads it: gae.app.compose, python -m gae.doctor",
+            code="config.secret-manager",
+        )
+    return resolve(reference, variable)
+
+
+def _resolved(value: Any, variable: str, resolve: Resolve | None) -> Any:
+    """``value`` with the references in a JSON object replaced."""
+    if isinstance(value, dict):
+        return {name: _resolved(each, variable, resolve) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_resolved(each, variable, resolve) for each in value]
+    if isinstance(value, str) and value.strip().startswith(SECRET_REFERENCE):
+        return _secret(value.strip(), variable, resolve)
+    return value
 
 
 def _coerced(info: OptionInfo, variable: str, value: Any) -> Any:
@@ -235,6 +250,8 @@ def _of_file(path: str, variable: str, *, keep: bool) -> str:
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read(65_537).strip()
+            if "\0" in text or text.startswith("\ufeff"):
+                raise ValueError("a NUL or a byte order mark")
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{variable} names a file that cannot be read: {path}",

@@ -145,13 +145,13 @@ class SessionOptions:
     compress: bool = _option(
         False, as_bool, "Compress cookie sessions when it helps. Lengths may then reveal contents."
     )
-    revocation: Any = _option(None, as_is, "Store of revocation points for cookie sessions: a type name or a dict of backend options.")  # fmt: skip
+    revocation: Any = _option(None, as_is, "Store of revocation points for cookie sessions: a type name or a dict of backend options.", secret=True)  # fmt: skip
     revocation_check_interval: float = _option(60.0, as_seconds, "How long a revocation point is remembered in the process.", unit="s")  # fmt: skip
     legacy: Any = _option(None, as_is, "Dict, or JSON text of one, that lets sessions of Beaker 1.14 and older be taken over: `secret`, `until` and more; see docs/migrating.md.", secret=True)  # fmt: skip
     store: str | None = _option(None, optional(as_str), "Backend a `hybrid` session moves to when it outgrows the cookie. Default: `ext:google` with a project, else `file` or `memory`.")  # fmt: skip
     session_class: Any = _option(None, as_is, "Class used in place of Session or CookieSession.")
     namespace_class: Any = _option(None, as_is, "NamespaceManager class used in place of the type's own.")
-    namespace_args: Any = _option(None, as_is, "Dict of further arguments for the namespace manager.")
+    namespace_args: Any = _option(None, as_is, "Dict of further arguments for the namespace manager.", secret=True)
     webtest_varname: str | None = _option(None, optional(as_str), "Name under which the middleware puts the session into `paste.testing_variables`, where WebTest shows it.")  # fmt: skip
     strict: bool = _option(False, as_bool, "Warnings about options become errors.")
     backend: Mapping[str, Any] = field(default_factory=dict, metadata={"coerce": as_is, "help": "", "unit": "", "secret": True, "backends": (), "serverless": None}, repr=False)  # fmt: skip

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
 
 from beaker import clock as _clock
 from beaker._typing import Clock
+from beaker.crypto.form import HINT, is_made_here, make_key
 from beaker.crypto.sources import FileSource, Secret, Source, sources_of
 from beaker.exceptions import ConfigError, ConfigWarning, warn
 
@@ -28,7 +28,6 @@ KEY_ID_BYTES: Final = 4
 _MIN_BYTES: Final = 16
 _GOOD_BYTES: Final = 32
 _MIN_DISTINCT: Final = 8
-_HINT: Final = "make one with `python -m beaker keys new`"
 _INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
 
@@ -44,8 +43,8 @@ def lp(*parts: bytes | str) -> bytes:
 
 
 def new_key() -> str:
-    """A new secret: 32 random bytes as 43 base64url characters."""
-    return secrets.token_urlsafe(_GOOD_BYTES)
+    """A new secret: 32 random bytes as text that can be recognized; see :mod:`beaker.crypto.form`."""
+    return make_key()
 
 
 class _Mac:
@@ -109,8 +108,9 @@ class KeyRing:
     """One or more keys: the first seals, all of them open.
 
     Thread-safe. A ring over ``file:`` secrets looks at the files again at most every 5 seconds of its
-    clock; a file that vanished or no longer holds usable keys leaves the ring as it was and is logged
-    once. A key that is gone from a changed file no longer opens anything.
+    clock, and uses a changed one when nothing has written to it for as long; a file that vanished or no
+    longer holds usable keys leaves the ring as it was and is logged once. A key that is gone from a changed
+    file no longer opens anything.
     """
 
     __slots__ = ("_by_kid", "_combine", "_current", "_kids", "_option", "_sources", "_strict", "_watched")
@@ -247,20 +247,24 @@ class KeyRing:
                 option=option,
                 expected=f"at least {_MIN_BYTES} bytes, better {_GOOD_BYTES} random ones",
                 got=f"{len(value)} bytes",
-                hint=_HINT,
+                hint=HINT,
                 code="config.weak-key",
             )
+        if is_made_here(value):
+            return
         if len(value) < _GOOD_BYTES:
             weak = f"shorter than {_GOOD_BYTES} bytes"
         elif len(set(value)) < _MIN_DISTINCT or value in (value + value)[1:-1]:
             weak = "plainly not random"
+        elif _is_sentence(value):
+            weak = "text with blanks or letters beyond ASCII, which random keys have not"
         else:
             return
         message = f"a key of {option} is {weak}"
         if self._strict:
-            raise ConfigError(message, option=option, hint=_HINT, code="config.weak-key")
+            raise ConfigError(message, option=option, hint=HINT, code="config.weak-key")
         if warning:
-            warn(ConfigWarning(message, hint=_HINT, code="config.weak-key"))
+            warn(ConfigWarning(message, hint=HINT, code="config.weak-key"))
 
     def __repr__(self) -> str:
         return f"<KeyRing of {self._option}: {', '.join(kid.hex() for kid in self._kids)}>"
@@ -273,6 +277,14 @@ class KeyRing:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a KeyRing holds secrets and is never pickled")
+
+
+def _is_sentence(value: bytes) -> bool:
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        return False
+    return text.isprintable() and (" " in text or not text.isascii())
 
 
 def _pairs(signing: list[Secret], encrypting: list[Secret]) -> list[Secret]:

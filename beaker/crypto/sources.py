@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from beaker._typing import Clock
+from beaker.crypto.form import HINT, check_key, check_reference, file_lines
 from beaker.exceptions import ConfigError
 
 __all__ = ["FileSource", "Fixed", "Secret", "Source", "sources_of"]
@@ -14,6 +16,7 @@ __all__ = ["FileSource", "Fixed", "Secret", "Source", "sources_of"]
 _FILE: Final = "file:"
 _CHECK_SECONDS: Final = 5.0
 _MAX_FILE_BYTES: Final = 65536
+_READS: Final = 5
 _Part = TypeVar("_Part", str, bytes)
 _log = logging.getLogger("beaker.crypto")
 
@@ -48,7 +51,11 @@ class Fixed:
 
 
 class FileSource:
-    """A file of one secret a line, at most 64 KiB; blank lines do not count."""
+    """A file of one secret a line, at most 64 KiB; blank lines do not count.
+
+    It is used when two reads have found it alike, and a changed one when nothing has written to it for 5 seconds, so
+    that no half-written file is.
+    """
 
     def __init__(self, path: str, option: str, clock: Clock) -> None:
         self._path = path
@@ -56,43 +63,75 @@ class FileSource:
         self._clock = clock
         self._checked = clock()
         self._mark: object = None
+        self._seen: object = None
+        self._owner: int | None = None
         self._complained = False
 
     def changed(self) -> bool:
-        """Whether the file is another one than the one last read; looked at every 5 seconds at most."""
+        """Whether the file is another one than the one last read, and nothing has written to it for 5 seconds.
+
+        It is looked at every 5 seconds at most.
+        """
         now = self._clock()
         if 0 <= now - self._checked < _CHECK_SECONDS:
             return False
         self._checked = now
         try:
-            return _mark(os.stat(self._path)) != self._mark
+            status = os.stat(self._path)
         except OSError as err:
             self.complain(err)
             return False
+        mark = _mark(status)
+        seen, self._seen = self._seen, mark
+        return mark != self._mark and (mark == seen or now - status.st_mtime >= _CHECK_SECONDS)
 
     def read(self) -> list[Secret]:
         """The secrets. Raises ConfigError naming the option and the path."""
-        try:
-            with open(self._path, "rb") as file:
-                mark = _mark(os.fstat(file.fileno()))
-                data = file.read(_MAX_FILE_BYTES + 1)
-        except (OSError, ValueError) as err:
-            raise ConfigError(
-                f"{self._option} names a file that cannot be read: {self._path}",
-                option=self._option,
-                code="config.unreadable-file",
-            ) from err
-        lines = [line.strip() for line in data.splitlines() if line.strip()]
-        if not lines or len(data) > _MAX_FILE_BYTES:
-            raise ConfigError(
-                f"{self._option} names a file that holds no keys: {self._path}",
-                option=self._option,
-                expected="one key a line, at most 64 KiB",
-                code="config.unreadable-file",
-            )
-        self._mark = mark
+        data, status = self._settled()
+        self._check_owner(status)
+        where = f"{self._option} ({self._path})"
+        lines = file_lines(data, where)
+        for line in lines:
+            check_key(line, where, line=True)
+        self._mark, self._owner = _mark(status), status.st_uid
         self._complained = False
         return [Secret(line, self._option) for line in lines]
+
+    def _settled(self) -> tuple[bytes, os.stat_result]:
+        data, status = self._read()
+        if not stat.S_ISREG(status.st_mode):
+            # A pipe can be read once.
+            return data, status
+        for _ in range(_READS):
+            again, status = self._read()
+            if again == data:
+                return data, status
+            data = again
+        raise self._unreadable("it is being written")
+
+    def _read(self) -> tuple[bytes, os.stat_result]:
+        try:
+            with open(self._path, "rb") as file:
+                return file.read(_MAX_FILE_BYTES + 1), os.fstat(file.fileno())
+        except (OSError, ValueError) as err:
+            raise self._unreadable("it cannot be read") from err
+
+    def _check_owner(self, status: os.stat_result) -> None:
+        """Refuse a file that anybody can write, or that came to another owner while this process runs."""
+        if os.name != "posix" or not stat.S_ISREG(status.st_mode):
+            return
+        if status.st_mode & stat.S_IWOTH:
+            raise self._unreadable("every user of the machine can write it", f"chmod o-w {self._path}")
+        if self._owner is not None and status.st_uid not in (0, os.geteuid(), self._owner):
+            raise self._unreadable("it belongs to another user than before")
+
+    def _unreadable(self, why: str, hint: str = "") -> ConfigError:
+        return ConfigError(
+            f"{self._option} names a file of keys that is not used, because {why}: {self._path}",
+            option=self._option,
+            hint=hint,
+            code="config.unreadable-file",
+        )
 
     def complain(self, err: Exception) -> None:
         """Log once, until the file is good again, that the old keys stay in use."""
@@ -104,8 +143,8 @@ class FileSource:
         return f"<secrets in {self._path}>"
 
 
-def _mark(stat: os.stat_result) -> object:
-    return (stat.st_mtime_ns, stat.st_size, stat.st_ino, stat.st_dev)
+def _mark(status: os.stat_result) -> object:
+    return (status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev)
 
 
 def sources_of(value: object, *, option: str, clock: Clock, split_from: int) -> list[Source]:
@@ -121,7 +160,9 @@ def sources_of(value: object, *, option: str, clock: Clock, split_from: int) -> 
 
 def _one(value: object, option: str, clock: Clock, *, split_from: int | None) -> list[Source]:
     if isinstance(value, bytes):
-        return [Fixed(_not_empty([value], option), option)]
+        (key,) = _not_empty([value], option)
+        check_reference(key, option)
+        return [Fixed([key], option)]
     if not isinstance(value, str):
         raise ConfigError(
             f"{option} cannot be a key",
@@ -134,8 +175,21 @@ def _one(value: object, option: str, clock: Clock, *, split_from: int | None) ->
         if part.startswith(_FILE):
             sources.append(FileSource(part[len(_FILE) :].strip(), option, clock))
         else:
-            sources.append(Fixed([_bytes(part)], option))
+            sources.append(Fixed([_checked(part, option)], option))
     return sources
+
+
+def _checked(text: str, option: str) -> bytes:
+    if any(char < " " or char in "\x7f\ufeff" for char in text):
+        raise ConfigError(
+            f"a key of {option} holds a control character or a byte order mark",
+            option=option,
+            hint=HINT,
+            code="config.not-a-key",
+        )
+    key = _bytes(text)
+    check_key(key, option)
+    return key
 
 
 def _split(text: str, split_from: int | None) -> list[str]:
@@ -162,4 +216,4 @@ def _not_empty(parts: list[_Part], option: str) -> list[_Part]:
 
 
 def _empty(option: str) -> ConfigError:
-    return ConfigError(f"{option} is empty", option=option, hint="make a key with `python -m beaker keys new`")
+    return ConfigError(f"{option} is empty", option=option, hint=HINT)

@@ -230,7 +230,7 @@ def test_processes_that_start_together_keep_one_secret(tmp_path: Path) -> None:
         assert list(pool.map(start, range(4))) == [0] * 4
     [made] = (tmp_path / "data").iterdir()
     assert (made.name, made.stat().st_mode & 0o777) == (KEPT_SECRET, 0o600)
-    assert len(made.read_text().strip()) == 43
+    assert len(made.read_text().strip()) == 52
 
 
 def test_a_secret_that_cannot_be_kept_is_an_error(tmp_path: Path) -> None:

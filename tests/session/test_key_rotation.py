@@ -26,16 +26,24 @@ class Fleet:
     def __init__(self, place: str, directory: Path, clock: FakeClock) -> None:
         self.clock = clock
         self.files = [directory / "a.key", directory / "b.key"]
+        self.instances: list[Tab] = []
         self.write(0, OLD)
         self.write(1, OLD)
-        self.instances: list[Tab] = []
         for file in self.files:
             more: dict[str, Any] = {"validate_key": f"file:{file}", "secret": None, "revocation_check_interval": 0}
             self.instances.append(opened(place, directory, clock=clock, timeout=10_000, **more))
 
     def write(self, instance: int, *keys: str) -> None:
         self.files[instance].write_text("\n".join(keys) + "\n")
-        self.clock.advance(REREAD)
+        self.settle()
+
+    def settle(self) -> None:
+        """Every instance looks twice at its file: it is used when it has been left alone meanwhile."""
+        for _ in range(2):
+            self.clock.advance(REREAD)
+            for tab in self.instances:
+                assert tab.middleware.context.ring is not None
+                assert tab.middleware.context.ring.kids
 
     def visit(self, instance: int, cookies: dict[str, str]) -> Any:
         """A request with these cookies; they are updated by the answer."""

@@ -1,0 +1,141 @@
+"""What a key looks like, and what does not although it stands where one should.
+
+A key of ``python -m beaker keys new`` is ``bkr1_``, 32 random bytes and a checksum of 3 bytes, both as base64url
+without padding: 52 characters, so that one that lost or changed a character is noticed. Any other text may be a key
+too. What is refused is what is plainly the *name* of a key (a path, a reference, a variable) or its wrapping
+(quotes, ``NAME=``, a comment): as a key it would work, known to everybody who reads the configuration.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import secrets
+from typing import Final
+
+from beaker.exceptions import ConfigError
+
+__all__ = ["HINT", "check_key", "check_reference", "file_lines", "is_made_here", "make_key"]
+
+HINT: Final = "make one with `python -m beaker keys new`"
+_PREFIX: Final = "bkr1_"
+_BODY: Final = 43
+_CHECK: Final = 4
+_OURS: Final = re.compile(r"bkr1_[A-Za-z0-9_-]{47}\Z")
+_LIMIT: Final = 65536
+
+
+def make_key() -> str:
+    """A new key."""
+    body = _PREFIX + secrets.token_urlsafe(32)
+    return body + _checksum(body)
+
+
+def _checksum(body: str) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(b"beaker2/key" + body.encode()).digest()[:3]).decode()
+
+
+def _verifies(text: str) -> bool:
+    return _OURS.match(text) is not None and _checksum(text[:-_CHECK]) == text[-_CHECK:]
+
+
+def is_made_here(value: bytes) -> bool:
+    """Whether ``value`` is a whole key of ``keys new``."""
+    return _verifies(value.decode("ascii", "replace"))
+
+
+# What stands for a key elsewhere, with what to write instead. Matched where the text begins.
+_FILE_HINT: Final = "a file is written file:PATH, in lower case"
+_VARIABLE_HINT: Final = "nothing replaces variables here: give the value, or file:PATH"
+_REFERENCES: Final = tuple(
+    (re.compile(pattern, re.IGNORECASE), what, hint)
+    for pattern, what, hint in (
+        (r"secret:", "a Secret Manager reference", "the deployment kit reads it: gae.app.compose, gae.functions"),
+        (r"/?projects/[^/\s]+/secrets/", "a Secret Manager name", "write secret:projects/P/secrets/S/versions/V"),
+        (r"(file|path)s?\s*[:=;/]", "the name of a file", _FILE_HINT),
+        (r"(secret|env|environ|vault|sm|gcp|aws|arn|ssm|kms|op|sops|k8s|azure)s?\s*:", "a reference", _VARIABLE_HINT),
+        (r"[a-z][a-z0-9+.-]*://", "a url", "give the key itself, or file:PATH"),
+        (r".*\$\{\w+|\$\w+\Z|\$\(.*\)\Z", "a variable", _VARIABLE_HINT),
+        (r".*%\(\w+\)s|%\w+%\Z|.*\{\{.*\}\}|<[^<>]+>\Z|ENC\[|os\.(environ|getenv)", "a placeholder", _VARIABLE_HINT),
+        (r"\.{1,2}[/\\]|~\w*[/\\]|[a-z]:[\\/]|\\\\", "a path", _FILE_HINT),
+        (r"/(etc|run|var|home|usr|opt|srv|mnt|tmp|root|app|data|secrets?|keys?|workspace)/", "a path", _FILE_HINT),
+        (r"/?[\w.-]+([/\\][\w.-]+)*\.(key|pem|txt|secret|json|ya?ml|ini|conf|env|crt|p12|bin)\Z", "a path", _FILE_HINT),
+        (r"""(["'`]).*\1\Z""", "in quotes", "leave the quotes out"),
+        (
+            r"(export\s+)?\w*(key|secret|password|passwd|token|session|cache|beaker)\w*\s*=\s*[^=\s]",
+            "an assignment",
+            "give what stands behind the ="
+        ),
+        (r"-----BEGIN", "a PEM block", HINT),
+        (r"#\s|#!|//\s|<!--", "a comment", HINT),
+    )
+)  # fmt: skip
+# A line of a file was meant to be a key and nothing else, so it is held to more.
+_LINES: Final = tuple(
+    (re.compile(pattern), what, hint)
+    for pattern, what, hint in (
+        (r"[#;]|--", "a comment", "the file holds keys only, one a line"),
+        (r".*\s", "several words", "the file holds keys only, one a line"),
+        (r"""["'`]|.*["'`,]\Z""", "in quotes", "the file holds keys only, without quotes and commas"),
+        (r"[\[{].*[\]}]\Z|[\[{]\Z|[\]}]\Z", "JSON", "the file holds keys only, one a line"),
+    )
+)
+_BOMS: Final = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+
+
+def check_reference(value: bytes, option: str) -> None:
+    """Raise ConfigError for text that names or wraps a key instead of being one. Bytes that are no text pass."""
+    try:
+        text = value.decode("ascii").strip()
+    except UnicodeDecodeError:
+        if value.startswith(_BOMS):
+            raise _refused(option, "begins with a byte order mark", "save it as plain UTF-8") from None
+        return
+    for pattern, what, hint in _REFERENCES:
+        if pattern.match(text):
+            raise _refused(option, f"is {what} and not a key", hint)
+
+
+def check_key(value: bytes, option: str, *, line: bool = False) -> None:
+    """Raise ConfigError for what is no key: see above; and for a key of ``keys new`` that is not whole.
+
+    ``line``: it is a line of a file. Says nothing about strength.
+    """
+    check_reference(value, option)
+    text = value.decode("ascii", "replace")
+    if _verifies(text):
+        return
+    tail = text[-_BODY - _CHECK :]
+    if _PREFIX in text.lower() or _verifies(_PREFIX + tail):
+        raise _refused(
+            option, "is one of `python -m beaker keys new` that is mistyped or not whole", "copy all of its line"
+        )
+    if line:
+        for pattern, what, hint in _LINES:
+            if pattern.match(text):
+                raise _refused(option, f"is {what} and not a key", hint)
+
+
+def file_lines(data: bytes, option: str) -> list[bytes]:
+    """The lines of a key file that are not blank. Raises ConfigError for one that is not plain text of one key a line.
+
+    The lines themselves are not judged.
+    """
+    if data.startswith(_BOMS):
+        raise _refused(option, "begins with a byte order mark", "save the file as plain UTF-8", "a file of")
+    lines = [line.strip() for line in data.splitlines() if line.strip()]
+    if not lines or len(data) > _LIMIT:
+        raise ConfigError(
+            f"{option} names a file that holds no keys",
+            option=option,
+            expected="one key a line, at most 64 KiB",
+            code="config.unreadable-file",
+        )
+    if any(byte < 32 or byte >= 127 for line in lines for byte in line):
+        raise _refused(option, "holds other bytes than printable ASCII", HINT, "a file of")
+    return lines
+
+
+def _refused(option: str, what: str, hint: str, subject: str = "a key of") -> ConfigError:
+    return ConfigError(f"{subject} {option} {what}", option=option, hint=hint, code="config.not-a-key")
