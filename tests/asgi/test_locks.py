@@ -64,7 +64,7 @@ def test_a_cancelled_wait_leaves_no_lock(by: str, tmp_path: Path, monkeypatch: p
     """A task cancelled while it waits for the lock, or just as it got it, leaves the session free."""
     if "without" in by:
         monkeypatch.delitem(sys.modules, "anyio")
-    app = middleware(full, **options_of("file", tmp_path), lock_ttl=2)
+    app = middleware(full, **options_of("file", tmp_path), lock_ttl=30)
     cookie = cookie_of(run(talk(app)))
 
     async def cancelled() -> None:
@@ -98,15 +98,15 @@ def test_a_cancelled_wait_leaves_no_lock(by: str, tmp_path: Path, monkeypatch: p
             with pytest.raises(asyncio.CancelledError):
                 await second
         await first
-        app.app = middleware(locking).app
-        await talk(app, cookie=cookie)
 
     async def locking(session: AsyncSessionObject, receive: Receive, send: Send) -> None:
-        await session.alock()
+        await session.alock(timeout=3)
         await session.aunlock()
         await alone(session, receive, send)
 
+    # The end of asyncio's loop waits for its threads.
     run(cancelled())
+    run(talk(beside(app, locking), cookie=cookie))
 
 
 def test_a_lock_that_was_just_got_is_released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

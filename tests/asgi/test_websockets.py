@@ -10,9 +10,11 @@ import pytest
 from beaker._typing import Receive, Send
 from beaker.asgi import AsyncSessionObject
 from beaker.exceptions import BeakerWarning
+from beaker.testing.clock import FakeClock
 from tests.asgi.scripts import (
     Script,
     answering,
+    beside,
     cookie_of,
     middleware,
     put,
@@ -63,6 +65,16 @@ def test_a_session_saved_in_a_websocket_stays_saved(change: Any, tmp_path: Path)
     app.app = middleware(accepting(after=change)).app
     run(talk(app, websocket_scope(cookie), [{"type": "websocket.connect"}]))
     assert value_in(app, cookie) == 2
+
+
+def test_a_cookie_that_is_due_waits_for_a_response(tmp_path: Path) -> None:
+    """First touched after the handshake, a session whose cookie is to be renewed leaves that to the next response."""
+    clock = FakeClock()
+    app = middleware(answering(put), type="file", data_dir=str(tmp_path), cookie_expires=3600, clock=clock)
+    cookie = cookie_of(run(talk(app)))
+    clock.advance(3000)
+    run(talk(beside(app, accepting(after=persisted)), websocket_scope(cookie), [{"type": "websocket.connect"}]))
+    assert cookie_of(run(talk(app, cookie=cookie)))
 
 
 def test_a_cookie_that_a_websocket_cannot_send_warns() -> None:
