@@ -37,7 +37,6 @@ def test_two_loops_at_the_same_time(place: str, tmp_path: Path) -> None:
 
 def test_trio_runs_it_too(tmp_path: Path) -> None:
     """Where AnyIO is loaded, threads are AnyIO's, so that another loop than asyncio's works."""
-    pytest.importorskip("trio")
     app = middleware(full, **options_of("file", tmp_path))
     assert cookie_of(anyio.run(talk, app, backend="trio"))
 
