@@ -210,6 +210,7 @@ class FileNamespaceManager(StoreNamespaceManager):
             "digest_filenames": digest_filenames,
             "file_locks": runtime_of(kwargs).file_locks,
             **given({**kwargs, "lock_dir": lock_dir}, "lock_dir", "durable", "max_value", "clock"),
+            **defaults.call_seconds({"store_timeout": kwargs.get("store_timeout")}),
         }
         store = store_for("file", FileStore, arguments)
         super().__init__(
@@ -243,6 +244,7 @@ class DBMNamespaceManager(StoreNamespaceManager):
             "digest_filenames": digest_filenames,
             **given({"lock_dir": lock_dir, "dbmmodule": dbmmodule}, "lock_dir", "dbmmodule"),
             **given(kwargs, "durable", "clock"),
+            **defaults.call_seconds({"store_timeout": kwargs.get("store_timeout")}),
         }
         store = store_for("dbm", DbmStore, arguments)
         super().__init__(

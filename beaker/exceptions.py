@@ -9,6 +9,7 @@
     │   └── InvalidCryptoBackendError (ImportError)  `cryptography` is missing
     ├── StoreError                          a backend failed: backend, operation
     │   ├── StoreUnavailable                it did not reply; nothing is known about the record
+    │   │   └── StoreRefused                it replied, and refused: it is full, or read-only
     │   ├── ValueTooLarge                   more bytes than the backend holds; nothing was written
     │   └── WriteConflict                   a concurrent writer won, and the policy is to raise
     ├── CorruptRecord                       bytes that are not our record, or were changed
@@ -49,6 +50,7 @@ __all__ = [
     "MissingCacheParameter",
     "SessionTooLarge",
     "StoreError",
+    "StoreRefused",
     "StoreUnavailable",
     "UncacheableArgument",
     "UnserializableValue",
@@ -140,6 +142,12 @@ class StoreUnavailable(StoreError):
     """The backend did not reply: whether the record exists, or was written, is not known."""
 
     code = "store.unavailable"
+
+
+class StoreRefused(StoreUnavailable):
+    """The backend replied, and refused: it is full, read-only, or does not know the user."""
+
+    code = "store.refused"
 
 
 class ValueTooLarge(StoreError):

@@ -3,7 +3,8 @@
 ========================  ====================================================================================
 ``/_ah/warmup``           imports the clients and opens their channels before a visitor waits for it
 ``/tasks/beaker/purge``   removes expired records; for schedulers only
-``/healthz``              replies as long as the process does; asks no store
+``/healthz``              replies as long as the process does; asks no store. ``?stores=1``: the circuits to servers,
+                          for whoever may purge
 ========================  ====================================================================================
 
 Cloud Run keeps addresses ending in ``z`` and those under ``/_ah/`` from reaching a service from outside;
@@ -27,6 +28,7 @@ from beaker._typing import Environ, StartResponse, WSGIApp
 from beaker.exceptions import BeakerException, ConfigError, InvalidCacheBackendError, StoreError
 from beaker.operations.purging import keep_cursor, kept_cursor, purge, purgeable
 from beaker.runtime import Platform, Runtime
+from beaker.storage import breaker
 from gae.settings import Tasks
 
 __all__ = ["HEALTH", "PURGE", "WARMUP", "Handlers", "verify_google_token"]
@@ -54,9 +56,9 @@ class Handlers:
     - ``deadline``, ``limit``: seconds and records of one purge.
     - ``verify``: replaces the check of Google's OIDC tokens.
 
-    A purge is started by App Engine's cron, whose header counts on App Engine only, since everywhere else a
-    visitor can send it; by an OIDC token (``tasks.audience`` and ``tasks.service_accounts``); or by the
-    header ``X-Beaker-Tasks-Secret`` with ``tasks.secret``. It goes on where the last one ended.
+    A purge is started, and the circuits are shown, by App Engine's cron, whose header counts on App Engine only, since
+    everywhere else a visitor can send it; by an OIDC token (``tasks.audience`` and ``tasks.service_accounts``); or by
+    the header ``X-Beaker-Tasks-Secret`` with ``tasks.secret``. A purge goes on where the last one ended.
     """
 
     def __init__(
@@ -105,7 +107,15 @@ class Handlers:
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [data]
 
     def _answer_health(self, environ: Environ) -> tuple[str, str, str]:
-        return "200 OK", "text/plain", "ok\n"
+        if parse_qs(environ.get("QUERY_STRING", "")).get("stores") != ["1"]:
+            return "200 OK", "text/plain", "ok\n"
+        if not self._is_trusted(environ):
+            return "403 Forbidden", "text/plain", "forbidden\n"
+        circuits = breaker.states()
+        responding = all(circuit.state == "closed" for circuit in circuits)
+        report = {"ok": responding, "stores": [circuit._asdict() for circuit in circuits]}
+        status = "200 OK" if responding else "503 Service Unavailable"
+        return status, "application/json", json.dumps(report) + "\n"
 
     def _answer_warmup(self, environ: Environ) -> tuple[str, str, str]:
         # The address is public, so the work is done once a process and never by two at a time.
@@ -135,7 +145,7 @@ class Handlers:
         return good
 
     def _answer_purge(self, environ: Environ) -> tuple[str, str, str]:
-        if not self._may_purge(environ):
+        if not self._is_trusted(environ):
             return "403 Forbidden", "text/plain", "forbidden\n"
         parameters = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
         asked = parameters.pop("cursor", None)
@@ -175,7 +185,7 @@ class Handlers:
     def _purge(self, stores: Sequence[Any], cursor: str | None) -> Any:
         return purge(stores, limit=self._limit, deadline=self._deadline, cursor=cursor)
 
-    def _may_purge(self, environ: Environ) -> bool:
+    def _is_trusted(self, environ: Environ) -> bool:
         if self._runtime.platform is Platform.APPENGINE and environ.get("HTTP_X_APPENGINE_CRON") == "true":
             return True
         secret, sent = self._tasks.secret, environ.get("HTTP_X_BEAKER_TASKS_SECRET", "")

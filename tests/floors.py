@@ -51,6 +51,8 @@ INSIDE: dict[str, tuple[str, ...]] = {
     "beaker.storage": (
         "api",
         "records",
+        "deadline",
+        "breaker",
         "generations",
         "sqlite",
         "memory",
@@ -78,6 +80,7 @@ INSIDE: dict[str, tuple[str, ...]] = {
         "state",
         "older_names",
         "backends",
+        "outage",
         "legacy",
         "base",
         "opening",

@@ -20,7 +20,7 @@ from beaker.caching.entry import Entry
 from beaker.caching.identity import namespace_of
 from beaker.caching.settings import Binding, Settings, named
 from beaker.caching.value import Value
-from beaker.exceptions import ConfigError, UncacheableArgument, UnserializableValue
+from beaker.exceptions import ConfigError, StoreUnavailable, UncacheableArgument, UnserializableValue
 from beaker.keys import cache_key
 
 __all__ = ["CachedClassMethod", "CachedFunction", "CachedMethod", "CachedStaticMethod"]
@@ -76,7 +76,11 @@ class CachedFunction(Generic[P, R]):
                 key = cache_key(self.deco_args + args, key_length=limit)
             except UncacheableArgument as err:
                 raise self.calls.blamed(err, args, kwargs) from None
-        entry = read(key)
+        try:
+            entry = read(key)
+        except StoreUnavailable as err:
+            bound.cache.namespace.tolerate(err)
+            return self._create(self._value(bound, key).create_without_store, args, kwargs)
         if direct and entry is not None:
             value, stored, expiretime, _ = entry
             if stored >= settings.switch.since and (expiretime is None or clock() < stored + expiretime):

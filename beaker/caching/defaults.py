@@ -12,7 +12,7 @@ from typing import Any, Final
 from beaker.config.options import BackendOptions
 from beaker.runtime import Runtime
 
-__all__ = ["lock_directory", "lock_kind", "max_bytes", "max_entries", "project", "store_directory"]
+__all__ = ["call_seconds", "lock_directory", "lock_kind", "max_bytes", "max_entries", "project", "store_directory"]
 
 _LOCAL: Final = {"memory": "thread", "file": "file", "dbm": "file"}
 """What ``lock = auto`` means for stores that only this host sees; every other store takes leases."""
@@ -55,6 +55,13 @@ def store_directory(kind: str, options: Mapping[str, Any], runtime: Runtime) -> 
 def lock_directory(directory: str, options: Mapping[str, Any]) -> str:
     """Where a ``file`` or ``dbm`` store in ``directory`` has its lock files."""
     return os.path.abspath(os.fspath(options.get("lock_dir") or os.path.join(directory, ".locks")))
+
+
+def call_seconds(options: Mapping[str, Any], argument: str = "timeout") -> dict[str, float]:
+    """``store_timeout``, or what it was called before, as the store's ``argument``; empty: the store's own default."""
+    older = options.get("deadline" if argument == "deadline" else "socket_timeout")
+    seconds = options.get("store_timeout") or older
+    return {} if seconds is None else {argument: float(seconds)}
 
 
 def project(options: Mapping[str, Any], runtime: Runtime) -> str | None:

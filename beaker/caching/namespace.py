@@ -8,13 +8,15 @@ a :class:`~beaker.storage.api.Store` is in :mod:`beaker.caching.store_manager`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from beaker import clock as _clock
 from beaker._typing import Clock
 from beaker.caching.dogpile import Freshness, freshness_of
 from beaker.caching.entry import Entry, check_reusable
+from beaker.caching.outage import Flight, Flights, noted
+from beaker.exceptions import StoreUnavailable
 from beaker.locking.factories import ThreadLocks
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ class NamespaceManager:
     """What happens at expiry; set by the cache's options."""
     lock_timeout: float = 30.0
     """Seconds a call waits for another creation before it creates the value itself."""
+    on_unavailable: str = "create"
+    """``create``: a value is created without its store when that cannot be asked; ``raise``: the error is raised."""
     warned_too_large = False
     """A value was over the store's limit, and that was said."""
 
@@ -52,9 +56,28 @@ class NamespaceManager:
         """Take what concerns the engine (``on_expired``, ``lock_timeout``, ...) from a cache's options."""
         self.freshness = freshness_of(options)
         self.lock_timeout = float(options.get("lock_timeout", type(self).lock_timeout))
+        self.on_unavailable = options.get("on_unavailable") or type(self).on_unavailable
         clock = options.get("clock")
         if clock is not None:
             self.clock = clock
+
+    # Without a store
+
+    def tolerate(self, err: StoreUnavailable) -> None:
+        """Note that a value is created without its store, for which ``err`` is the reason; or raise ``err``."""
+        if self.on_unavailable == "raise":
+            raise err
+        noted(err)
+
+    def flight(self, key: str) -> Flight:
+        """The creation of ``key`` without a store."""
+        flights = self.__dict__.setdefault("_flights", Flights())
+        found: Flight = flights.of(self.namespace, key)
+        return found
+
+    def sharing(self, key: str, value: Any) -> Callable[[], Any]:
+        """What makes copies of ``value`` for callers that waited for it, as reading it would."""
+        return lambda: value
 
     # What a subclass brings
 

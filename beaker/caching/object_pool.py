@@ -20,6 +20,7 @@ from beaker._typing import Clock
 from beaker.caching.entry import Entry
 from beaker.exceptions import ValueTooLarge
 from beaker.forks import ForkAware
+from beaker.locking.mending import Mending
 
 __all__ = ["LivePool", "LiveSpace", "approximate_size"]
 
@@ -87,12 +88,16 @@ class LivePool(ForkAware):
         self.max_bytes = max_bytes
         self._clock = clock
         self._spaces: weakref.WeakValueDictionary[str, LiveSpace] = weakref.WeakValueDictionary()
+        self._mending = Mending(self._forget)
         self._reset()
         super().__init__()
         _pools.add(self)
 
     def _reset(self) -> None:
         self.lock = threading.Lock()
+        self._begin()
+
+    def _begin(self) -> None:
         self._queue: OrderedDict[_Slot, None] = OrderedDict()
         self._deaths: list[tuple[float, int, _Slot]] = []
         self._ticket = itertools.count()
@@ -104,16 +109,20 @@ class LivePool(ForkAware):
     def _after_fork(self) -> None:
         # Held at the fork means half changed; the child then begins with nothing rather than with that.
         if self.lock.locked():
-            for space in list(self._spaces.values()):
-                space.slots = {}
-            self._reset()
+            self._forget()
+            self.lock = threading.Lock()
+
+    def _forget(self) -> None:
+        for space in list(self._spaces.values()):
+            space.slots = {}
+        self._begin()
 
     def __len__(self) -> int:
         return len(self._queue)
 
     def space(self, namespace: str) -> LiveSpace:
         """The one space of ``namespace``. It lives while a manager or an entry refers to it."""
-        with self.lock:
+        with self.lock, self._mending:
             space = self._spaces.get(namespace)
             if space is None:
                 space = self._spaces[namespace] = LiveSpace(self)
@@ -126,7 +135,7 @@ class LivePool(ForkAware):
         """
         size = _OVERHEAD + len(key) + approximate_size(entry.value)
         slot = _Slot(space, key, entry, size, dead)
-        with self.lock:
+        with self.lock, self._mending:
             self._drop(space.slots.get(key))
             self._sweep()
             if size > self.max_bytes:
@@ -142,17 +151,17 @@ class LivePool(ForkAware):
                     self._rebuild()
 
     def discard(self, space: LiveSpace, key: str) -> None:
-        with self.lock:
+        with self.lock, self._mending:
             self._drop(space.slots.get(key))
 
     def empty(self) -> None:
         """Drop every entry of every space."""
-        with self.lock:
+        with self.lock, self._mending:
             for slot in list(self._queue):
                 self._drop(slot)
 
     def clear(self, space: LiveSpace) -> None:
-        with self.lock:
+        with self.lock, self._mending:
             for slot in list(space.slots.values()):
                 self._drop(slot)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from beaker.caching.entry import Entry, EntryCodec
 from beaker.caching.factory import codec_for, locks_for
 from beaker.caching.namespace import EntryNamespaceManager
-from beaker.storage.api import Bulk, Listing, Store
+from beaker.caching.outage import Flight, Flights
+from beaker.storage.api import Bulk, Listing, Store, shared_store
 
 if TYPE_CHECKING:
     from beaker.locking.factories import Lock
@@ -41,6 +42,19 @@ class StoreNamespaceManager(EntryNamespaceManager):
     def get_creation_lock(self, key: str) -> Lock:
         lock: Lock = self._locks.creation(self.namespace, key)
         return lock
+
+    def flight(self, key: str) -> Flight:
+        flights: Flights = shared_store(("flights", self.store), Flights)
+        return flights.of(self.namespace, key)
+
+    def sharing(self, key: str, value: Any) -> Callable[[], Any]:
+        data = self.codec.encode(self.namespace, key, Entry(value, self.clock()))
+
+        def copy() -> Any:
+            entry = self.codec.decode(self.namespace, key, data)
+            return value if entry is None else entry.value
+
+        return copy
 
     def read(self, key: str) -> Entry | None:
         data = self.store.get(self.namespace, key)

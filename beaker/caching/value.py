@@ -11,7 +11,7 @@ from beaker._typing import MISSING, MissingType
 from beaker.caching.dogpile import get_or_create
 from beaker.caching.entry import Entry, check_reusable
 from beaker.caching.namespace import NamespaceManager
-from beaker.exceptions import BeakerWarning, UnserializableValue, ValueTooLarge, warn
+from beaker.exceptions import BeakerWarning, StoreUnavailable, UnserializableValue, ValueTooLarge, warn
 from beaker.locking.factories import CreationLock, PollingLock, poll
 
 __all__ = ["Value", "current_entry"]
@@ -87,12 +87,43 @@ class Value:
 
         ``found`` is what a read a moment ago returned; it saves that read. The expiry policy and
         ``lock_timeout`` are the manager's. See :func:`beaker.caching.dogpile.get_or_create` for who
-        creates and what is raised.
+        creates and what is raised. When the store or its locks cannot be asked, ``create`` runs and its value is
+        returned, once in this process at a time, unless the manager's ``on_unavailable`` is ``raise``.
         """
+        begun = False
+
+        def run() -> Any:
+            nonlocal begun
+            begun = True
+            return create()
+
+        try:
+            return self._get_or_create(run, found)
+        except StoreUnavailable as err:
+            # What the function itself raised is the caller's, as is the failure of a store it used.
+            if begun:
+                raise
+            self.namespace.tolerate(err)
+        return self.create_without_store(create)
+
+    def create_without_store(self, create: Callable[[], Any]) -> Any:
+        """What ``create()`` returns, or another thread's at the same time, kept nowhere."""
+        manager = self.namespace
+
+        def reusable() -> Any:
+            value = create()
+            _check(value)
+            return value
+
+        return manager.flight(self.key).create(
+            reusable, lambda value: manager.sharing(self.key, value), manager.lock_timeout
+        )
+
+    def _get_or_create(self, create: Callable[[], Any], found: Entry | MissingType | None) -> Any:
         manager = self.namespace
         return get_or_create(
             lambda: manager.read(self.key),
-            self._keep,
+            self._keep_if_possible,
             create,
             self._lock,
             found=found,
@@ -123,14 +154,15 @@ class Value:
         """Remove the value if it is there."""
         self.namespace.discard(self.key)
 
+    def _keep_if_possible(self, value: Any, cost: float) -> None:
+        try:
+            self._keep(value, cost)
+        except StoreUnavailable as err:
+            self.namespace.tolerate(err)
+
     def _keep(self, value: Any, cost: float) -> None:
         """Store what was just created. A value over the store's limit is not kept, which is warned of once."""
-        try:
-            check_reusable(value)
-        except UnserializableValue:
-            if inspect.iscoroutine(value):
-                value.close()  # or Python warns, too, that it was never awaited
-            raise
+        _check(value)
         manager = self.namespace
         entry = Entry(value, self._now(), manager.freshness.jittered(self.expiretime), cost)
         try:
@@ -151,6 +183,15 @@ class Value:
     def _lock(self) -> Any:
         lock: Any = self.namespace.get_creation_lock(self.key)
         return lock if isinstance(lock, (CreationLock, PollingLock)) else _Foreign(lock)
+
+
+def _check(value: Any) -> None:
+    try:
+        check_reusable(value)
+    except UnserializableValue:
+        if inspect.iscoroutine(value):
+            value.close()  # or Python warns, too, that it was never awaited
+        raise
 
 
 class _Foreign:

@@ -135,6 +135,7 @@ class SessionOptions:
     data_serializer: Any = _option(None, as_is, "Older name of `serializer`.")
     invalidate_corrupt: bool = _option(True, as_bool, "A stored session that cannot be read becomes a new one; off: it raises CorruptRecord.")  # fmt: skip
     on_conflict: Any = _option("mine", callable_or("mine", "theirs", "raise"), "Two requests changed the same key differently: keep `mine`, `theirs`, `raise` WriteConflict, or a callable(key, base, mine, theirs).")  # fmt: skip
+    on_unavailable: str = _option("raise", one_of("raise", "read_only"), "The store cannot be asked: `raise` StoreUnavailable, or `read_only`: the request has an empty session with `session.unavailable` set, nothing is written and no cookie changes.")  # fmt: skip
     save_timeout: float = _option(5.0, as_seconds, "How long a save retries against concurrent ones before WriteConflict.", unit="s")  # fmt: skip
     readonly: bool = _option(False, as_bool, "Requests never write the session; changing it raises.")
     lock_ttl: float = _option(30.0, as_span, "Lease time of `session.lock()` on a shared store.", unit="s")
@@ -174,6 +175,7 @@ class CacheOptions:
     lease_ttl: float = _option(20.0, as_span, "After this long a dead creator's lease is taken over.", unit="s")
     on_expired: str = _option("serve_stale", one_of("serve_stale", "wait", "recompute"), "While one call computes the new value, other calls get the old one, wait, or compute it too.")  # fmt: skip
     stale_if_error: float | None = _option(None, optional(as_seconds), "Serve a value up to this much past its end when making a new one fails.", unit="s")  # fmt: skip
+    on_unavailable: str = _option("create", one_of("create", "raise"), "The store cannot be asked, or takes no value: cached functions and `get` with `createfunc` create the value and return it, or raise StoreUnavailable. `put`, `remove` and `invalidate` always raise.")  # fmt: skip
     jitter: float = _option(0.0, as_fraction, "Spread each value's life by up to this fraction, so that they do not end together.")  # fmt: skip
     early_refresh: float = _option(0.0, as_seconds, "XFetch beta: above 0, a call may renew a value shortly before its end (1.0 is usual).")  # fmt: skip
     secret: Any = _option(None, as_key, "Key that signs stored values, so that pickles can be trusted on a shared store.", secret=True)  # fmt: skip
@@ -200,8 +202,9 @@ class BackendOptions:
     max_entries: int = _option(10_000, as_count, "Entries kept in memory before the least recently used leave.", backends="memory")  # fmt: skip
     max_bytes: int | None = _option(None, optional(as_count), "Approximate bytes kept in memory. None: 64 MiB, or a quarter of the instance.", unit="bytes", backends="memory")  # fmt: skip
     url: Any = _option(None, as_is, "Address of the server: `host:port;host:port`, a SQLAlchemy url, or a redis url.", backends="ext:memcached ext:database ext:redis", secret=True)  # fmt: skip
-    connect_timeout: float = _option(1.0, as_span, "How long connecting may take.", unit="s", backends="ext:memcached ext:redis")  # fmt: skip
-    socket_timeout: float = _option(2.0, as_span, "How long one response may take.", unit="s", backends="ext:memcached ext:redis")  # fmt: skip
+    connect_timeout: float = _option(1.0, as_span, "How long connecting may take, of `store_timeout`.", unit="s", backends="ext:memcached ext:redis")  # fmt: skip
+    store_timeout: float | None = _option(None, optional(as_span), "How long a call to the server may take in all: a place in the pool, connecting, waiting for locks and for the reply, one more try; on `file` and `dbm` how long a write waits for another. None: 2 s; `ext:database` and `ext:google` 5 s; `file` and `dbm` 10 s.", unit="s", backends="file dbm ext:memcached ext:redis ext:database ext:google")  # fmt: skip
+    socket_timeout: float | None = _option(None, optional(as_span), "Older name of `store_timeout`.", unit="s", backends="ext:memcached ext:redis")  # fmt: skip
     tls: Any = _option(False, as_is, "Speak TLS: true, or an `ssl.SSLContext`.", backends="ext:memcached ext:redis")
     prefix: str = _option(
         "beaker", as_str, "First part of every key on the server.", backends="ext:memcached ext:redis"
@@ -217,7 +220,7 @@ class BackendOptions:
     project: str | None = _option(None, optional(as_str), "Google Cloud project; default from the environment.", backends="ext:google")  # fmt: skip
     database: str | None = _option(None, optional(as_str), "Named Datastore database; none: the default one.", backends="ext:google")  # fmt: skip
     datastore_namespace: str | None = _option(None, optional(as_str), "Datastore namespace (tenant) of the records.", backends="ext:google")  # fmt: skip
-    deadline: float = _option(5.0, as_span, "How long one Datastore call may take, its retries included.", unit="s", backends="ext:google")  # fmt: skip
+    deadline: float | None = _option(None, optional(as_span), "Older name of `store_timeout`.", unit="s", backends="ext:google")  # fmt: skip
     retries: int = _option(3, between(0), "Further attempts after a passing Datastore error.", backends="ext:google")
     index_expires: bool = _option(False, as_bool, "Index `expires`, for purging by query (limits writes to about 500/s).", backends="ext:google")  # fmt: skip
     client: Any = _option(None, as_is, "Client object of the backend's own library.", backends="ext:google ext:memcached ext:redis")  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from beaker.caching.defaults import call_seconds
 from beaker.caching.factory import given, store_for
 from beaker.caching.store_manager import StoreNamespaceManager
 from beaker.container import Container
@@ -18,6 +19,7 @@ class DatabaseNamespaceManager(StoreNamespaceManager):
     * ``url``: the database, in SQLAlchemy's form; MissingCacheParameter without it.
     * ``sa_opts``: a dict of engine options; ``sa.NAME`` works too (``sa.url`` in place of ``url``).
     * ``table_name``, ``schema_name``: the table, created when it is missing, and its schema.
+    * ``store_timeout``: seconds a call may take in all.
     * ``optimistic``: accepted; every write is versioned.
     * ``data_dir``, ``lock_dir``: without effect; creators agree by leases in the table.
     * The rest as for :class:`beaker.storage.sql.SqlStore`.
@@ -50,6 +52,7 @@ class DatabaseNamespaceManager(StoreNamespaceManager):
             "table_name": table_name,
             **({"engine_options": engine} if engine else {}),
             **given(params, "schema_name", "create_table", "clock", "max_value"),
+            **call_seconds({"store_timeout": params.get("store_timeout")}),
         }
         store = store_for("database", SqlStore, arguments)
         others = {name: value for name, value in params.items() if not name.startswith("sa.")}

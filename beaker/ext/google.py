@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from beaker.caching.defaults import project
+from beaker.caching.defaults import call_seconds, project
 from beaker.caching.factory import given, runtime_of, store_for
 from beaker.caching.store_manager import StoreNamespaceManager
 from beaker.container import Container
@@ -13,7 +13,7 @@ from beaker.exceptions import InvalidCacheBackendError
 __all__ = ["GoogleContainer", "GoogleNamespaceManager", "record_model"]
 
 _OPTIONS = (
-    "project", "database", "datastore_namespace", "client", "deadline", "retries", "compress", "clock", "max_value",
+    "project", "database", "datastore_namespace", "client", "retries", "compress", "clock", "max_value",
     "index_expires",
 )  # fmt: skip
 
@@ -25,7 +25,8 @@ class GoogleNamespaceManager(StoreNamespaceManager):
     * ``project``, ``database``, ``datastore_namespace``: where; default the environment's project, and the default
       database and namespace.
     * ``client``: a datastore or ndb client of the application.
-    * ``deadline``, ``retries``: seconds a call may take, and further attempts after a passing error.
+    * ``store_timeout``, older name ``deadline``: seconds a call may take in all.
+    * ``retries``: further attempts after a passing error.
     * ``max_value``: bytes of the largest record. Values over 1 MB are split.
     * The rest as for :class:`beaker.storage.datastore.DatastoreStore`.
 
@@ -35,7 +36,7 @@ class GoogleNamespaceManager(StoreNamespaceManager):
     def __init__(self, namespace: str, table_name: str = "beaker_cache", **params: Any) -> None:
         from beaker.storage.datastore import DatastoreStore
 
-        arguments = {"table_name": table_name, **given(params, *_OPTIONS)}
+        arguments = {"table_name": table_name, **given(params, *_OPTIONS), **call_seconds(params, "deadline")}
         found = project(params, runtime_of(params))
         if found:
             arguments["project"] = found

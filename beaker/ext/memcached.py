@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from beaker.caching.defaults import call_seconds
 from beaker.caching.factory import given, store_for
 from beaker.caching.store_manager import StoreNamespaceManager
 from beaker.container import Container
@@ -20,7 +21,7 @@ class MemcachedNamespaceManager(StoreNamespaceManager):
     * ``url``: ``host:port``, several separated by ``;``; MissingCacheParameter without it.
     * ``data_dir``, ``lock_dir``: without effect; creators agree by leases on the server.
     * ``memcache_module``: accepted, with a ConfigWarning when it asks for another client than pymemcache.
-    * ``socket_timeout``: seconds a reply may take.
+    * ``store_timeout``, older name ``socket_timeout``: seconds a call may take in all.
     * The rest as for :class:`beaker.storage.memcached.MemcachedStore`.
     """
 
@@ -48,9 +49,7 @@ class MemcachedNamespaceManager(StoreNamespaceManager):
             )
         from beaker.storage.memcached import MemcachedStore
 
-        arguments = {"url": url, **given(params, *_OPTIONS)}
-        if params.get("socket_timeout") is not None:
-            arguments["timeout"] = params["socket_timeout"]
+        arguments = {"url": url, **given(params, *_OPTIONS), **call_seconds(params)}
         super().__init__(
             namespace, store_for("memcached", MemcachedStore, arguments), **{**params, "lock_dir": lock_dir}
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from beaker.caching.defaults import call_seconds
 from beaker.caching.factory import given, store_for
 from beaker.caching.store_manager import StoreNamespaceManager
 from beaker.container import Container
@@ -20,7 +21,7 @@ class RedisNamespaceManager(StoreNamespaceManager):
     * ``url``: ``redis://host:port/db``, ``rediss://``, ``unix://``; or ``client``: a client of the application.
       MissingCacheParameter without either.
     * ``data_dir``, ``lock_dir``: without effect; creators agree by leases on the server.
-    * ``socket_timeout``: seconds a reply may take.
+    * ``store_timeout``, older name ``socket_timeout``: seconds a call may take in all.
     * The rest as for :class:`beaker.storage.redis.RedisStore`.
     """
 
@@ -40,9 +41,7 @@ class RedisNamespaceManager(StoreNamespaceManager):
             )
         from beaker.storage.redis import RedisStore
 
-        arguments = {**given({"url": url}, "url"), **given(params, *_OPTIONS)}
-        if params.get("socket_timeout") is not None:
-            arguments["timeout"] = params["socket_timeout"]
+        arguments = {**given({"url": url}, "url"), **given(params, *_OPTIONS), **call_seconds(params)}
         super().__init__(namespace, store_for("redis", RedisStore, arguments), **{**params, "lock_dir": lock_dir})
 
 

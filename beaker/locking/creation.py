@@ -72,6 +72,11 @@ class CreationLock(ForkAware):
             self.error = None
         self._lock.release()
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a thread waits for it."""
+        return bool(self._waiting)
+
     def fail(self, error: BaseException) -> None:
         """Called by the holder: the creation ended with ``error``."""
         self.error = error

@@ -22,6 +22,16 @@ LARGEST_VALUE: Final[Mapping[str, int]] = {
 }
 """Bytes: the stores' own defaults of ``max_value``; the others have none."""
 
+CALL_SECONDS: Final[Mapping[str, float]] = {
+    "ext:google": 5.0,
+    "ext:database": 5.0,
+    "ext:redis": 2.0,
+    "ext:memcached": 2.0,
+    "file": 10.0,
+    "dbm": 10.0,
+}
+"""The stores' own defaults of how long a call may take."""
+
 
 class Effective(NamedTuple):
     """What an option amounts to that was left open, and why; ``origin`` is ``platform`` where it depends on one."""
@@ -165,6 +175,10 @@ def _of_backend(kind: str | None, options: Mapping[str, Any], runtime: Runtime) 
         found["project"] = Effective(cache_defaults.project(options, runtime), "the environment's", "platform")
     if kind is not None and kind in LARGEST_VALUE and options.get("max_value") is None:
         found["max_value"] = Effective(LARGEST_VALUE[kind], f"what {kind} holds")
+    if kind is not None and kind in CALL_SECONDS and options.get("store_timeout") is None:
+        older = {"ext:google": "deadline", "ext:redis": "socket_timeout", "ext:memcached": "socket_timeout"}.get(kind)
+        seconds = (options.get(older) if older else None) or CALL_SECONDS[kind]
+        found["store_timeout"] = Effective(seconds, "then StoreUnavailable")
     return found
 
 

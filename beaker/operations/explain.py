@@ -30,6 +30,7 @@ from beaker.operations import checks
 from beaker.operations.effective import cache_rows, session_rows
 from beaker.operations.report import Detected, Report
 from beaker.runtime import Runtime
+from beaker.storage import breaker
 
 __all__ = ["add_arguments", "clock_offset", "examine", "of_variables", "quietly", "show"]
 
@@ -58,7 +59,7 @@ def examine(given: Given, runtime: Runtime, environ: Mapping[str, str], *, direc
     the current one). Never raises for options that are wrong: each is a finding. Values of secret options are not in
     it, and nothing is made.
     """
-    report = Report(detected=[*_surroundings(runtime, environ), *_installed()])
+    report = Report(detected=[*_surroundings(runtime, environ), *_installed(), *_circuits()])
     checks.of_variables(report, given, environ)
     _complete(report, given, runtime, data_directory(environ, directory))
     sessions = _parsed(report, given.session_options)
@@ -128,6 +129,14 @@ def _surroundings(runtime: Runtime, environ: Mapping[str, str]) -> list[Detected
         else Detected("memory", "unknown"),
         Detected("python", ".".join(map(str, sys.version_info[:3])), sys.executable),
         Detected("beaker", beaker.__version__, str(Path(beaker.__file__ or "").parent)),
+    ]
+
+
+def _circuits() -> list[Detected]:
+    # Of this process: a report that an application makes of itself has some, the command line has none.
+    return [
+        Detected(f"circuit to {state.backend} {state.place}", state.state, f"{state.failures} calls without a response")
+        for state in breaker.states()
     ]
 
 

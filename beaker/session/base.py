@@ -20,6 +20,7 @@ from beaker.session.contention import session_lock
 from beaker.session.context import SessionContext
 from beaker.session.exchange import Cookie, Exchange, Sent
 from beaker.session.older_names import OlderNames
+from beaker.session.outage import asked, refusal
 from beaker.session.revocation import user_key
 from beaker.session.snapshot import USER, Snapshot, id_text
 from beaker.session.state import SessionState
@@ -41,6 +42,11 @@ class BaseSession(OlderNames, SessionState):
     """
 
     _cookie = Cookie.KEEP
+    unavailable = False
+    """Whether the store could not be asked, so that this session is an empty stand-in: nothing of it is written.
+
+    Only with ``on_unavailable = read_only``; else StoreUnavailable is raised.
+    """
     _ended = False
     """Whether another request ended the session: then nothing is written and no cookie is sent."""
     _moving: Snapshot | None = None
@@ -72,13 +78,17 @@ class BaseSession(OlderNames, SessionState):
         self._context = context
         self._backend = backend
         self._exchange = Exchange(request, sent, context.cookie, chunks=options.chunks if context.client_side else 1)
-        found = None if id is None and not header else backend.fetch(sent)
+        found = None
+        if id is not None or header:
+            # Who asks for a certain id must not take "not known" for "not there".
+            found, self.unavailable = asked(lambda: backend.fetch(sent), options, tolerant=id is None)
         if isinstance(found, Loaded):
             self._load(found)
         else:
             self._begin()
             # Its time shows whether it came while this request was in flight. A chosen id begins again.
-            self._ended = found is not None and found.concerns(sent.began, sent.now) and self._chosen_id is None
+            was_here = found is not None and found.concerns(sent.began, sent.now) and self._chosen_id is None
+            self._ended = self.unavailable or was_here
             self._left = () if found is None else found.left
 
     def _load(self, found: Loaded) -> None:
@@ -222,7 +232,7 @@ class BaseSession(OlderNames, SessionState):
     def _writing(self) -> Work | None:
         """What writes if there is anything to write; the cookie is only prepared."""
         if self._ended:
-            count("stale_write_dropped", "tombstone")
+            count("stale_write_dropped", "unavailable" if self.unavailable else "tombstone")
             return None
         packed, known = self._packed(), self._snapshot.values
         if self._context.options.readonly:
@@ -293,7 +303,8 @@ class BaseSession(OlderNames, SessionState):
 
     def _touch(self, access: bool, stale: bool) -> None:
         if access:
-            saved = self._backend.touch(self._draft(self._snapshot.values))
+            draft = self._draft(self._snapshot.values)
+            saved, _ = asked(lambda: self._backend.touch(draft), self._context.options)
             if saved is not None:
                 self._take(saved)
                 return
@@ -306,9 +317,11 @@ class BaseSession(OlderNames, SessionState):
 
     def _renew(self) -> None:
         """Send the cookie again, unless another request has ended the session or moved it to another id."""
-        if isinstance(self._backend.refresh(self._draft(self._snapshot.values)), Ended):
+        draft = self._draft(self._snapshot.values)
+        found, unavailable = asked(lambda: self._backend.refresh(draft), self._context.options)
+        if isinstance(found, Ended):
             self._end()
-        else:
+        elif not unavailable:
             self._cookie = Cookie.SEND
 
     def _draft(self, packed: Packed) -> Draft:
@@ -331,6 +344,8 @@ class BaseSession(OlderNames, SessionState):
         return self._packed() != self._snapshot.values
 
     def _check_writable(self) -> None:
+        if self.unavailable:
+            raise refusal()
         if self._context.options.readonly:
             raise BeakerException("the session is read-only here (option session.readonly)", code="session.readonly")
 
@@ -349,6 +364,8 @@ class BaseSession(OlderNames, SessionState):
         within them, LockError for cookie sessions, StoreUnavailable, ConfigError for a timeout that is none.
         """
         context = self._context
+        if self.unavailable:
+            raise refusal()
         if context.type == "cookie":
             raise LockError("a cookie session has no store to keep a lock in")
         if self._held is None:

@@ -16,6 +16,7 @@ import secrets
 import struct
 import threading
 import time
+import weakref
 from collections.abc import Callable
 
 from beaker import clock as _clock
@@ -148,7 +149,9 @@ class Lease(ForkAware):
         self._token = token
         if locks.renew:
             self._stop = threading.Event()
-            threading.Thread(target=self._keep, args=(token, self._stop), name="beaker-lease", daemon=True).start()
+            # Weakly: a lease whose holder was aborted before it could release must run out, not be renewed for ever.
+            work = (weakref.ref(self), token, self._stop, locks.ttl / 3)
+            threading.Thread(target=_keep, args=work, name="beaker-lease", daemon=True).start()
         return True
 
     def _take(self, token: bytes, *, inserting: bool) -> bool:
@@ -177,15 +180,15 @@ class Lease(ForkAware):
     def _store_ttl(self) -> float:
         return self._locks.ttl + _SLACK
 
-    def _keep(self, token: bytes, stop: threading.Event) -> None:
-        while not stop.wait(self._locks.ttl / 3):
-            try:
-                with self._mutex:
-                    if self._token != token or not self._renew(token):
-                        return
-            except Exception as err:
-                # The next turn tries again; when none succeeds the lease runs out, as it should.
-                log.warning("a lease was not prolonged: %s", err)
+    def _prolong(self, token: bytes) -> bool:
+        """Renew what is still held by ``token``; whether to go on."""
+        try:
+            with self._mutex:
+                return self._token == token and self._renew(token)
+        except Exception as err:
+            # The next turn tries again; when none succeeds the lease runs out, as it should.
+            log.warning("a lease was not prolonged: %s", err)
+            return True
 
     def renew(self) -> bool:
         """Start the ttl anew. ``False``: it ran out and is another's, or was never held.
@@ -221,6 +224,14 @@ class Lease(ForkAware):
                     store.remove(self._namespace, self._key, found[1])
             except Exception as err:
                 log.warning("a lease was not given up, it will run out: %s", err)
+
+
+def _keep(lease: weakref.ref[Lease], token: bytes, stop: threading.Event, interval: float) -> None:
+    while not stop.wait(interval):
+        held = lease()
+        if held is None or not held._prolong(token):
+            return
+        del held
 
 
 def _until(data: bytes) -> float:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from beaker import clock as _clock
 from beaker._typing import Clock
 from beaker.forks import ForkAware
+from beaker.locking.mending import Mending
 from beaker.storage.api import Bulk, Listing, Purging, Store, Versioned
 from beaker.storage.records import check_size, expires_at
 
@@ -73,6 +74,7 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         self._versions = itertools.count(1)
         self._expiries: list[tuple[float, int, str, str]] = []
         self._mutex = threading.Lock()
+        self._mending = Mending(self._mend)
         self._watch_forks()
 
     def __len__(self) -> int:
@@ -87,34 +89,34 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
     # Store
 
     def get(self, namespace: str, key: str) -> bytes | None:
-        with self._mutex:
+        with self._mutex, self._mending:
             record = self._live(namespace, key)
             return None if record is None else record.data
 
     def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None:
         check_size(data, self.max_value, self.backend, "set")
-        with self._mutex:
+        with self._mutex, self._mending:
             self._put(namespace, key, data, ttl)
 
     def delete(self, namespace: str, key: str) -> None:
-        with self._mutex:
+        with self._mutex, self._mending:
             self._drop(namespace, key)
 
     def clear(self, namespace: str) -> None:
-        with self._mutex:
+        with self._mutex, self._mending:
             for key in tuple(self._names.get(namespace, ())):
                 self._drop(namespace, key)
 
     # Versioned
 
     def read(self, namespace: str, key: str) -> tuple[bytes, Hashable] | None:
-        with self._mutex:
+        with self._mutex, self._mending:
             record = self._live(namespace, key)
             return None if record is None else (record.data, record.version)
 
     def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
         check_size(data, self.max_value, self.backend, "insert")
-        with self._mutex:
+        with self._mutex, self._mending:
             if self._live(namespace, key) is not None:
                 return False
             self._put(namespace, key, data, ttl)
@@ -122,7 +124,7 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
 
     def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
         check_size(data, self.max_value, self.backend, "replace")
-        with self._mutex:
+        with self._mutex, self._mending:
             record = self._live(namespace, key)
             if record is None or record.version != version:
                 return False
@@ -130,7 +132,7 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
             return True
 
     def remove(self, namespace: str, key: str, version: Hashable) -> bool:
-        with self._mutex:
+        with self._mutex, self._mending:
             record = self._live(namespace, key)
             if record is None or record.version != version:
                 return False
@@ -140,7 +142,7 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
     # Listing, Purging
 
     def keys(self, namespace: str) -> Iterator[str]:
-        with self._mutex:
+        with self._mutex, self._mending:
             present = tuple(self._names.get(namespace, ()))
             now = self._clock()
             live = [key for key in present if not _expired(self._records[namespace, key], now)]
@@ -151,7 +153,7 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
     ) -> tuple[int, str | None]:
         """See :class:`~beaker.storage.api.Purging`. The expired ones come off a heap, soonest first, so
         no cursor has to be remembered: ``"more"`` says to call again."""
-        with self._mutex:
+        with self._mutex, self._mending:
             gone = self._sweep(now, limit)
             more = bool(self._expiries) and self._expiries[0][0] < now
         return gone, "more" if more else None
@@ -161,7 +163,7 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
     def get_many(self, namespace: str, keys: Iterable[str]) -> dict[str, bytes]:
         found: dict[str, bytes] = {}
         wanted = tuple(keys)
-        with self._mutex:
+        with self._mutex, self._mending:
             for key in wanted:
                 record = self._live(namespace, key)
                 if record is not None:
@@ -172,13 +174,13 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         pairs = tuple(items.items())
         for _, data in pairs:
             check_size(data, self.max_value, self.backend, "set_many")
-        with self._mutex:
+        with self._mutex, self._mending:
             for key, data in pairs:
                 self._put(namespace, key, data, ttl)
 
     def delete_many(self, namespace: str, keys: Iterable[str]) -> None:
         doomed = tuple(keys)
-        with self._mutex:
+        with self._mutex, self._mending:
             for key in doomed:
                 self._drop(namespace, key)
 
@@ -249,6 +251,13 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
             if record.expires is not None
         ]
         heapq.heapify(self._expiries)
+
+    def _mend(self) -> None:
+        self._names = {}
+        for namespace, key in self._records:
+            self._names.setdefault(namespace, {})[key] = None
+        self._bytes = sum(record.size for record in self._records.values())
+        self._rebuild_heap()
 
     # forks
 

@@ -21,7 +21,7 @@ MANUAL = {
     "save", "revert", "lock", "unlock", "delete", "invalidate", "expire", "is_new",
 }  # fmt: skip
 OF_THE_PROXY = {"persist", "get_by_id", "accessed", "dirty", "commit", "finish", "release"}
-ADDED = {"add", "created", "discard", "has_key", "increment", "login", "logout", "regenerate_id", "user"}
+ADDED = {"add", "created", "discard", "has_key", "increment", "login", "logout", "regenerate_id", "unavailable", "user"}
 OF_A_DICT = {name for name in dir(dict) if not name.startswith("_")}
 
 

@@ -74,6 +74,7 @@ def test_retries_end(server: FakeDatastore) -> None:
         lambda: store.purge(0, 10),
     ]
     for operation in operations:
+        store.gateway.breaker.retry()
         server.seen.clear()
         server.faults = [(name, "UNAVAILABLE", False) for name in ("Lookup", "Commit", "RunQuery") for _ in range(3)]
         server.before = lambda method, request: _order(server, method)

@@ -140,7 +140,7 @@ def test_restart(memcached_server: Server, store: MemcachedStore) -> None:
 
 
 def test_server_is_down(memcached_server: Server, store: MemcachedStore) -> None:
-    """While the server is down every operation says so by name, and the first one after its return works."""
+    """While the server is down every operation says so by name; the first one tried after its return works."""
     store.set("ns", "k", b"1", ttl=60)
     memcached_server.stop()
     for operation in (

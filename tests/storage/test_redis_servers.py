@@ -70,7 +70,7 @@ def test_restart(redis_server: RedisServer, store: RedisStore) -> None:
 
 
 def test_server_is_down(redis_server: RedisServer, store: RedisStore) -> None:
-    """While the server is down every operation says so by name, and the first one after its return works."""
+    """While the server is down every operation says so by name; the first one tried after its return works."""
     store.set("ns", "k", b"1", ttl=60)
     redis_server.stop(kill=True)
     operations: list[Callable[[], object]] = [

@@ -539,8 +539,8 @@ def test_a_missing_sqlalchemy_names_the_extra(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_sqlite_is_journalled(tmp_path: Path) -> None:
-    """A SQLite file made by url is in WAL mode with a busy timeout; an engine of the caller's is left alone."""
-    store = SqlStore(f"sqlite:///{tmp_path}/cache.db")
+    """A SQLite file made by url is in WAL mode and busy for the timeout; an engine of the caller's is left alone."""
+    store = SqlStore(f"sqlite:///{tmp_path}/cache.db", timeout=3)
     engine = sa.create_engine(f"sqlite:///{tmp_path}/theirs.db")
     theirs = SqlStore(engine)
     for each in (store, theirs):
@@ -553,7 +553,7 @@ def test_sqlite_is_journalled(tmp_path: Path) -> None:
                     connection.execute(sa.text(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "busy_timeout")
                 )
             )
-    assert answers == [("wal", 10_000), ("delete", 5_000)]
+    assert answers == [("wal", 3_000), ("delete", 5_000)]
     store.close()
     engine.dispose()
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from beaker import clock
-from beaker.exceptions import StoreUnavailable
+from beaker.exceptions import StoreRefused, StoreUnavailable
 from beaker.forks import ForkAware, notice_patch
+from beaker.storage.breaker import Breaker
 from beaker.storage.datastore.connection import BACKEND, Connection
 
 __all__ = ["Gateway", "Refused"]
@@ -65,7 +66,9 @@ class Gateway(ForkAware):
         retries: int = 3,
         sleep: Callable[[float], None] = clock.sleep,
         monotonic: Callable[[], float] = time.monotonic,
+        place: str = "the server",
     ) -> None:
+        self.breaker = Breaker(BACKEND, place, timer=monotonic)
         self.deadline = deadline
         self.retries = retries
         self.calls: Counter[str] = Counter()
@@ -175,6 +178,14 @@ class Gateway(ForkAware):
     def _call(
         self, method: str, request: Any, operation: str, *, conditional: bool = False, retries: int | None = None
     ) -> Any:
+        with self.breaker(operation):
+            try:
+                return self._attempts(method, request, operation, conditional, retries)
+            except (Refused, _ResponseTooLarge):
+                self.breaker.responded()
+                raise
+
+    def _attempts(self, method: str, request: Any, operation: str, conditional: bool, retries: int | None) -> Any:
         connection = self.connection()
         stub = connection.stubs[method]
         retries = self.retries if retries is None else retries
@@ -198,7 +209,8 @@ class Gateway(ForkAware):
                 doubtful = doubtful or code in _DOUBTFUL
                 wait = random.uniform(0, min(_MAX_BACKOFF, _FIRST_BACKOFF * 2**attempt))
                 if code not in _RETRIED or attempt >= retries or end - self._monotonic() <= wait:
-                    raise StoreUnavailable(f"the server answered {code}", backend=BACKEND, operation=operation) from err
+                    kind = StoreUnavailable if code in _DOUBTFUL else StoreRefused
+                    raise kind(f"the server answered {code}", backend=BACKEND, operation=operation) from err
             except ValueError as err:
                 # What a stub raises when the caller's client closed the channel.
                 raise StoreUnavailable("the channel is closed", backend=BACKEND, operation=operation) from err

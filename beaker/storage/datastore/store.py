@@ -86,8 +86,10 @@ class DatastoreStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         if gateway is None:
             require_packages()
             here = runtime.current()
-            connect = connector(project or here.project, database, emulator_host or here.emulator_host, client)
-            gateway = Gateway(connect, deadline=deadline, retries=retries)
+            host = emulator_host or here.emulator_host
+            connect = connector(project or here.project, database, host, client)
+            place = host or project or here.project or "the client's project"
+            gateway = Gateway(connect, deadline=deadline, retries=retries, place=place)
         self.gateway = gateway
         self.table_name = table_name
         self.max_value: int | None = max_value

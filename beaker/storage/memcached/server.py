@@ -13,7 +13,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from beaker.exceptions import StoreUnavailable, ValueTooLarge
+from beaker.exceptions import StoreRefused, StoreUnavailable, ValueTooLarge
+from beaker.storage.breaker import Breaker
+from beaker.storage.deadline import BoundedSocket, within
+from beaker.storage.deadline import left as deadline_left
 from beaker.storage.generations import STAMP, new_stamp
 from beaker.storage.memcached.addresses import Address, Connect, address_name
 
@@ -22,6 +25,12 @@ __all__ = ["BACKEND", "Server"]
 BACKEND = "memcached"
 
 _KNOWN = 1024
+_PIECE = 2**20
+_LARGEST_ITEM = 2**30
+"""Bytes; memcached's own upper bound of item_size_max."""
+_LONGEST_LINE = 2048
+_COMMANDS = 8
+"""Lines a reply may have beside one for each line that was sent."""
 
 T = TypeVar("T")
 
@@ -34,7 +43,7 @@ class Server:
     when a kept one turns out to be broken: a restarted server costs no error.
     """
 
-    def __init__(self, address: Address, connect: Connect, idle: int) -> None:
+    def __init__(self, address: Address, connect: Connect, idle: int, timeout: float) -> None:
         self._idle: deque[Any] = deque()
         from pymemcache.exceptions import MemcacheError, MemcacheUnexpectedCloseError
 
@@ -42,8 +51,10 @@ class Server:
         self.name = address_name(address)
         self._connect = connect
         self._limit = idle
+        self._timeout = timeout
+        self.breaker = Breaker(BACKEND, self.name)
         self._broken = (OSError, MemcacheUnexpectedCloseError)
-        self._nonsense = (MemcacheError, ValueError, IndexError)
+        self._nonsense = (MemcacheError, ValueError, IndexError, OverflowError, MemoryError)
         self._known: dict[bytes, bytes] = {}
 
     def __del__(self) -> None:
@@ -59,6 +70,10 @@ class Server:
 
     def _run(self, operation: str, work: Callable[[Any], T], *, repeatable: bool = True) -> T:
         """The result of ``work(client)``, which leaves nothing unread."""
+        with within(self._timeout) as deadline, self.breaker(operation):
+            return self._run_within(deadline, operation, work, repeatable)
+
+    def _run_within(self, deadline: within, operation: str, work: Callable[[Any], T], repeatable: bool) -> T:
         client = self._take()
         if not repeatable and client.sock is not None and _hung_up(client.sock):
             client.close()
@@ -68,7 +83,7 @@ class Server:
                 result = work(client)
             except self._broken as err:
                 client.close()
-                if not (kept and repeatable) or isinstance(err, TimeoutError):
+                if not (kept and repeatable) or isinstance(err, TimeoutError) or deadline.left() <= 0:
                     raise StoreUnavailable(f"{self.name} {_reason(err)}", backend=BACKEND, operation=operation) from err
                 # The other connections have been idle for longer and are as dead.
                 self.close()
@@ -167,7 +182,7 @@ class Server:
 
     def _refusal(self, operation: str, line: bytes) -> StoreUnavailable:
         said = line.split(b"\r\n", 1)[0][:80].decode("ascii", "replace")
-        return StoreUnavailable(f"{self.name} refused: {said}", backend=BACKEND, operation=operation)
+        return StoreRefused(f"{self.name} refused: {said}", backend=BACKEND, operation=operation)
 
 
 def _reason(err: BaseException) -> str:
@@ -186,13 +201,25 @@ def _reason(err: BaseException) -> str:
 
 def _send(message: bytes, client: Any) -> Any:
     if client.sock is None:
-        client._connect()
+        _connect(client)
     client.sock.sendall(message)
     return client.sock
 
 
+def _connect(client: Any) -> None:
+    own, left = client.connect_timeout, deadline_left()
+    if own is not None and left is not None:
+        client.connect_timeout = max(0.001, min(own, left))
+    try:
+        client._connect()
+    finally:
+        client.connect_timeout = own
+    client.sock = BoundedSocket(client.sock)
+
+
 def _receive(sock: Any, size: int) -> bytes:
-    piece: bytes = sock.recv(size)
+    # The size may come from the server: what it did not send is not allocated.
+    piece: bytes = sock.recv(min(size, _PIECE))
     if not piece:
         raise ConnectionResetError("the answer ended early")
     return piece
@@ -203,6 +230,8 @@ def _exchange(message: bytes, client: Any) -> bytes:
     sock = _send(message, client)
     reply = _receive(sock, 4096)
     while not reply.endswith(b"END\r\n"):
+        if len(reply) > _LONGEST_LINE * (_COMMANDS + message.count(b"\n")):
+            raise ValueError("more than the responses to what was sent")
         reply += _receive(sock, 4096)
     return reply
 
@@ -216,6 +245,8 @@ def _values(message: bytes, client: Any) -> dict[bytes, tuple[bytes, bytes]]:
     while True:
         end = buffer.find(b"\r\n", start)
         if end < 0:
+            if len(buffer) - start > _LONGEST_LINE:
+                raise ValueError("a line without an end")
             buffer += _receive(sock, 65536)
             continue
         word, *fields = buffer[start:end].split(b" ")
@@ -224,7 +255,10 @@ def _values(message: bytes, client: Any) -> dict[bytes, tuple[bytes, bytes]]:
         if word != b"VALUE":
             raise ValueError("neither a value nor the end")
         start = end + 2
-        end = start + int(fields[2])
+        size = int(fields[2])
+        if not 0 <= size <= _LARGEST_ITEM:
+            raise ValueError("no item is that large")
+        end = start + size
         while len(buffer) < end + 2:
             # What was read before is dropped, so that many large values cost no more than each by itself.
             buffer, start, end = buffer[start:], 0, end - start

@@ -17,6 +17,7 @@ from beaker.exceptions import ConfigError, StoreUnavailable
 from beaker.forks import ForkAware
 from beaker.keys import digest
 from beaker.storage.api import Bulk, Store, Versioned
+from beaker.storage.deadline import within
 from beaker.storage.generations import EXPIRES, STAMP, check_prefix, namespace_name
 from beaker.storage.memcached.addresses import Connect, Ring, expiration, parse_servers, pymemcache_connect
 from beaker.storage.memcached.server import BACKEND, Server
@@ -42,7 +43,8 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
     """Bytes in memcached, shared by every process and host that names the same servers; ``Versioned`` and ``Bulk``.
 
     - ``url``: ``host:port``, several separated by ``;`` (spread by consistent hashing), or ``unix:/path``.
-    - ``timeout``, ``connect_timeout``: seconds for one response (default 2) and one connection (default 1), over 0.
+    - ``timeout``: seconds a call may take in all (default 2), over 0; a bulk call, each 500 records of a server. Of
+      these ``connect_timeout`` (default 1) for one connection.
     - ``tls``: true for the system's certificates, or your :class:`ssl.SSLContext`; default false. Hosts only.
     - ``pool_size``: how many idle connections are kept for each server, at least 1, default 16; more are opened when
       more threads need one at once.
@@ -92,8 +94,9 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
         connect = pymemcache_connect(timeout, connect_timeout, context)
         self.max_value: int | None = max_value
         self._limit = max_value
+        self._timeout = timeout
         self._clock = clock
-        self._servers = [Server(address, client or connect, pool_size) for address in addresses]
+        self._servers = [Server(address, client or connect, pool_size, timeout) for address in addresses]
         self._ring = Ring({server.name: server for server in self._servers})
         self._generation_prefix = f"{check_prefix(prefix)}:g:"
         self._record_prefix = f"{prefix}:r:"
@@ -186,6 +189,10 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
 
     def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
         check_size(data, self._limit, BACKEND, "insert")
+        with within(self._timeout):
+            return self._insert(namespace, key, data, ttl)
+
+    def _insert(self, namespace: str, key: str, data: bytes, ttl: float | None) -> bool:
         name, server = self._locate(namespace, key)
         generation_key = self._generation_key(namespace)
         if ttl is not None and ttl <= 0:
@@ -297,14 +304,15 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
                 raise StoreUnavailable(f"{server.name} did not store a record", backend=BACKEND, operation=operation)
             return current
 
-        current: bytes | None = None
-        guess = server.known_generation(generation_key)
-        if guess is not None:
-            current = put(guess)
-            if current == guess:
-                return
-        # In force during this call, so that a clear which moves it on meanwhile comes after this write.
-        put(server.learn(operation, generation_key, current))
+        with within(self._timeout):
+            current: bytes | None = None
+            guess = server.known_generation(generation_key)
+            if guess is not None:
+                current = put(guess)
+                if current == guess:
+                    return
+            # In force during this call, so that a clear which moves it on meanwhile comes after this write.
+            put(server.learn(operation, generation_key, current))
 
 
 def _parts(items: list[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, bytes]]]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from beaker.exceptions import ConfigError, InvalidCacheBackendError
+from beaker.exceptions import ConfigError, InvalidCacheBackendError, StoreRefused, StoreUnavailable
+from beaker.storage import deadline
 
-__all__ = ["BACKEND", "RedisPlace", "connect", "faults", "parse_url", "reason"]
+__all__ = ["BACKEND", "RedisPlace", "connect", "faults", "kind_of", "parse_url", "reason"]
 
 BACKEND = "redis"
 
@@ -156,16 +158,18 @@ def connect(place: RedisPlace, timeout: float, connect_timeout: float) -> Any:
     never = Retry(NoBackoff(), 0)
     common = {**sockets, **tls, **options, "username": place.username, "password": place.password, "protocol": 2}
     if place.kind == "unix":
-        return redis.Redis(unix_socket_path=place.path, db=place.db, retry=never, **common)
+        return _bounded(redis.Redis(unix_socket_path=place.path, db=place.db, retry=never, **common))
     if place.kind == "server":
         host, port = place.nodes[0]
-        return redis.Redis(host=host, port=port, db=place.db, retry=never, **common)
+        return _bounded(redis.Redis(host=host, port=port, db=place.db, retry=never, **common))
     if place.kind == "sentinel":
         from redis.sentinel import Sentinel
 
         sentinel: Any = Sentinel  # redis-py types neither this class nor ClusterNode
         sentinels = sentinel(place.nodes, sentinel_kwargs={**sockets, **tls, **watchers, "retry": never}, **common)
-        return sentinels.master_for(place.service, db=place.db, retry=never)
+        for watcher in sentinels.sentinels:
+            _bounded(watcher)
+        return _bounded(sentinels.master_for(place.service, db=place.db, retry=never))
     from redis.cluster import ClusterNode, RedisCluster
 
     # Named differently before redis-py 6, where `retry` meant each node's connections.
@@ -173,16 +177,58 @@ def connect(place: RedisPlace, timeout: float, connect_timeout: float) -> Any:
     node: Any = ClusterNode
     if int(redis.__version__.split(".")[0]) < 6:
         once = {"cluster_error_retry_attempts": 0}
-    return RedisCluster(startup_nodes=[node(host, port) for host, port in place.nodes], **once, **common)
+    cluster = RedisCluster(startup_nodes=[node(host, port) for host, port in place.nodes], **once, **common)
+    return _bounded_cluster(cluster)
+
+
+def _bounded(client: Any) -> Any:
+    """``client``, whose connections end each wait with the call in flight."""
+    pool = client.connection_pool
+    pool.connection_class = _bounded_class(pool.connection_class)
+    return client
+
+
+def _bounded_cluster(cluster: Any) -> Any:
+    nodes = cluster.nodes_manager
+    create = nodes.create_redis_node
+
+    def create_bounded(*args: Any, **kwargs: Any) -> Any:
+        return _bounded(create(*args, **kwargs))
+
+    nodes.create_redis_node = create_bounded
+    for node in cluster.get_nodes():
+        if node.redis_connection is not None:
+            # What it opened to learn the nodes is closed: new connections are bounded ones.
+            _bounded(node.redis_connection).connection_pool.disconnect()
+    return cluster
+
+
+@functools.cache
+def _bounded_class(kind: Any) -> Any:
+    class Bounded(kind):  # type: ignore[misc]
+        socket_connect_timeout: Any
+
+        def _connect(self) -> Any:
+            own, left = self.socket_connect_timeout, deadline.left()
+            if own is not None and left is not None:
+                self.socket_connect_timeout = max(0.001, min(own, left))
+            try:
+                return deadline.BoundedSocket(super()._connect())
+            finally:
+                self.socket_connect_timeout = own
+
+    return Bounded
 
 
 @dataclass(frozen=True)
 class Faults:
     """redis-py's exception classes, looked up once."""
 
+    own: type[BaseException]
     every: tuple[type[BaseException], ...]
     broken: tuple[type[BaseException], ...]
     no_script: type[BaseException]
+    nonsense: type[BaseException]
 
 
 def faults() -> Faults:
@@ -197,10 +243,19 @@ def faults() -> Faults:
             code="config.missing-package",
         ) from err
     return Faults(
+        exceptions.RedisError,
         (exceptions.RedisError, exceptions.RedisClusterException, OSError),
         (exceptions.ConnectionError, exceptions.ClusterError, ConnectionError),
         exceptions.NoScriptError,
+        exceptions.InvalidResponse,
     )
+
+
+def kind_of(err: BaseException) -> type[StoreUnavailable]:
+    """Whether the server did respond, if only to refuse."""
+    kinds = {kind.__name__ for kind in type(err).__mro__}
+    refused = kinds & {"ResponseError", "AuthenticationError", "AuthorizationError"}
+    return StoreRefused if refused else StoreUnavailable
 
 
 def reason(err: BaseException) -> str:

@@ -16,10 +16,12 @@ from beaker.exceptions import ConfigError, StoreUnavailable
 from beaker.forks import ForkAware, notice_patch
 from beaker.keys import digest, encode_text
 from beaker.storage.api import Bulk, Listing, Store, Versioned
+from beaker.storage.breaker import Breaker
+from beaker.storage.deadline import within
 from beaker.storage.generations import EXPIRES, STAMP, check_prefix, new_stamp
 from beaker.storage.records import check_size, expiry
 from beaker.storage.redis import scripts
-from beaker.storage.redis.client import BACKEND, connect, faults, parse_url, reason
+from beaker.storage.redis.client import BACKEND, connect, faults, kind_of, parse_url, reason
 from beaker.storage.redis.scripts import Shard
 
 __all__ = ["RedisStore"]
@@ -29,6 +31,8 @@ _SHARDS = 64
 """Parts of a namespace in a cluster, each on one slot: many enough to use every node, few to clear."""
 _BATCH = 500
 _MESSAGE = 4_000_000
+_NONSENSE = (ValueError, ArithmeticError, MemoryError, RecursionError)
+"""What reading a reply raises that is none of Redis's: no number, a length of 10^15, arrays in arrays."""
 _BURIALS = 20
 """Batches of old records one clear gives back; later writes give back the rest."""
 
@@ -39,7 +43,8 @@ class RedisStore(Store, Versioned, Listing, Bulk, ForkAware):
     - ``url``: ``redis://[user:password@]host[:port][/db]``, ``rediss://`` (TLS; ``?ssl_ca_certs=…`` and the like),
       ``unix:///path``, ``redis+sentinel://host:port,host:port/service[/db]`` (the login is Redis's;
       ``?sentinel_password=…``), ``redis+cluster://host:port,host:port``; with ``rediss+`` over TLS.
-    - ``timeout``, ``connect_timeout``: seconds for one response (default 2) and one connection (default 1), over 0.
+    - ``timeout``: seconds a call may take in all (default 2), over 0; a bulk call, each 500 records. Of these
+      ``connect_timeout`` (default 1) for one connection.
     - ``max_value``: bytes of a value at most, over 0, default 64 MiB; Redis itself takes 512 MiB.
     - ``prefix``: what every key on the server begins with, 1 to 64 of ``A-Z a-z 0-9 _ . -``; default ``beaker``.
     - ``client``: your ``redis.Redis`` or ``RedisCluster`` (bytes, not decoded text) instead of a url; what it repeats
@@ -86,6 +91,7 @@ class RedisStore(Store, Versioned, Listing, Bulk, ForkAware):
             raise ConfigError("client decodes responses to text", option="client", hint="leave decode_responses out")
         clustered = self._place.kind == "cluster" if self._place else hasattr(client, "nodes_manager")
         self._shard_count = _SHARDS if clustered else 1
+        self._breaker = Breaker(BACKEND, self._address)
         # redis-py's own pools notice a fork; a client of the caller's is not ours to replace.
         self._given = client
         self._client: Any = client
@@ -269,6 +275,19 @@ class RedisStore(Store, Versioned, Listing, Bulk, ForkAware):
     ) -> bool:
         if not isinstance(version, bytes):
             return False
+        with within(self._timeouts[0]):
+            return self._write_within(operation, namespace, shard, part, ttl, mode, version)
+
+    def _write_within(
+        self,
+        operation: str,
+        namespace: str,
+        shard: Shard,
+        part: Sequence[tuple[str, str, bytes]],
+        ttl: float | None,
+        mode: str,
+        version: bytes,
+    ) -> bool:
         now = self._clock()
         ends = EXPIRES.pack(expiry(now, ttl))
         milliseconds = "" if ttl is None or ttl > 1e10 else str(math.ceil(ttl * 1000))
@@ -318,12 +337,34 @@ class RedisStore(Store, Versioned, Listing, Bulk, ForkAware):
 
     def _run(self, operation: str, work: Callable[[Any], Any], *, repeatable: bool = True) -> Any:
         notice_patch()
+        with within(self._timeouts[0]) as deadline, self._breaker(operation):
+            try:
+                return self._attempt(work)
+            except self._faults.every as err:
+                if not (repeatable and isinstance(err, self._faults.broken)) or deadline.left() <= 0:
+                    raise self._unavailable(operation, err) from err
+            try:
+                return self._attempt(work)
+            except self._faults.every as err:
+                raise self._unavailable(operation, err) from err
+
+    def _attempt(self, work: Callable[[Any], Any]) -> Any:
+        client = self._client or self._connected()
         try:
-            return work(self._client or self._connected())
-        except self._faults.every as err:
-            if repeatable and isinstance(err, self._faults.broken):
-                return self._run(operation, work, repeatable=False)
-            raise StoreUnavailable(f"{self._address} {reason(err)}", backend=BACKEND, operation=operation) from err
+            return work(client)
+        except self._faults.own:
+            raise
+        except BaseException as err:
+            # Raised at any line inside redis-py, whose pool may count a connection that is lost: it is not used again.
+            with self._lock:
+                if self._client is client:
+                    self._client = self._given
+            if isinstance(err, _NONSENSE):
+                raise self._faults.nonsense(type(err).__name__) from err
+            raise
+
+    def _unavailable(self, operation: str, err: BaseException) -> StoreUnavailable:
+        return kind_of(err)(f"{self._address} {reason(err)}", backend=BACKEND, operation=operation)
 
     def _connected(self) -> Any:
         with self._lock:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from beaker.exceptions import ConfigError, InvalidCacheBackendError, MissingCacheParameter
+from beaker.storage.sql.timeouts import bound_waiting, connect_arguments, pool_seconds
 from beaker.storage.sqlite import create_private, enter_wal
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ AUTOCOMMIT = frozenset({"sqlite", "postgresql", "mysql", "mariadb", "oracle", "m
 """Dialects on which every operation is one statement that commits itself: one round trip, not three."""
 
 _MEMORY = ":memory:"
-_BUSY_SECONDS = 10.0
-_CONNECT_SECONDS = 10
-_DRIVERS_WITH_CONNECT_TIMEOUT = frozenset({"psycopg", "psycopg2", "pymysql", "mysqldb"})
 _inherited: list[Any] = []
 """Pools a child got by a fork: dropping the last reference would close the parent's sockets and files."""
 
@@ -44,7 +42,7 @@ class Binding:
         """The database is memory of this process, behind one connection that all threads take in turn."""
         self._file = self.dialect == "sqlite" and not in_memory
         self._theirs_in_memory = in_memory and not owned
-        self._owned = owned
+        self.owned = owned
         self._engine = engine
         # Not with the application's engine: its options may rewrite statements when they are compiled.
         self.executes_compiled = owned and sqlalchemy.__version__.startswith("2.0.")
@@ -88,14 +86,24 @@ class Binding:
 
     def close(self) -> None:
         """Close the idle connections of an engine created here; a database in memory ends with that."""
-        if self._owned:
+        if self.owned:
             self._engine.dispose()
 
     def renew_locks(self) -> None:
         """After a patch of :mod:`threading`; the pool of the application's engine is the application's."""
         self._turn = threading.RLock()
-        if self._owned and not self.volatile:
+        if self.owned and not self.volatile:
             self._engine.dispose()
+
+    def abandon(self) -> None:
+        """Replace the pool of an engine created here: it counts a connection that no call has any more."""
+        if self.owned and not self.volatile:
+            self._engine.dispose()
+
+    def checked_out(self) -> int:
+        """Connections that the pool of an engine created here takes for in use."""
+        count = getattr(self._engine.pool, "checkedout", None)
+        return count() if self.owned and count is not None else 0
 
     def before_fork(self) -> None:
         # Idle connections only, so that it is safe for the application's engine as well: its pool opens new ones.
@@ -151,8 +159,9 @@ class ConnectionBinding(Binding):
         self._turn = threading.RLock()
 
 
-def bind_to(bind: str | URL | Engine | Connection, options: Mapping[str, Any]) -> Binding:
+def bind_to(bind: str | URL | Engine | Connection, options: Mapping[str, Any], timeout: float) -> Binding:
     """Connections for ``bind``; ``options`` are those of :func:`sqlalchemy.create_engine`, for a url only.
+    So is ``timeout``, the seconds a call may take in all.
 
     Raises :class:`~beaker.exceptions.InvalidCacheBackendError` when SQLAlchemy or the url's driver is
     not installed and :class:`~beaker.exceptions.ConfigError` when url or options cannot be used.
@@ -173,7 +182,7 @@ def bind_to(bind: str | URL | Engine | Connection, options: Mapping[str, Any]) -
         raise MissingCacheParameter("the database store needs a url", option="url", hint="sqlite:////tmp/cache.db")
     if not isinstance(bind, (str, sqlalchemy.URL)):
         raise _no_bind(bind)
-    return _own_engine(bind, dict(options))
+    return _own_engine(bind, dict(options), timeout)
 
 
 def _no_bind(given: object) -> ConfigError:
@@ -193,7 +202,7 @@ def _no_bind(given: object) -> ConfigError:
     )
 
 
-def _own_engine(given: str | URL, options: dict[str, Any]) -> Binding:
+def _own_engine(given: str | URL, options: dict[str, Any], timeout: float) -> Binding:
     from sqlalchemy import engine_from_config, event, exc, make_url
     from sqlalchemy.pool import StaticPool
 
@@ -215,10 +224,11 @@ def _own_engine(given: str | URL, options: dict[str, Any]) -> Binding:
     if name == "sqlite" and (url.database or _MEMORY) == _MEMORY:
         options.setdefault("poolclass", StaticPool)
         arguments.setdefault("check_same_thread", False)
+    # As a keyword argument: among the options SQLAlchemy takes a fraction for a whole number.
+    waiting = {} if options.keys() & {"poolclass", "pool_timeout"} else {"pool_timeout": pool_seconds(timeout)}
     try:
-        if url.get_dialect().driver in _DRIVERS_WITH_CONNECT_TIMEOUT and "connect_timeout" not in url.query:
-            arguments.setdefault("connect_timeout", _CONNECT_SECONDS)
-        engine = engine_from_config({**options, "url": url, "connect_args": arguments}, prefix="")
+        arguments = connect_arguments(url, arguments, timeout)
+        engine = engine_from_config({**options, "url": url, "connect_args": arguments}, prefix="", **waiting)
     except exc.NoSuchModuleError as err:
         dialect = url.get_backend_name()
         raise ConfigError(
@@ -242,7 +252,7 @@ def _own_engine(given: str | URL, options: dict[str, Any]) -> Binding:
             f"the database url names the asynchronous driver {engine.dialect.driver}", option="url", expected="another"
         )
     if name == "sqlite":
-        seconds = float(arguments.get("timeout") or _one(url.query.get("timeout")) or _BUSY_SECONDS)
+        seconds = float(arguments.get("timeout") or _one(url.query.get("timeout")) or timeout)
 
         def prepare(connection: object, _record: object) -> None:
             if isinstance(connection, sqlite3.Connection):
@@ -258,6 +268,7 @@ def _own_engine(given: str | URL, options: dict[str, Any]) -> Binding:
 
         event.listen(engine, "do_connect", create)
         event.listen(engine, "connect", prepare)
+    bound_waiting(engine)
     return Binding(engine, owned=True)
 
 

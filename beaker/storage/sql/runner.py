@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from beaker.exceptions import ConfigError, StoreUnavailable
+from beaker.exceptions import BeakerException, ConfigError, StoreRefused, StoreUnavailable
 from beaker.forks import ForkAware, ForkGate, notice_patch
+from beaker.storage.breaker import Breaker
+from beaker.storage.deadline import within
 from beaker.storage.sql.binding import Binding, ConnectionBinding
 from beaker.storage.sql.table import ensure_table
 from beaker.storage.sqlite import trouble
@@ -25,20 +28,28 @@ _ATTEMPTS = 4
 _ROLLED_BACK = frozenset({"40001", "40P01", 1205, 1213})
 """Serialization failure, deadlock and lock timeout, in PostgreSQL's and MySQL's numbers: nothing was done."""
 _NO_SUCH_TABLE = frozenset({"42P01", 1146})
+_TOO_MANY_CONNECTIONS = "53300"
 
 
 class Runner(ForkAware):
     """Runs work on connections of a :class:`Binding`, once the table is known to be there."""
 
-    def __init__(self, binding: Binding, table: Table, *, create_table: bool, backend: str) -> None:
+    def __init__(self, binding: Binding, table: Table, *, create_table: bool, backend: str, timeout: float) -> None:
         from sqlalchemy import exc
 
         self._errors = exc.SQLAlchemyError
+        self._exhausted = exc.TimeoutError
+        self._unanswered = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
         self._binding = binding
         self._table = table
         self._create_table = create_table
         self._backend = backend
         self._ready = False
+        # The application's engine has timeouts of its own; only psycopg looks at ours while it waits.
+        self._timeout = timeout if binding.owned else math.inf
+        self._calls: set[within] = set()
+        remote = binding.dialect != "sqlite" and not isinstance(binding, ConnectionBinding)
+        self._breaker = Breaker(backend, binding.label) if remote else None
         # Only SQLite handles must be closed before a fork; other databases need no quiet moment.
         self._gate = ForkGate() if binding.dialect == "sqlite" else None
         self._inside: contextlib.AbstractContextManager[None] = self._gate or contextlib.nullcontext()
@@ -65,27 +76,55 @@ class Runner(ForkAware):
 
     def _run(self, operation: str, work: Work[T], absent: T, begin: Begin, *, creates: bool = False) -> T:
         notice_patch()
-        with self._inside:
-            for attempt in range(1, _ATTEMPTS + 1):
-                was_ready = self._ready
-                try:
-                    if not was_ready and not self._prepare(creates):
-                        return absent
-                    with begin() as connection:
-                        return work(connection, attempt > 1)
-                except self._errors as err:
-                    if attempt < _ATTEMPTS and self._may_repeat(err, attempt, was_ready):
-                        continue
-                    # The driver's own error: SQLAlchemy's would put the statement's values into the log.
-                    cause = getattr(err, "orig", None) or err
-                    # trouble() knows SQLite's texts; of any other database it names the error's class.
-                    reason = trouble(self._binding.label, cause, "url")
-                    raise StoreUnavailable(reason, backend=self._backend, operation=operation) from cause
+        guard = contextlib.nullcontext() if self._breaker is None else self._breaker(operation)
+        deadline = within(self._timeout)
+        self._calls.add(deadline)
+        try:
+            with self._inside, deadline, guard:
+                return self._attempts(operation, work, absent, begin, creates, deadline)
+        except BeakerException:
+            raise
+        except BaseException:
+            # Raised at any line inside SQLAlchemy, whose pool may count a connection that is lost.
+            self._binding.abandon()
+            raise
+        finally:
+            self._calls.discard(deadline)
+
+    def _attempts(self, operation: str, work: Work[T], absent: T, begin: Begin, creates: bool, deadline: within) -> T:
+        for attempt in range(1, _ATTEMPTS + 1):
+            was_ready = self._ready
+            try:
+                if not was_ready and not self._prepare(creates):
+                    return absent
+                with begin() as connection:
+                    return work(connection, attempt > 1)
+            except self._errors as err:
+                if attempt < _ATTEMPTS and self._may_repeat(err, attempt, was_ready) and deadline.left() > 0:
+                    continue
+                # The driver's own error: SQLAlchemy's would put the statement's values into the log.
+                cause = getattr(err, "orig", None) or err
+                # trouble() knows SQLite's texts; of any other database it names the error's class.
+                kind = StoreUnavailable if self._got_no_response(err) else StoreRefused
+                reason = trouble(self._binding.label, cause, "url")
+                raise kind(reason, backend=self._backend, operation=operation) from cause
         raise AssertionError("unreachable")
+
+    def _got_no_response(self, err: Exception) -> bool:
+        state = str(getattr(getattr(err, "orig", None), "sqlstate", None) or "")
+        # Of class 53, "insufficient resources", only too many connections means that nothing can be had.
+        full = state.startswith("53") and state != _TOO_MANY_CONNECTIONS
+        return bool(getattr(err, "connection_invalidated", False)) or (isinstance(err, self._unanswered) and not full)
 
     def _may_repeat(self, err: Exception, attempt: int, was_ready: bool) -> bool:
         if isinstance(self._binding, ConnectionBinding):
             return False
+        if isinstance(err, self._exhausted):
+            # More connections in use than other calls in flight: some were lost, and would be for good.
+            lost = attempt == 1 and self._binding.checked_out() >= len(self._calls)
+            if lost:
+                self._binding.abandon()
+            return lost
         original = getattr(err, "orig", None)
         if getattr(err, "connection_invalidated", False):
             return attempt == 1
@@ -124,6 +163,7 @@ class Runner(ForkAware):
 
     def _after_fork(self) -> None:
         self._binding.after_fork()
+        self._calls.clear()
         self._ready = self._ready and not self._binding.volatile
         if self._gate is not None:
             self._gate.reset()

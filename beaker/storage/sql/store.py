@@ -29,10 +29,10 @@ class SqlStore(Store, Versioned, Listing, Purging, Bulk):
     """Records as rows of one table (:func:`make_cache_table`), through SQLAlchemy 2; every capability.
 
     - ``bind_or_url``: a SQLAlchemy url, Engine or Connection. From a url an engine is created, and each operation is
-      one statement in autocommit mode. A SQLite file is created with mode 0600, and put in WAL mode with a busy timeout
-      of 10 s; ``sqlite://`` is one private database in memory for all threads, empty again in a forked child. Your
-      Engine is used as it is. Your Connection is used by one thread at a time: inside your transaction writes are
-      savepoints that you commit or roll back, outside each commits itself; a forked child cannot use it.
+      one statement in autocommit mode. A SQLite file is created with mode 0600 and put in WAL mode; ``sqlite://`` is
+      one private database in memory for all threads, empty again in a forked child. Your Engine is used as it is. Your
+      Connection is used by one thread at a time: inside your transaction writes are savepoints that you commit or roll
+      back, outside each commits itself; a forked child cannot use it.
     - ``engine_options``: keyword arguments of :func:`sqlalchemy.create_engine`, for a url only; strings are coerced.
       Default: none.
     - ``table``: a Table that has the columns of :func:`make_cache_table`; default ``None``: one named ``table_name``
@@ -40,6 +40,10 @@ class SqlStore(Store, Versioned, Listing, Purging, Bulk):
     - ``create_table``: true, the default: the first write creates the table when it is absent. With false that write
       raises ConfigError. A table with other columns raises ConfigError naming them, and stays as it is.
     - ``max_value``: bytes of a value at most; default ``None``: the database has limits of its own.
+    - ``timeout``: seconds a call may take in all, default 5; for a url only. It becomes the driver's and the server's
+      options for connecting, locks, statements and sockets, half of it the pool's, SQLite's busy timeout; what url or
+      ``engine_options`` say themselves counts. A server that is stopped in the middle of a call is noticed with
+      psycopg; other drivers notice what their sockets' timeouts show.
     - ``clock``: seconds since the epoch; decides what has expired. Hosts that share a table need clocks that agree.
 
     An operation that finds its connection closed by the server runs once more on a new one, so that a restarted
@@ -60,9 +64,12 @@ class SqlStore(Store, Versioned, Listing, Purging, Bulk):
         table: Table | None = None,
         create_table: bool = True,
         max_value: int | None = None,
+        timeout: float = 5.0,
         clock: Clock = _clock.now,
     ) -> None:
-        binding = bind_to(bind_or_url, engine_options)
+        if not timeout > 0:
+            raise ConfigError("timeout is not positive", option="timeout", expected="a number above 0")
+        binding = bind_to(bind_or_url, engine_options, timeout)
         if table is None:
             from sqlalchemy import MetaData
 
@@ -79,7 +86,7 @@ class SqlStore(Store, Versioned, Listing, Purging, Bulk):
             compiles=binding.executes_compiled,
             backend=self.backend,
         )
-        self._runner = Runner(binding, table, create_table=create_table, backend=self.backend)
+        self._runner = Runner(binding, table, create_table=create_table, backend=self.backend, timeout=timeout)
         self._finalizer = weakref.finalize(self, binding.close)
 
     def exists(self) -> bool:

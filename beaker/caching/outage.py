@@ -1,0 +1,109 @@
+"""What a cache does when its store is not there: the function runs, once a process at a time, its value is returned.
+
+A value that cannot be kept is computed by each call, except by those that waited while another call computed it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from beaker import counters
+from beaker.exceptions import StoreUnavailable
+from beaker.forks import ForkAware
+from beaker.locking.creation import CreationLock
+from beaker.locking.registries import WeakValuedRegistry
+
+__all__ = ["Flight", "Flights", "noted"]
+
+_EVERY = 60.0
+"""Seconds between two lines in the log about one backend."""
+
+log = logging.getLogger("beaker.cache")
+
+
+class _Notices(ForkAware):
+    """When each backend was last written about."""
+
+    def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
+        self.timer = timer
+        self._after_fork()
+        super().__init__()
+
+    def _after_fork(self) -> None:
+        self._renew_locks()
+        self._last: dict[str, float] = {}
+
+    def _renew_locks(self) -> None:
+        self._lock = threading.Lock()
+
+    def is_due(self, backend: str) -> bool:
+        now = self.timer()
+        with self._lock:
+            due = now - self._last.get(backend, now - _EVERY) >= _EVERY
+            if due:
+                self._last[backend] = now
+            return due
+
+
+notices = _Notices()
+
+
+def noted(err: StoreUnavailable) -> None:
+    """Count (``cache_unavailable``, by backend) a value that is created without its store, and log one a minute."""
+    counters.count("cache_unavailable", err.backend)
+    if notices.is_due(err.backend):
+        log.error("values are created without their store: %s", err)
+
+
+class Flight:
+    """The creation of one value without a store; ``passed`` counts those whose value was passed on."""
+
+    def __init__(self) -> None:
+        self.lock = CreationLock()
+        self.passed = 0
+        self.copy: Callable[[], Any] | None = None
+
+    def create(self, create: Callable[[], Any], share: Callable[[Any], Callable[[], Any]], timeout: float) -> Any:
+        """What ``create()`` returns, or a copy of what another thread's did meanwhile; errors are shared, too.
+
+        ``share(value)`` returns what makes copies. After ``timeout`` seconds (-1: no limit) another thread's creation
+        is not waited for.
+        """
+        lock, passed, failures = self.lock, self.passed, self.lock.failures
+        if not lock.acquire(True, min(timeout, threading.TIMEOUT_MAX)):
+            return create()
+        try:
+            if self.passed != passed and self.copy is not None:
+                return self.copy()
+            if lock.failures != failures and lock.error is not None:
+                raise lock.error
+            return self._create(create, share)
+        finally:
+            if not lock.is_awaited:
+                # The value would stay for as long as the lock does.
+                self.copy = None
+            lock.release()
+
+    def _create(self, create: Callable[[], Any], share: Callable[[Any], Callable[[], Any]]) -> Any:
+        try:
+            value = create()
+            self.copy = share(value)
+        except Exception as err:
+            self.lock.fail(err)
+            raise
+        self.passed += 1
+        return value
+
+
+class Flights:
+    """One :class:`Flight` per namespace and key while it is referred to."""
+
+    def __init__(self) -> None:
+        self._flights: WeakValuedRegistry[tuple[str, str], Flight] = WeakValuedRegistry()
+
+    def of(self, namespace: str, key: str) -> Flight:
+        return self._flights.get((namespace, key), Flight)

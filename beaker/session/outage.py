@@ -1,0 +1,33 @@
+"""What a session does when its store cannot be asked, as the option ``on_unavailable`` says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from beaker.config.options import SessionOptions
+from beaker.counters import count
+from beaker.exceptions import StoreUnavailable
+
+__all__ = ["asked", "refusal"]
+
+T = TypeVar("T")
+
+
+def asked(act: Callable[[], T], options: SessionOptions, *, tolerant: bool = True) -> tuple[T | None, bool]:
+    """What ``act()`` returns, and whether its store could not be asked: raised, unless ``tolerant`` and ``read_only``.
+
+    For what a page can do without: loading a session, recording an access, sending the cookie again.
+    """
+    try:
+        return act(), False
+    except StoreUnavailable as err:
+        if not tolerant or options.on_unavailable == "raise":
+            raise
+        count("session_unavailable", err.backend)
+        return None, True
+
+
+def refusal() -> StoreUnavailable:
+    """For what only the store can make true: to be told that one is logged in or out would be wrong data."""
+    return StoreUnavailable("the session could not be loaded in this request", operation="session")
