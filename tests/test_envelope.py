@@ -22,6 +22,7 @@ from tests.crypto import golden
 
 FUZZ = int(os.environ.get("BEAKER_FUZZ", "20000"))
 RING = KeyRing.from_option(golden.SECRET)
+ROLLING = KeyRing.of({"secret": golden.SECRET}, {"encrypt_key": golden.OTHER_SECRET}, rollout="accept")
 MODES: dict[str, dict[str, Any]] = {
     "checksum": {},
     "mac": {"ring": RING},
@@ -154,14 +155,20 @@ def test_what_each_configuration_accepts() -> None:
             ("checksum", MODES["checksum"], {}),
             ("mac", MODES["mac"], {}),
             ("sealed", MODES["sealed"], {}),
-            ("sealed, plain accepted", MODES["sealed"], {"accept_plain": True}),
+            ("sealed, signed too", MODES["sealed"], {"older": "signed", "ring": ROLLING}),
+            ("sealed, bare too", MODES["sealed"], {"older": "bare"}),
+            ("mac, bare too", MODES["mac"], {"older": "bare"}),
+            ("bare still", MODES["mac"], {"older": "bare", "write_bare": True}),
         )
     }
     assert opens == {
         "checksum": {"checksum"},
         "mac": {"mac", "sealed"},
         "sealed": {"sealed"},
-        "sealed, plain accepted": {"mac", "sealed"},
+        "sealed, signed too": {"mac", "sealed"},
+        "sealed, bare too": {"sealed", "checksum"},
+        "mac, bare too": {"mac", "sealed", "checksum"},
+        "bare still": {"mac", "sealed", "checksum"},
     }
 
 
@@ -193,7 +200,7 @@ def test_rotation() -> None:
 def test_a_change_of_protection_is_not_current() -> None:
     """A signed record in an encrypting store, or the other way round, asks to be written again."""
     signed, encrypted = record(envelope(ring=RING)), record(envelope(ring=RING, encrypt=True))
-    assert not envelope(ring=RING, encrypt=True, accept_plain=True).open("shop", "key é", signed).current
+    assert not envelope(ring=ROLLING, encrypt=True, older="signed").open("shop", "key é", signed).current
     assert not envelope(ring=RING).open("shop", "key é", encrypted).current
 
 

@@ -30,7 +30,8 @@ _OWN = frozenset(
 _ENGINE = frozenset(
     {
         "lock", "lock_timeout", "lease_ttl", "on_expired", "stale_if_error", "jitter", "early_refresh", "clock",
-        "locks", "on_unavailable", "strict", "runtime", "secret", "encrypt_key", "serializer",
+        "locks", "on_unavailable", "strict", "runtime", "secret", "encrypt_key", "key_rollout",
+        "serializer",
     }
 )  # fmt: skip
 """Options a third party's manager is not built with: the engine sees to them, or they mean nothing there."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from beaker.caching.defaults import lock_kind
 from beaker.caching.entry import EntryCodec
@@ -69,21 +69,36 @@ def store_for(kind: str, build: Callable[..., S], arguments: Mapping[str, Any]) 
 
 
 def codec_for(store: Store, options: Mapping[str, Any]) -> EntryCodec:
-    """The codec for ``serializer``, ``secret`` and ``encrypt_key``.
+    """The codec for ``serializer``, ``secret``, ``encrypt_key`` and ``key_rollout``.
 
-    ``secret`` signs. ``encrypt_key`` encrypts; with ``secret`` each key is a pair of both. Raises
-    ConfigError for a key that is too short and InvalidCryptoBackendError without ``cryptography``.
+    ``secret`` signs. ``encrypt_key`` encrypts; with ``secret`` each key is a pair of both. Raises ConfigError for
+    ``key_rollout`` without a key and for a key that is too short, InvalidCryptoBackendError without ``cryptography``.
     """
     serializer = options.get("serializer") or "auto"
     secret, encrypt_key = options.get("secret"), options.get("encrypt_key")
-    strict = bool(options.get("strict"))
+    strict, rollout = bool(options.get("strict")), options.get("key_rollout")
 
     def build() -> tuple[EntryCodec, Any]:
-        ring = KeyRing.of({"secret": secret}, {"encrypt_key": encrypt_key}, strict=strict)
-        envelope = Envelope(backend=store.backend, ring=ring, encrypt=encrypt_key is not None)
-        return EntryCodec(envelope, serializer, store, signed=ring is not None), serializer
+        ring = KeyRing.of({"secret": secret}, {"encrypt_key": encrypt_key}, strict=strict, rollout=rollout)
+        # Without the newest of the keys: with two of them values were signed before, with one they were not.
+        older: Literal["signed", "bare"] = "signed" if secret is not None and encrypt_key is not None else "bare"
+        bare = rollout == "prepare" and older == "bare"
+        envelope = Envelope(
+            backend=store.backend,
+            ring=ring,
+            encrypt=encrypt_key is not None,
+            older=None if rollout is None else older,
+            write_bare=bare,
+        )
+        return EntryCodec(envelope, serializer, store, signed=ring is not None and not bare), serializer
 
-    identity = ("codec", store, freeze(serializer), freeze(secret), freeze(encrypt_key), strict)
+    if rollout is not None and secret is None and encrypt_key is None:
+        raise ConfigError(
+            "cache.key_rollout is about introducing a key, and there is none",
+            option="cache.key_rollout",
+            hint="set cache.secret or cache.encrypt_key, or leave cache.key_rollout out",
+        )
+    identity = ("codec", store, freeze(serializer), freeze(secret), freeze(encrypt_key), strict, rollout)
     codec, _ = shared_store(identity, build)
     return codec
 

@@ -118,6 +118,7 @@ class SessionOptions:
     secret_fallbacks: Any = _option(None, as_key, "Older keys that still verify; the same as further entries of `secret`.", secret=True)  # fmt: skip
     validate_key: Any = _option(None, as_key, "Key that signs cookie sessions; used instead of `secret`.", secret=True)
     encrypt_key: Any = _option(None, as_key, "Key that encrypts: cookie sessions, and the stored record of server sessions. Needs the `crypto` extra.", secret=True)  # fmt: skip
+    key_rollout: str | None = _option(None, optional(one_of("prepare", "accept")), "While `encrypt_key` is introduced: `prepare` still writes what is only signed, `accept` still reads it. See docs/operations.md.")  # fmt: skip
     timeout: float | None = _option(None, optional(as_span), "Idle time after which a session is over; none: never.", unit="s")  # fmt: skip
     absolute_timeout: float | None = _option(None, optional(as_span), "Age after which a session is over however busy it is. Cookie sessions: 14 days unless set.", unit="s")  # fmt: skip
     auto: bool = _option(False, as_bool, "Save at the end of every request that touched the session, without `save()`.")
@@ -180,6 +181,7 @@ class CacheOptions:
     early_refresh: float = _option(0.0, as_seconds, "XFetch beta: above 0, a call may renew a value shortly before its end (1.0 is usual).")  # fmt: skip
     secret: Any = _option(None, as_key, "Key that signs stored values, so that pickles can be trusted on a shared store.", secret=True)  # fmt: skip
     encrypt_key: Any = _option(None, as_key, "Key that encrypts stored values. Needs the `crypto` extra.", secret=True)
+    key_rollout: str | None = _option(None, optional(one_of("prepare", "accept")), "While a key is introduced (`encrypt_key` where there is one, else `secret`): `prepare` still writes values without it, `accept` still reads them. See docs/operations.md.")  # fmt: skip
     serializer: Any = _option("auto", as_is, "`auto`, `json`, `pickle`, or an object with `loads` and `dumps`. `auto`: pickle where the record can be trusted, tagged JSON elsewhere.")  # fmt: skip
     strict: bool = _option(False, as_bool, "Warnings about options become errors.")
 
@@ -240,7 +242,7 @@ ACCEPTED: dict[str, str] = {
 
 GUARDS = frozenset(
     {
-        "type", "key", "secret", "secret_fallbacks", "validate_key", "encrypt_key", "timeout", "absolute_timeout",
+        "type", "key", "secret", "secret_fallbacks", "validate_key", "encrypt_key", "key_rollout", "timeout", "absolute_timeout",
         "cookie_expires", "cookie_domain", "cookie_path", "secure", "httponly", "samesite", "partitioned",
         "use_cookies", "invalidate_corrupt", "readonly", "revocation", "revocation_check_interval", "store",
         "session_class", "namespace_class", "namespace_args", "strict", "on_conflict", "expire", "expiretime",

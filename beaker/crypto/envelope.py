@@ -17,7 +17,7 @@ import hashlib
 import hmac
 import math
 import struct
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from beaker._typing import MISSING, MissingType
 from beaker.crypto import sealing
@@ -70,7 +70,9 @@ class Envelope:
     - ``encrypt``: encrypt, too. ConfigError without a ring, InvalidCryptoBackendError without ``cryptography``.
     - ``compress``: payloads of at least that many bytes are deflated when that is shorter, ``None`` never. Default
       512, and ``None`` with ``encrypt``, where a length reveals a content.
-    - ``accept_plain``: let an encrypting envelope open records that are only signed, while encryption is introduced.
+    - ``older``: what is opened besides, while a key is introduced. ``signed``: records that are only signed, by keys of
+      the ring that are no pair; those keys seal so, too. ``bare``: records with a mere checksum, never authentic.
+    - ``write_bare``: still write those, while not every process has the key.
 
     Inflating is bounded: 64 MiB from a sealed record, 1 MiB from one with a mere checksum; bigger payloads
     are never deflated.
@@ -83,7 +85,8 @@ class Envelope:
         ring: KeyRing | None = None,
         encrypt: bool = False,
         compress: int | MissingType | None = MISSING,
-        accept_plain: bool = False,
+        older: Literal["signed", "bare"] | None = None,
+        write_bare: bool = False,
     ) -> None:
         if encrypt and ring is None:
             raise ConfigError("encrypting records needs a key", option="encrypt_key", code="config.missing-key")
@@ -94,21 +97,32 @@ class Envelope:
         self.backend = backend
         self._ring = ring
         self._compress_from = math.inf if compress is None else compress
-        self._compress_to = _INFLATE_UNSEALED if ring is None else _INFLATE_SEALED
-        self._seal_flag = _ENCRYPTED if encrypt else 0 if ring is None else _MAC
-        self._accept_plain = accept_plain
+        self._encrypt = encrypt
+        self._older = older
+        self._writes = None if write_bare else ring
         self._prefixes: dict[str, bytes] = {}
 
     def seal(
-        self, namespace: str, key: str, payload: bytes, *, stored: float, expires: float | None, kind: int = 0
+        self,
+        namespace: str,
+        key: str,
+        payload: bytes,
+        *,
+        stored: float,
+        expires: float | None,
+        kind: int = 0,
+        by: Key | None = None,
     ) -> bytes:
-        """The record of ``payload`` for ``(namespace, key)``. ``kind`` is 0 to 255."""
-        flags = self._seal_flag
-        if self._compress_from <= len(payload) <= self._compress_to:
+        """The record of ``payload`` for ``(namespace, key)``. ``kind`` is 0 to 255.
+
+        ``by``: the key of the ring that seals it, in place of the current one.
+        """
+        current = self._current if by is None else by
+        flags = self._seal_of(current)
+        if self._compress_from <= len(payload) <= (_INFLATE_UNSEALED if current is None else _INFLATE_SEALED):
             packed = deflated(payload, 1)
             if packed is not None:
                 payload, flags = packed, flags | _COMPRESSED
-        current = None if self._ring is None else self._ring.current
         kid = _NO_KEY if current is None else current.kid
         header = _HEADER.pack(_MAGIC, flags, kind, kid, stored, math.inf if expires is None else expires)
         bound = self._bound(namespace, key, header)
@@ -142,7 +156,7 @@ class Envelope:
             payload = inflated(payload, _INFLATE_UNSEALED if sealed_by is None else _INFLATE_SEALED)
             if payload is None:
                 raise CorruptRecord("a record that does not inflate within its limit")
-        current = flags & _SEALS == self._seal_flag and (self._ring is None or sealed_by is self._ring.current)
+        current = sealed_by is self._current and flags & _SEALS == self._seal_of(sealed_by)
         forever = expires == math.inf
         return Opened(
             stored,
@@ -154,20 +168,33 @@ class Envelope:
             b"" if sealed_by is None else sealed_by.kid,
         )
 
+    @property
+    def _current(self) -> Key | None:
+        return None if self._writes is None else self._writes.current
+
+    def _seal_of(self, key: Key | None) -> int:
+        """How records of this key are sealed."""
+        if key is None:
+            return 0
+        signs = not self._encrypt or (self._older == "signed" and not key.paired)
+        return _MAC if signs else _ENCRYPTED
+
     def _key_for(self, seal: int, kid: bytes) -> Key | None:
         if seal == 0:
-            if self._ring is not None:
+            if self._ring is not None and self._older != "bare":
                 raise CorruptRecord("a record without a seal where one is configured")
             return None
         if self._ring is None or seal == _SEALS:
             raise CorruptRecord("a record whose seal needs a key, and there is no key for it")
-        if seal == _MAC and self._seal_flag == _ENCRYPTED and not self._accept_plain:
+        if seal == _MAC and self._encrypt and self._older != "signed":
             raise CorruptRecord("a record that is not encrypted where encryption is configured")
         if seal == _ENCRYPTED and not sealing.available():
             raise CorruptRecord("an encrypted record, and cryptography is not installed")
         key = self._ring.find(kid)
         if key is None:
             raise CorruptRecord("a record sealed with a key this process does not have")
+        if seal == _MAC and self._seal_of(key) == _ENCRYPTED:
+            raise CorruptRecord("a record that is not encrypted where its key encrypts")
         return key
 
     def _bound(self, namespace: str, key: str, header: bytes) -> bytes:

@@ -67,11 +67,15 @@ class _Mac:
 
 
 class Key:
-    """One secret's subkeys. ``kid`` (4 bytes, public) names it inside tokens and records."""
+    """One secret's subkeys. ``kid`` (4 bytes, public) names it inside tokens and records.
 
-    __slots__ = ("_macs", "_prk", "_subkeys", "kid")
+    ``paired``: it is derived from a pair of a key that signs and one that encrypts.
+    """
 
-    def __init__(self, secret: bytes) -> None:
+    __slots__ = ("_macs", "_prk", "_subkeys", "kid", "paired")
+
+    def __init__(self, secret: bytes, *, paired: bool = False) -> None:
+        self.paired = paired
         self._prk = hmac.digest(bytes(32), secret, "sha256")
         self._subkeys: dict[str, bytes] = {}
         self._macs: dict[str, _Mac] = {}
@@ -166,12 +170,16 @@ class KeyRing:
         *,
         strict: bool = False,
         clock: Clock = _clock.now,
+        rollout: str | None = None,
     ) -> KeyRing | None:
         """The ring of several options, by name; ``None`` when all of them are.
 
         Each value may be what :meth:`from_option` takes; the keys of ``signing`` count in that order. With keys in
         both mappings each key of the ring is derived from a pair: they are paired by position, and a single one with
         every one of the other mapping. Other lengths that differ, and a pair of equal keys, are a ConfigError.
+
+        While the keys of ``encrypting`` are introduced, ``rollout`` keeps the signing keys by themselves in the ring as
+        well: ``prepare`` before the pairs, so that they still seal, ``accept`` behind them.
         """
         groups: list[list[Source]] = []
         for options in (signing, encrypting):
@@ -187,7 +195,7 @@ class KeyRing:
         if not groups:
             return None
         named = ", ".join(name for name, value in {**signing, **encrypting}.items() if value is not None)
-        return cls(groups, option=named, strict=strict, combine=_pairs if len(groups) == 2 else list)
+        return cls(groups, option=named, strict=strict, combine=_COMBINED[rollout] if len(groups) == 2 else list)
 
     @property
     def current(self) -> Key:
@@ -230,7 +238,7 @@ class KeyRing:
             if secret.value in seen:
                 continue
             seen.add(secret.value)
-            key = Key(secret.value)
+            key = Key(secret.value, paired=secret.paired)
             if key.kid in unique:
                 raise ConfigError(f"two keys of {self._option} share a key id; make another one", option=self._option)
             unique[key.kid] = key
@@ -300,8 +308,19 @@ def _pairs(signing: list[Secret], encrypting: list[Secret]) -> list[Secret]:
     pairs = list(zip(_stretched(signing, longest), _stretched(encrypting, longest), strict=True))
     if any(a.value == b.value for a, b in pairs):
         raise ConfigError(f"{first} and {second} are the same key", option=second, hint="make two")
-    return [Secret(lp(a.value, b.value), f"{first}, {second}") for a, b in pairs]
+    return [Secret(lp(a.value, b.value), f"{first}, {second}", paired=True) for a, b in pairs]
+
+
+def _pairs_first(signing: list[Secret], encrypting: list[Secret]) -> list[Secret]:
+    return [*_pairs(signing, encrypting), *signing]
+
+
+def _pairs_last(signing: list[Secret], encrypting: list[Secret]) -> list[Secret]:
+    return [*signing, *_pairs(signing, encrypting)]
 
 
 def _stretched(group: list[Secret], length: int) -> list[Secret]:
     return group * length if len(group) == 1 else group
+
+
+_COMBINED: Final = {None: _pairs, "accept": _pairs_first, "prepare": _pairs_last}

@@ -26,6 +26,7 @@ class Secret(NamedTuple):
 
     value: bytes
     option: str
+    paired: bool = False
 
     def __repr__(self) -> str:
         return f"<Secret of {self.option}>"

@@ -46,6 +46,7 @@ __all__ = [
     "IdTokens",
     "OpenedData",
     "OpenedId",
+    "RollingTokens",
     "new_id",
     "store_key",
 ]
@@ -156,6 +157,40 @@ def _find(ring: KeyRing, raw: bytes, version: int) -> Key:
     if key is None:
         raise BadToken("kid")
     return key
+
+
+class RollingTokens:
+    """:class:`DataTokens` while encryption is introduced: keys that are a pair encrypt, the ring's others sign.
+
+    Both are opened, and the ring's current key says which is sealed. Takes what DataTokens takes, without ``encrypt``.
+    """
+
+    __slots__ = ("_encrypted", "_ring", "_signed")
+
+    def __init__(self, ring: KeyRing, cookie_name: str, *, clock: Clock = _clock.now, compress: bool = False) -> None:
+        self._ring = ring
+        self._signed = DataTokens(ring, cookie_name, encrypt=False, clock=clock, compress=compress)
+        self._encrypted = DataTokens(ring, cookie_name, encrypt=True, clock=clock, compress=compress)
+
+    def seal(self, payload: bytes, *, created: float, issued: float, expires: float | None) -> str:
+        """As :meth:`DataTokens.seal`."""
+        tokens = self._encrypted if self._ring.current.paired else self._signed
+        return tokens.seal(payload, created=created, issued=issued, expires=expires)
+
+    def open(self, text: str) -> OpenedData:
+        """As :meth:`DataTokens.open`."""
+        for tokens, paired in ((self._encrypted, True), (self._signed, False)):
+            try:
+                opened = tokens.open(text)
+            except BadToken as bad:
+                if bad.reason not in ("version", "length") or not paired:
+                    raise
+            else:
+                key = self._ring.find(opened.kid)
+                if key is not None and key.paired is paired:
+                    return opened
+                raise BadToken("version")
+        raise BadToken("version")
 
 
 def _stamp(raw: bytes) -> float | None:

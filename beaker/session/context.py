@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from beaker import backends
 from beaker._typing import Clock
@@ -14,7 +14,7 @@ from beaker.clock import now as default_clock
 from beaker.clock import sleep as default_sleep
 from beaker.config.options import SessionOptions
 from beaker.crypto.envelope import Envelope
-from beaker.crypto.tokens import DataTokens, IdTokens
+from beaker.crypto.tokens import DataTokens, IdTokens, RollingTokens
 from beaker.exceptions import BeakerWarning, ConfigError, ConfigWarning, warn
 from beaker.runtime import Runtime
 from beaker.runtime import current as current_runtime
@@ -62,6 +62,7 @@ class SessionContext:
         self.cookie.check_end(self.clock())
         self.ring = defaults.key_ring(options, self.clock)
         self.encrypt = options.encrypt_key is not None
+        self._older: Literal["signed"] | None = None if options.key_rollout is None else "signed"
         self.timeout = options.timeout
         self.client_side = defaults.client_side(self.type)
         self.absolute = defaults.absolute_timeout(options, self.type)
@@ -70,7 +71,7 @@ class SessionContext:
         self.renewal_interval = defaults.renewal_interval(options)
         self._lock = threading.Lock()
         self._records: SessionRecords | None = None
-        self.data: DataTokens | None = None
+        self.data: DataTokens | RollingTokens | None = None
         if self.client_side:
             self._open_tokens()
             self._check_room()
@@ -80,7 +81,9 @@ class SessionContext:
         if store_type is not None:
             self.store_type = store_type
             self._manager = self._build_manager()
-            self._envelope = Envelope(backend=self._backend_name, ring=self.ring, encrypt=self.encrypt)
+            self._envelope = Envelope(
+                backend=self._backend_name, ring=self.ring, encrypt=self.encrypt, older=self._older
+            )
         self._revocation = defaults.revocation(options, self.type)
         if isinstance(self._revocation, str):
             backends.load(self._revocation)
@@ -104,9 +107,11 @@ class SessionContext:
     def _open_tokens(self) -> None:
         if self.ring is None:
             raise defaults.missing_key(self.type)
-        self.data = DataTokens(
-            self.ring, self.cookie.name, encrypt=self.encrypt, clock=self.clock, compress=self.options.compress
-        )
+        name, compress = self.cookie.name, self.options.compress
+        if self._older is None:
+            self.data = DataTokens(self.ring, name, encrypt=self.encrypt, clock=self.clock, compress=compress)
+        else:
+            self.data = RollingTokens(self.ring, name, clock=self.clock, compress=compress)
 
     def _check_room(self) -> None:
         assert self.data is not None  # _open_tokens() has just built it
@@ -196,6 +201,7 @@ class SessionContext:
                 cookie=self.cookie.name,
                 ring=self.ring,
                 encrypt=self.encrypt,
+                older=self._older,
                 readonly=self.options.readonly,
             )
         return self._revocations

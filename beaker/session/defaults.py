@@ -193,11 +193,18 @@ def key_ring(options: SessionOptions, clock: Clock) -> KeyRing | None:
             hint=MAKE_A_KEY,
             code="config.missing-key",
         )
+    if options.key_rollout is not None and options.encrypt_key is None:
+        raise ConfigError(
+            "session.key_rollout is about introducing session.encrypt_key, and there is none",
+            option="session.key_rollout",
+            hint="set session.encrypt_key, or leave session.key_rollout out",
+        )
     return KeyRing.of(
         {f"session.{name}": signing, "session.secret_fallbacks": None if signing is None else options.secret_fallbacks},
         {"session.encrypt_key": options.encrypt_key},
         strict=options.strict,
         clock=clock,
+        rollout=options.key_rollout,
     )
 
 

@@ -20,7 +20,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Hashable
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from beaker._typing import Clock
 from beaker.counters import count
@@ -91,6 +91,7 @@ class Revocations:
         cookie: str = "",
         ring: KeyRing | None = None,
         encrypt: bool = False,
+        older: Literal["signed"] | None = None,
         readonly: bool = False,
     ) -> None:
         self._store = store
@@ -99,7 +100,7 @@ class Revocations:
         self._clock = clock
         self._cookie = cookie
         self._ring = ring
-        self._envelope = Envelope(backend=store.backend, ring=ring, encrypt=encrypt)
+        self._envelope = Envelope(backend=store.backend, ring=ring, encrypt=encrypt, older=older)
         self._seen: OrderedDict[str, tuple[float, _Noted]] = OrderedDict()
         self._lost: set[bytes] = set()
         self._writes = 0
@@ -365,7 +366,9 @@ class Revocations:
         return scope.mac("revocation", lp(self._cookie, name)).hex()
 
     def _sealed(self, scope: Key | None, name: str, payload: bytes) -> bytes:
-        return self._envelope.seal(NAMESPACE, self._name(scope, name), payload, stored=self._clock(), expires=None)
+        # By the key it is found under: who has that one, and not the current one, must be able to read it.
+        place = self._name(scope, name)
+        return self._envelope.seal(NAMESPACE, place, payload, stored=self._clock(), expires=None, by=scope)
 
     def _opened(self, scope: Key | None, name: str, data: bytes, form: struct.Struct) -> tuple[Any, ...]:
         payload = self._envelope.open(NAMESPACE, self._name(scope, name), data).payload

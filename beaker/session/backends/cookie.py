@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterable
 
 from beaker.counters import count, count_key
-from beaker.crypto.tokens import BadToken, DataTokens, OpenedData
+from beaker.crypto.tokens import BadToken, DataTokens, OpenedData, RollingTokens
 from beaker.exceptions import CorruptRecord, SessionTooLarge
 from beaker.session.backends import Draft, Ended, InCookie, Loaded, Place, Saved, dropped
 from beaker.session.context import SessionContext
@@ -59,7 +59,7 @@ class CookieBackend:
     def __init__(self, context: SessionContext) -> None:
         self.context = context
         assert context.data is not None  # the context of a client-side type always has one
-        self.tokens: DataTokens = context.data
+        self.tokens: DataTokens | RollingTokens = context.data
         self.revocations = context.revocations
 
     # -- loading -------------------------------------------------------------------------------------
