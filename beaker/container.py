@@ -124,6 +124,7 @@ class MemoryNamespaceManager(EntryNamespaceManager):
         self._locks = kwargs.get("locks") or (NullLocks() if kwargs.get("lock") == "none" else _creation)
         self._space = self._pool.space(namespace)
         super().__init__(namespace)
+        self.marks = self._space.marks
 
     @property
     def store(self) -> MemoryStore:
@@ -141,10 +142,12 @@ class MemoryNamespaceManager(EntryNamespaceManager):
         return self._space.get(key)
 
     def write(self, key: str, entry: Entry) -> None:
+        self.marks.void(key)
         kept = self.keep(entry)
         self._pool.put(self._space, key, entry, None if kept is None else self.clock() + kept)
 
     def discard(self, key: str) -> None:
+        self.marks.void(key)
         self._pool.discard(self._space, key)
 
     def do_remove(self) -> None:

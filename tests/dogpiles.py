@@ -8,6 +8,8 @@ from typing import Any
 
 from beaker.caching.dogpile import get_or_create
 from beaker.caching.entry import Entry
+from beaker.caching.freshness import Patience
+from beaker.caching.marks import Begun, Creation, LocalMarks, Mode
 from beaker.locking.factories import LayeredLocks, Lock, LockFactory, ThreadLocks
 from beaker.storage.lease import LeaseLocks
 from beaker.storage.memory import MemoryStore
@@ -28,24 +30,49 @@ class Cache:
         self.creations = 0
         self.create: Callable[[], Any] = lambda: "new"
         self.on_read: Callable[[], object] = lambda: None
+        self.marks = LocalMarks()
+        self.patience = Patience(self.clock)
+        self.limit: float | None = None
 
     def put(self, value: Any, age: float = 0.0) -> None:
         self.entry = Entry(value, self.clock() - age, self.expiretime, self.cost)
 
-    def write(self, value: Any, cost: float) -> None:
+    def write(self, value: Any) -> None:
         self.put(value)
 
     def get(self, **options: Any) -> Any:
-        return get_or_create(self._read, self.write, self._create, self.lock, clock=self.clock, **options)
+        return get_or_create(self, self._create, self.lock, clock=self.clock, timer=self.clock, **options)
 
     def lock(self) -> Lock:
         return self.locks.creation("n", "k")
 
-    def _read(self) -> Entry | None:
+    # beaker.caching.dogpile.Place
+
+    def read(self) -> Entry | None:
         self.reads += 1
         entry = self.entry
         self.on_read()
         return entry
+
+    def begin(self, good: Callable[[Any], bool], *, absent: bool, mode: Mode) -> Begun:
+        entry = self.read()
+        if entry is not None and good(entry):
+            return Begun(entry, None)
+        return Begun(entry, self.marks.begin("k", lambda entry: self.write(entry.value), lambda: None))
+
+    def store(self, creation: Creation, value: Any, cost: float) -> None:
+        creation.store(Entry(value, self.clock(), self.expiretime, cost))
+
+    def is_taken(self, entry: Any) -> bool:
+        return False
+
+    def is_overdue(self, entry: Any) -> bool:
+        return self.patience.ended("k", entry.stored, self.limit)
+
+    def void(self) -> None:
+        """What an invalidation does."""
+        self.marks.void("k")
+        self.entry = None
 
     def _create(self) -> Any:
         self.creations += 1

@@ -28,12 +28,7 @@ def test_fresh_is_one_read(cache: Cache) -> None:
     """A fresh value is answered after exactly one read; no lock is even made."""
     cache.put("old", age=9.9)
     cache.lock = None  # type: ignore[assignment,method-assign]
-    assert (
-        get_or_create(
-            cache._read, cache.write, cache._create, lambda: pytest.fail("a lock was made"), clock=cache.clock
-        )
-        == "old"
-    )
+    assert get_or_create(cache, cache._create, lambda: pytest.fail("a lock was made"), clock=cache.clock) == "old"
     assert (cache.reads, cache.creations) == (1, 0)
 
 
@@ -220,8 +215,9 @@ def test_errors_of_reading_and_writing(cache: Cache) -> None:
     def broken(*_: Any) -> Any:
         raise OSError("disk")
 
+    cache.write = broken  # type: ignore[method-assign,assignment]
     with pytest.raises(OSError, match="disk"):
-        get_or_create(cache._read, broken, cache._create, cache.lock, clock=cache.clock)
+        cache.get()
     assert cache.is_free
     cache.on_read = lambda: broken() if cache.reads == 3 else None
     with pytest.raises(OSError, match="disk"):
@@ -272,5 +268,5 @@ def test_lock_itself() -> None:
     """The lock may be given instead of a function that makes it."""
     cache = Cache(NullLocks())
     lock = threading.Lock()
-    assert get_or_create(cache._read, cache.write, cache._create, lock, clock=cache.clock) == "new"
+    assert get_or_create(cache, cache._create, lock, clock=cache.clock) == "new"
     assert not lock.locked()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -231,20 +232,77 @@ class Counting(MemoryStore):
         self.calls.append("get_many")
         return super().get_many(namespace, keys)
 
+    def read(self, namespace: str, key: str) -> tuple[bytes, Hashable] | None:
+        self.calls.append("read")
+        return super().read(namespace, key)
 
-def test_round_trips() -> None:
-    """A hit is one store read; a miss two reads and a write; several keys one call."""
-    store = Counting()
-    manager = StoreNamespaceManager("ns", store, lock="thread")
+    def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
+        self.calls.append("insert")
+        return super().insert(namespace, key, data, ttl=ttl)
+
+    def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
+        self.calls.append("replace")
+        return super().replace(namespace, key, data, version, ttl=ttl)
+
+    def remove(self, namespace: str, key: str, version: Hashable) -> bool:
+        self.calls.append("remove")
+        return super().remove(namespace, key, version)
+
+    def delete(self, namespace: str, key: str) -> None:
+        self.calls.append("delete")
+        super().delete(namespace, key)
+
+
+@pytest.mark.parametrize(
+    ("lock", "expired"),
+    [
+        ("lease", "get read replace read replace"),
+        ("file", "get read replace"),
+        ("thread", "get read replace"),
+        ("none", "get read replace"),
+    ],
+)
+def test_round_trips(lock: str, expired: str, tmp_path: Path) -> None:
+    """A hit is one read of the store, a miss two reads and two writes, an expired value a read and a write more, or as
+    much again with a lease; what voids is one call; several keys are one call."""
+    clock = FakeClock()
+    store = Counting(clock=clock)
+    manager = StoreNamespaceManager("ns", store, lock=lock, lock_dir=str(tmp_path), clock=clock)
     value = Value("a", manager, createfunc=lambda: 1, expiretime=60.0)
-    value.get_value()
-    assert store.calls == ["get", "get", "set"]
+
+    def spent(act: Callable[[], object]) -> str:
+        store.calls.clear()
+        act()
+        return " ".join(store.calls)
+
+    def broken() -> Any:
+        with pytest.raises(ZeroDivisionError):
+            Value("b", manager, createfunc=lambda: 1 // 0).get_value()
+
+    assert spent(value.get_value) == "get insert read replace"
+    assert spent(value.get_value) == "get"
+    clock.advance(61.0)
+    assert spent(value.get_value) == expired
+    assert spent(broken) == "get insert read remove"
+    assert spent(lambda: value.refresh(lambda: 2)) == "read replace read replace"
+    assert spent(lambda: value.set_value(3)) == "set"
+    assert spent(value.clear_value) == "delete"
+    assert spent(lambda: manager.read_many(["a", "b", "c"])) == "get_many"
+
+
+def test_another_host_reads_once() -> None:
+    """While another host creates, an old value is one read."""
+    clock = FakeClock()
+    store = Counting(clock=clock)
+    here, there = (StoreNamespaceManager("ns", store, lock="lease", clock=clock) for _ in range(2))
+    Value("a", here, expiretime=10.0).set_value("old")
+    clock.advance(11.0)
+    begun = here.begin("a", lambda entry: False)
     store.calls.clear()
-    value.get_value()
+    assert Value("a", there, expiretime=10.0).get_or_create(lambda: "needless") == "old"
     assert store.calls == ["get"]
-    store.calls.clear()
-    manager.read_many(["a", "b", "c"])
-    assert store.calls == ["get_many"]
+    assert begun.creation is not None
+    begun.creation.abandon()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from beaker.cache import CacheManager
+from beaker.caching.value import Value
 from beaker.middleware import SessionMiddleware
 from beaker.testing.session_harness import SECRET, Tab
 
@@ -101,3 +102,25 @@ def test_a_cached_hit_costs_one_read(project: str) -> None:
     assert [double(2), double(n=2)] == [4, 4]
     assert meter.spent() == {"Lookup": 2}
     assert runs == [2]
+
+
+@pytest.mark.parametrize(
+    ("lock", "miss", "expired"),
+    [
+        ("lease", {"Lookup": 2, "Commit": 2}, {"Lookup": 3, "Commit": 2}),
+        ("thread", {"Lookup": 2, "Commit": 2}, {"Lookup": 2, "Commit": 1}),
+    ],
+)
+def test_what_a_creation_costs(project: str, lock: str, miss: dict[str, int], expired: dict[str, int]) -> None:
+    """A miss: 2 reads, 2 writes. An expired value: 3 and 2 with a lease, 2 and 1 without."""
+    cache = CacheManager(type="ext:google", project=project, lock=lock, expire=60).get_cache("created")
+    manager: Any = cache.namespace
+    meter = Meter(manager.store)
+    # The first conditional write of a process is preceded by the store's self-test, once.
+    cache.get("warm", createfunc=lambda: 1)
+    Value("expired", manager, None, 10.0).set_value("old", storedtime=manager.clock() - 20.0)
+    meter.spent()
+    cache.get("absent", createfunc=lambda: 1)
+    assert meter.spent() == miss
+    cache.get("expired", createfunc=lambda: 1)
+    assert meter.spent() == expired

@@ -23,6 +23,7 @@ from beaker.synchronization import (
 )
 from beaker.testing.hooks import run_threads
 from beaker.testing.lock import PATIENCE, elsewhere, wait_until
+from tests.dogpiles import Cache
 
 Make = Callable[[str], SynchronizerImpl]
 
@@ -192,7 +193,8 @@ def test_is_a_creation_lock(make: Make) -> None:
     assert elsewhere(lambda: make("x").acquire(False)) is False
     assert elsewhere(lambda: make("x").acquire(True, 0.01)) is False
     lock.release()
-    assert get_or_create(lambda: None, lambda value, cost: None, lambda: 42, lock, clock=lambda: 0.0) == 42
+    cache = Cache()
+    assert get_or_create(cache, lambda: 42, lock, clock=cache.clock) == 42
 
 
 # Names

@@ -29,9 +29,8 @@ _OWN = frozenset(
 """Options that end here; the manager gets the rest."""
 _ENGINE = frozenset(
     {
-        "lock", "lock_timeout", "lease_ttl", "on_expired", "stale_if_error", "jitter", "early_refresh", "clock",
-        "locks", "on_unavailable", "strict", "runtime", "secret", "encrypt_key", "key_rollout",
-        "serializer",
+        "lock", "lock_timeout", "lease_ttl", "on_expired", "max_stale", "stale_if_error", "jitter", "early_refresh",
+        "clock", "locks", "on_unavailable", "strict", "runtime", "secret", "encrypt_key", "key_rollout", "serializer",
     }
 )  # fmt: skip
 """Options a third party's manager is not built with: the engine sees to them, or they mean nothing there."""

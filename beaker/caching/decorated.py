@@ -17,6 +17,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 from beaker.caching.cache import Cache
 from beaker.caching.call_key import CallKey
 from beaker.caching.entry import Entry
+from beaker.caching.freshness import MAX_AHEAD
 from beaker.caching.identity import namespace_of
 from beaker.caching.settings import Binding, Settings, named
 from beaker.caching.value import Value
@@ -83,7 +84,9 @@ class CachedFunction(Generic[P, R]):
             return self._create(self._value(bound, key).create_without_store, args, kwargs)
         if direct and entry is not None:
             value, stored, expiretime, _ = entry
-            if stored >= settings.switch.since and (expiretime is None or clock() < stored + expiretime):
+            if stored >= settings.switch.since and (
+                expiretime is None or stored - MAX_AHEAD <= clock() < stored + expiretime
+            ):
                 return cast("R", value)
         if bound.snapshot != settings.options():
             # The region's options were changed in place since they were read.

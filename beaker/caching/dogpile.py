@@ -8,8 +8,13 @@ old            the call that gets the lock at once creates; other calls return t
 absent         one call creates; other calls wait for it, ``lock_timeout`` seconds at most, then create
 =============  ==================================================================================
 
-The call that gets the lock reads again before it creates. A creation that raises writes nothing; its exception
-reaches the caller of the creator and those that waited for it, who do not try one after another.
+A creation begins with a mark (:mod:`beaker.caching.marks`) and stores only while that is there: what is removed or
+written meanwhile voids it, and its value reaches its caller only. The call that gets the lock reads again before it
+creates, or learns by its mark that nothing was there.
+
+A creation that raises writes nothing; its exception reaches the caller of the creator and those that waited for it, who
+do not try one after another. One that was voided keeps it to itself: those that wait may have come after what voided
+it. One that hangs is replaced by another call after ``lock_timeout`` seconds.
 :class:`Freshness` changes what happens to the old.
 """
 
@@ -17,135 +22,93 @@ from __future__ import annotations
 
 import inspect
 import logging
-import math
 import random
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar
+import time
+from collections.abc import Callable
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from beaker import counters
 from beaker._typing import MISSING, Clock, MissingType
-from beaker.exceptions import ConfigError, CreationAbortedError
+from beaker.caching.freshness import CachedValue, Freshness, freshness_of
+from beaker.caching.marks import Begun, Creation, Mode
+from beaker.exceptions import CreationAbortedError
 from beaker.locking.factories import Lock, PollingLock, poll
 
-__all__ = ["CachedValue", "Freshness", "freshness_of", "get_or_create"]
+__all__ = ["CachedValue", "Freshness", "Place", "freshness_of", "get_or_create"]
 
 log = logging.getLogger("beaker.cache")
 
 T = TypeVar("T")
+_PAUSE = 0.1
+"""Seconds between two looks at most, for a creation of another process."""
 
 
-class CachedValue(Protocol):
-    """What ``read`` returns; :class:`beaker.caching.entry.Entry` is one. Times are seconds since the epoch."""
+class Place(Protocol):
+    """Where the value of one key is kept."""
 
-    @property
-    def value(self) -> Any: ...
-
-    @property
-    def stored(self) -> float: ...
-
-    @property
-    def expires(self) -> float | None:
-        """``None``: never."""
+    def read(self) -> CachedValue | None:
+        """The entry, or ``None``."""
         ...
 
-    @property
-    def cost(self) -> float:
-        """Seconds its creation took; 0 when not known."""
+    def begin(self, good: Callable[[Any], bool], *, absent: bool, mode: Mode) -> Begun:
+        """Begin a creation, unless there is an entry that is ``good``, or another has the key alone.
+
+        ``absent``: :meth:`read` found nothing a moment ago.
+        """
         ...
 
-    def is_fresh(self, now: float, starttime: float | None = None) -> bool: ...
+    def store(self, creation: Creation, value: Any, cost: float) -> object:
+        """Store what ``creation`` created in ``cost`` seconds, unless it was voided."""
+        ...
 
+    def is_taken(self, entry: CachedValue) -> bool:
+        """Whether another creation has the key alone, as far as ``entry`` shows."""
+        ...
 
-@dataclass(frozen=True)
-class Freshness:
-    """What to do with values near and after their expiry. ConfigError for values outside the limits."""
-
-    on_expired: Literal["serve_stale", "wait", "recompute"] = "serve_stale"
-    """``serve_stale``: one call creates, other calls return the old value. ``wait``: they wait for the new one.
-    ``recompute``: each creates for itself, at once."""
-    stale_if_error: float | None = None
-    """Return the old value when creation raises, until this many seconds after its expiry; counted as
-    ``stale_served`` and logged. ``None``: the exception is raised."""
-    jitter: float = 0.0
-    """0 to 1: the fraction of their expiry by which values may expire sooner, at random, so that what was
-    stored together does not expire together. The writer applies it, by :meth:`jittered`."""
-    early: float = 0.0
-    """Factor of early refresh (XFetch: Vattani, Chierichetti, Lowenstein 2015); 1 is theirs, 0 is off. Each
-    reader may refresh a fresh value, the likelier the nearer the expiry and the more expensive its creation was."""
-
-    def __post_init__(self) -> None:
-        if self.on_expired not in ("serve_stale", "wait", "recompute"):
-            raise ConfigError("no such policy", option="on_expired", expected="serve_stale, wait or recompute")
-        if not 0 <= self.jitter <= 1:
-            raise ConfigError("jitter is a fraction", option="jitter", expected="0 to 1")
-        if self.stale_if_error is not None and not self.stale_if_error >= 0:
-            raise ConfigError("stale_if_error is a time", option="stale_if_error", expected="seconds, 0 or more")
-        if not self.early >= 0:
-            raise ConfigError("early is a factor", option="early", expected="0 or more")
-
-    def jittered(self, expire: float | None, rng: Callable[[], float] = random.random) -> float | None:
-        """``expire`` seconds less its share of chance; ``None`` stays ``None``."""
-        if expire is None or not self.jitter:
-            return expire
-        return expire * (1.0 - self.jitter * rng())
-
-    def is_due_early(self, entry: CachedValue, now: float, rng: Callable[[], float] = random.random) -> bool:
-        """Whether this reader shall refresh the fresh ``entry`` now."""
-        expires = entry.expires
-        if not self.early or expires is None:
-            return False
-        # rng may be 0 but not 1, and the logarithm of 0 is not a number.
-        return now - entry.cost * self.early * math.log(1.0 - rng()) >= expires
-
-    def covers_error(self, entry: CachedValue, now: float) -> bool:
-        """Whether the old ``entry`` may be returned in place of an exception."""
-        expires = entry.expires
-        return self.stale_if_error is not None and (expires is None or now - expires < self.stale_if_error)
-
-
-def freshness_of(options: Mapping[str, Any]) -> Freshness:
-    """The expiry policy in ``on_expired``, ``stale_if_error``, ``jitter`` and ``early_refresh``."""
-    stale = options.get("stale_if_error")
-    return Freshness(
-        on_expired=options.get("on_expired") or "serve_stale",
-        stale_if_error=None if stale is None else float(stale),
-        jitter=float(options.get("jitter") or 0.0),
-        early=float(options.get("early_refresh") or 0.0),
-    )
+    def is_overdue(self, entry: CachedValue) -> bool:
+        """Whether this call, which would return the old ``entry``, shall create in place of the creation in flight."""
+        ...
 
 
 _DEFAULT = Freshness()
 
 
+class _Times(NamedTuple):
+    clock: Clock
+    timer: Callable[[], float]
+    starttime: float | None
+    timeout: float
+
+
 def get_or_create(
-    read: Callable[[], CachedValue | None],
-    write: Callable[[T, float], object],
+    place: Place,
     create: Callable[[], T],
     lock: Lock | Callable[[], Lock],
     *,
     clock: Clock,
+    timer: Callable[[], float] = time.monotonic,
     found: CachedValue | MissingType | None = MISSING,
     starttime: float | None = None,
     lock_timeout: float | None = 30.0,
     policy: Freshness = _DEFAULT,
     rng: Callable[[], float] = random.random,
 ) -> T:
-    """The fresh value that ``read`` finds, or else what ``create`` returns and ``write`` stores.
+    """The fresh value in ``place``, or else what ``create`` returns, stored there.
 
-    * ``read()``: the entry, or ``None``. ``found`` is what it returned a moment ago; that saves the first read.
-    * ``write(value, cost)``: stores; ``cost`` is the seconds its creation took.
     * ``create()``: creates the value.
     * ``lock``: a lock, or a function that returns one, called only when it is wanted.
+    * ``found``: what ``place.read()`` returned a moment ago; that saves the first read.
     * ``starttime``: entries stored before it (seconds since the epoch) count as absent.
     * ``lock_timeout``: seconds to wait for another creation before creating, ``None`` for no limit.
+    * ``clock`` says what is fresh, ``timer`` how long something took.
 
-    Whatever ``read``, ``write`` and ``create`` raise is raised, with the lock released. ``stale_if_error``
+    Whatever ``place`` and ``create`` raise is raised, with the lock released. ``stale_if_error``
     does not hide a ``CreationAbortedError``: it says that there is no value. An early refresh that fails is
     logged and the fresh value returned.
     """
-    entry = read() if found is MISSING else found
+    entry = place.read() if found is MISSING else found
+    absent = entry is None
     if entry is not None:
         now = clock()
         if entry.is_fresh(now, starttime):
@@ -155,54 +118,39 @@ def get_or_create(
         elif starttime is not None and entry.stored < starttime:
             entry = None
     held = lock if not callable(lock) else lock()
-    return _Turn(read, write, create, held, clock, starttime, lock_timeout, policy).take(entry)
+    timeout = -1.0 if lock_timeout is None else min(max(lock_timeout, 0.0), threading.TIMEOUT_MAX)
+    return _Turn(place, create, held, _Times(clock, timer, starttime, timeout), policy).take(entry, absent)
 
 
 class _Turn(Generic[T]):
     """One call that did not find a fresh value."""
 
-    def __init__(
-        self,
-        read: Callable[[], CachedValue | None],
-        write: Callable[[T, float], object],
-        create: Callable[[], T],
-        lock: Lock,
-        clock: Clock,
-        starttime: float | None,
-        lock_timeout: float | None,
-        policy: Freshness,
-    ) -> None:
-        self.read = read
-        self.write = write
+    def __init__(self, place: Place, create: Callable[[], T], lock: Lock, times: _Times, policy: Freshness) -> None:
+        self.place = place
         self.create = create
         self.lock: Any = lock
-        self.clock = clock
-        self.starttime = starttime
-        self.timeout = -1.0 if lock_timeout is None else min(max(lock_timeout, 0.0), threading.TIMEOUT_MAX)
+        self.clock, self.timer, self.starttime, self.timeout = times
         self.policy = policy
         self.failures: int | None = getattr(lock, "failures", None)
+        self.early: float | None = None
         self.found: CachedValue | None = None
         self.error: BaseException | None = None
 
-    def take(self, old: CachedValue | None) -> T:
-        early = old.stored if old is not None and self.is_fresh(old) else None
-        if old is not None and (early is not None or self.policy.on_expired == "serve_stale"):
-            if not self.lock.acquire(False):
-                return self.value_of(old)
-        elif old is not None and self.policy.on_expired == "recompute":
-            return self.create_and_write(old, held=False)
-        elif not self.wait():
-            return self.without_lock()
-        try:
-            # Not `or old`: what was removed meanwhile must not come back in place of an exception.
-            current = self.reread()
+    def take(self, old: CachedValue | None, absent: bool) -> T:
+        if old is not None and self.is_fresh(old):
             # An early refresh wants a newer value than the fresh one it came for.
-            if current is not None and self.is_fresh(current) and current.stored != early:
-                return self.value_of(current)
-            error = self.shared_error()
-            if error is not None:
-                return self.value_or_raise(current, error)
-            return self.create_and_write(current, held=True)
+            self.early = old.stored
+        if old is not None and self.may_return(old):
+            if self.place.is_taken(old) or not self.lock.acquire(False):
+                return self.create_beside("seize") if self.is_overdue(old) else self.value_of(old)
+        elif old is not None and self.policy.on_expired == "recompute":
+            return self.create_beside("join")
+        elif not self.lock.acquire(False):
+            absent = False
+            if not self.wait():
+                return self.without_lock()
+        try:
+            return self.with_lock(absent)
         finally:
             self.lock.release()
 
@@ -226,43 +174,99 @@ class _Turn(Generic[T]):
             self.error = self.shared_error()
         return self.found is not None or self.error is not None
 
-    def without_lock(self) -> T:
-        current = self.found or self.reread()
-        if current is not None and self.is_fresh(current):
-            return self.value_of(current)
-        if self.error is not None:
-            return self.value_or_raise(current, self.error)
+    def with_lock(self, absent: bool) -> T:
+        error = self.shared_error()
+        if error is not None:
+            current = self.reread()
+            return self.value_of(current) if self.is_good(current) else self.value_or_raise(current, error)
+        begun = self.place.begin(self.is_good, absent=absent, mode="hold")
+        if begun.taken:
+            return self.beside_another(begun)
+        return self.finish(begun, held=True)
+
+    def beside_another(self, begun: Begun) -> T:
+        """Another process has the key alone: return the old value, or wait for the new one."""
+        old = None if self.is_hidden(begun.entry) else begun.entry
+        if old is not None and self.may_return(old):
+            return self.create_beside("seize") if self.is_overdue(old) else self.value_of(old)
+        if old is not None and self.policy.on_expired == "recompute":
+            return self.create_beside("join")
+        latest = [begun]
+
+        def settled() -> bool:
+            latest[0] = self.place.begin(self.is_good, absent=False, mode="hold")
+            return not latest[0].taken
+
+        if poll(settled, timeout=self.timeout, ceiling=_PAUSE):
+            return self.finish(latest[0], held=True)
         counters.count("creation_wait_timeout")
-        return self.create_and_write(current, held=False)
+        return self.create_beside("join", held=True)
+
+    def without_lock(self) -> T:
+        if self.found is not None:
+            return self.value_of(self.found)
+        if self.error is not None:
+            return self.value_or_raise(self.reread(), self.error)
+        begun = self.place.begin(self.is_good, absent=False, mode="join")
+        if begun.creation is not None:
+            counters.count("creation_wait_timeout")
+        return self.finish(begun, held=False)
+
+    def create_beside(self, mode: Mode, *, held: bool = False) -> T:
+        return self.finish(self.place.begin(self.is_good, absent=False, mode=mode), held=held)
+
+    def finish(self, begun: Begun, *, held: bool) -> T:
+        if begun.creation is None:
+            return self.value_of(begun.entry)
+        # Not what was found before: what was removed meanwhile must not come back in place of an exception.
+        old = None if self.is_hidden(begun.entry) else begun.entry
+        return self.create_and_store(begun.creation, old, held=held)
+
+    def create_and_store(self, creation: Creation, old: CachedValue | None, *, held: bool) -> T:
+        created = False
+        try:
+            begun = self.timer()
+            value = self.create()
+            created = True
+            self.place.store(creation, value, max(0.0, self.timer() - begun))
+        except BaseException as err:
+            intact = creation.abandon()
+            if not isinstance(err, Exception):
+                raise
+            if held and intact and self.failures is not None:
+                self.lock.fail(err)
+            if created:
+                raise
+            return self.value_or_raise(old, err)
+        return value
+
+    # What is known of an entry
 
     def reread(self) -> CachedValue | None:
-        entry = self.read()
-        too_old = entry is not None and self.starttime is not None and entry.stored < self.starttime
-        return None if too_old else entry
+        entry = self.place.read()
+        return None if self.is_hidden(entry) else entry
+
+    def is_hidden(self, entry: CachedValue | None) -> bool:
+        return entry is not None and self.starttime is not None and entry.stored < self.starttime
 
     def is_fresh(self, entry: CachedValue) -> bool:
         return entry.is_fresh(self.clock(), self.starttime)
+
+    def is_good(self, entry: CachedValue | None) -> bool:
+        return entry is not None and self.is_fresh(entry) and entry.stored != self.early
+
+    def may_return(self, old: CachedValue) -> bool:
+        """Whether ``old`` may be returned while another call creates."""
+        return self.early is not None or self.policy.serves(old, self.clock())
+
+    def is_overdue(self, old: CachedValue) -> bool:
+        return self.early is None and self.place.is_overdue(old)
 
     def shared_error(self) -> BaseException | None:
         if self.failures is None or self.lock.failures == self.failures:
             return None
         error: BaseException | None = self.lock.error
         return error
-
-    def create_and_write(self, old: CachedValue | None, *, held: bool) -> T:
-        created = False
-        try:
-            begun = self.clock()
-            value = self.create()
-            created = True
-            self.write(value, max(0.0, self.clock() - begun))
-        except Exception as err:
-            if held and self.failures is not None:
-                self.lock.fail(err)
-            if created:
-                raise
-            return self.value_or_raise(old, err)
-        return value
 
     def value_or_raise(self, old: CachedValue | None, error: BaseException) -> T:
         """The old value in place of ``error``, where the policy says so; else raises ``error``."""
@@ -278,7 +282,7 @@ class _Turn(Generic[T]):
         raise error
 
     @staticmethod
-    def value_of(entry: CachedValue) -> T:
+    def value_of(entry: Any) -> T:
         value: T = entry.value
         return value
 

@@ -16,18 +16,22 @@ from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from beaker import counters
+from beaker.caching.freshness import MAX_AHEAD
+from beaker.caching.mark import Mark
 from beaker.exceptions import ConfigError, CorruptRecord, UnserializableValue
 from beaker.keys import digest
 from beaker.serialization.serializers import Auto, Custom, Pickle, TaggedJson, by_name, is_pickle
 
 if TYPE_CHECKING:
-    from beaker.crypto.envelope import Envelope
+    from beaker.crypto.envelope import Envelope, Opened
     from beaker.storage.api import Store
 
-__all__ = ["CACHE_RECORD", "Entry", "EntryCodec", "check_reusable"]
+__all__ = ["CACHE_RECORD", "MARK_RECORD", "Entry", "EntryCodec", "MarkedEntry", "check_reusable"]
 
 CACHE_RECORD = 2
 """The kind of a cache's records in the envelope's header (0 and 1 are sessions')."""
+MARK_RECORD = 3
+"""The kind of the record of a creation in flight, with the record of the old value in it where there was one."""
 
 log = logging.getLogger("beaker.cache")
 
@@ -55,10 +59,19 @@ class Entry(NamedTuple):
         return None if self.expiretime is None else self.stored + self.expiretime
 
     def is_fresh(self, now: float, starttime: float | None = None) -> bool:
-        """Not expired at ``now`` and not stored before ``starttime`` (both seconds since the epoch)."""
+        """Not expired at ``now`` and not stored before ``starttime`` (both seconds since the epoch).
+
+        What was stored over a minute after ``now`` has expired: that clock was ahead, so its age is not known.
+        """
         if starttime is not None and self.stored < starttime:
             return False
-        return self.expiretime is None or now < self.stored + self.expiretime
+        return self.expiretime is None or self.stored - MAX_AHEAD <= now < self.stored + self.expiretime
+
+
+class MarkedEntry(Entry):
+    """The old value from a record with the ``mark`` of a creation."""
+
+    mark: Mark
 
 
 def check_reusable(value: Any) -> None:
@@ -115,20 +128,46 @@ class EntryCodec:
             namespace, key, payload, stored=entry.stored, expires=entry.expires, kind=CACHE_RECORD
         )
 
+    def encode_mark(self, namespace: str, key: str, mark: Mark, old: bytes, now: float) -> bytes:
+        """The record for ``mark`` and for ``old``, the record of the value before, empty when there is none."""
+        return self._envelope.seal(namespace, key, mark.pack(old), stored=now, expires=None, kind=MARK_RECORD)
+
     def decode(self, namespace: str, key: str, data: bytes) -> Entry | None:
-        """The entry in a record, or ``None`` when it is corrupt, foreign or not to be trusted.
+        """The entry in a record, or ``None`` when it has none, is corrupt, foreign or not to be trusted.
 
         Such a record is counted (``cache_rejected``) and logged with the key's digest and its size.
         """
+        return self.open(namespace, key, data)[0]
+
+    def open(self, namespace: str, key: str, data: bytes) -> tuple[Entry | None, Mark | None, bytes]:
+        """The entry in a record, the mark in it, and the record of the entry alone; as :meth:`decode`."""
         try:
             opened = self._envelope.open(namespace, key, data)
-            if opened.kind != CACHE_RECORD or len(opened.payload) < _COST.size:
-                raise CorruptRecord("not a record of a cache")
-            value = self._loads(opened.payload[_COST.size :], opened.authentic)
+            if opened.kind != MARK_RECORD:
+                return self._entry(opened), None, data
+            mark, old = Mark.unpack(opened.payload)
+            if not old:
+                return None, mark, old
+            entry = MarkedEntry(*self._entry(self._envelope.open(namespace, key, old)))
         except CorruptRecord as err:
             counters.count("cache_rejected", self._store.backend if self._store is not None else "")
             log.warning("cache record %s of %d bytes is a miss: %s", digest(namespace, key)[:16], len(data), err)
-            return None
+            return None, None, b""
+        entry.mark = mark
+        return entry, mark, old
+
+    def mark_in(self, namespace: str, key: str, data: bytes) -> tuple[Mark | None, bytes]:
+        """The mark in a record and the record of its old value, which is not looked at."""
+        try:
+            opened = self._envelope.open(namespace, key, data)
+            return Mark.unpack(opened.payload) if opened.kind == MARK_RECORD else (None, data)
+        except CorruptRecord:
+            return None, b""
+
+    def _entry(self, opened: Opened) -> Entry:
+        if opened.kind != CACHE_RECORD or len(opened.payload) < _COST.size:
+            raise CorruptRecord("not a record of a cache")
+        value = self._loads(opened.payload[_COST.size :], opened.authentic)
         expiretime = None if opened.expires is None else opened.expires - opened.stored
         return Entry(value, opened.stored, expiretime, _COST.unpack_from(opened.payload)[0])
 

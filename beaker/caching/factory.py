@@ -12,16 +12,16 @@ from typing import Any, Literal, TypeVar
 
 from beaker.caching.defaults import lock_kind
 from beaker.caching.entry import EntryCodec
+from beaker.caching.stored_marks import Lease
 from beaker.config.options import CacheOptions
 from beaker.crypto.envelope import Envelope
 from beaker.crypto.keyring import KeyRing
 from beaker.exceptions import ConfigError, MissingCacheParameter
-from beaker.locking.factories import FileLocks, LayeredLocks, LockFactory, NullLocks, ThreadLocks
+from beaker.locking.factories import FileLocks, LockFactory, NullLocks, ThreadLocks
 from beaker.runtime import Runtime, current
 from beaker.storage.api import Store, Versioned, shared_store
-from beaker.storage.lease import LeaseLocks
 
-__all__ = ["codec_for", "freeze", "given", "locks_for", "runtime_of", "store_for"]
+__all__ = ["codec_for", "freeze", "given", "lease_for", "locks_for", "runtime_of", "store_for"]
 
 S = TypeVar("S")
 
@@ -106,7 +106,8 @@ def codec_for(store: Store, options: Mapping[str, Any]) -> EntryCodec:
 def locks_for(store: Store, options: Mapping[str, Any]) -> LockFactory:
     """The creation locks for ``lock`` (``auto``, ``lease``, ``file``, ``thread``, ``none``).
 
-    ``auto`` takes a lease where several hosts share the store, file locks for ``file`` and ``dbm`` where a
+    ``auto`` takes a lease, which is in the key's own record (:func:`lease_for`) behind locks among threads, where
+    several hosts share the store, file locks for ``file`` and ``dbm`` where a
     local disk lasts and ``lock_dir`` is known, threads elsewhere. ConfigError when a lease is asked of a
     store that cannot hold one, MissingCacheParameter when ``file`` has no ``lock_dir``.
     """
@@ -125,10 +126,25 @@ def locks_for(store: Store, options: Mapping[str, Any]) -> LockFactory:
         locks_at = str(lock_dir)
         return shared_store(("files", locks_at), lambda: FileLocks(locks_at, file_locks=runtime.file_locks))
     if kind == "lease" and isinstance(store, Versioned):
-        ttl = float(options.get("lease_ttl") or CacheOptions.lease_ttl)
-        return shared_store(("lease", store, ttl), lambda: LayeredLocks(ThreadLocks(), LeaseLocks(store, ttl=ttl)))
+        return shared_store(("threads", store), ThreadLocks)
     raise ConfigError(
         f"lock = {kind} cannot be used with the {store.backend} store",
         option="lock",
         expected="auto, file, thread or none" if kind == "lease" else "auto, lease, file, thread or none",
     )
+
+
+def lease_for(store: Store, options: Mapping[str, Any]) -> Lease | None:
+    """How long a creation has its key alone among all hosts; ``None`` where ``lock`` is not ``lease``.
+
+    ``lease_ttl`` seconds, or, where threads may run in the background, ``lock_timeout`` while the creator lives.
+    ConfigError for a ``lease_ttl`` that is no time.
+    """
+    runtime = runtime_of(options)
+    if lock_kind(store.backend, options, runtime, versioned=isinstance(store, Versioned)) != "lease":
+        return None
+    ttl = float(options.get("lease_ttl") or CacheOptions.lease_ttl)
+    if not ttl > 0:
+        raise ConfigError("a lease must last", option="lease_ttl", expected="seconds over 0")
+    limit = float(options.get("lock_timeout", CacheOptions.lock_timeout))
+    return Lease(ttl, max(limit, ttl), runtime.background_threads and limit > ttl)

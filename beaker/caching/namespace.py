@@ -8,16 +8,19 @@ a :class:`~beaker.storage.api.Store` is in :mod:`beaker.caching.store_manager`.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from beaker import clock as _clock
 from beaker._typing import Clock
-from beaker.caching.dogpile import Freshness, freshness_of
 from beaker.caching.entry import Entry, check_reusable
+from beaker.caching.freshness import Freshness, Patience, freshness_of
+from beaker.caching.marks import Begun, Creation, Good, LocalMarks, Mode
 from beaker.caching.outage import Flight, Flights, noted
 from beaker.exceptions import StoreUnavailable
 from beaker.locking.factories import ThreadLocks
+from beaker.locking.registries import WeakValuedRegistry
 
 if TYPE_CHECKING:
     from beaker.locking.factories import Lock
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["EntryNamespaceManager", "NamespaceManager"]
 
 _threads = ThreadLocks()
+_marks: WeakValuedRegistry[tuple[type, str], LocalMarks] = WeakValuedRegistry()
 
 
 class NamespaceManager:
@@ -40,7 +44,7 @@ class NamespaceManager:
     freshness: Freshness = Freshness()
     """What happens at expiry; set by the cache's options."""
     lock_timeout: float = 30.0
-    """Seconds a call waits for another creation before it creates the value itself."""
+    """Seconds a call waits for another creation, or gets the old value, before it creates the value itself."""
     on_unavailable: str = "create"
     """``create``: a value is created without its store when that cannot be asked; ``raise``: the error is raised."""
     warned_too_large = False
@@ -48,9 +52,14 @@ class NamespaceManager:
 
     clock: Clock = staticmethod(_clock.now)
 
+    patience: Patience = Patience(time.monotonic)
+    """Notices creations that hang; each configured manager has its own."""
+
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
         self.access_lock: Any = self.get_access_lock()
+        self.marks: LocalMarks = _marks.get((type(self), namespace), LocalMarks)
+        """The creations in flight, those of this process; all managers of one name share them."""
 
     def configure(self, options: Mapping[str, Any]) -> None:
         """Take what concerns the engine (``on_expired``, ``lock_timeout``, ...) from a cache's options."""
@@ -60,6 +69,7 @@ class NamespaceManager:
         clock = options.get("clock")
         if clock is not None:
             self.clock = clock
+        self.patience = Patience(time.monotonic if clock is None else clock)
 
     # Without a store
 
@@ -123,6 +133,7 @@ class NamespaceManager:
 
     def remove(self) -> None:
         """Remove every value of this namespace, and of no other."""
+        self.marks.void_all()
         with self.writing():
             self.do_remove()
 
@@ -188,13 +199,38 @@ class NamespaceManager:
 
     def write(self, key: str, entry: Entry) -> None:
         """Store ``entry``; it replaces what was there."""
+        self.marks.void(key)
         with self.writing():
             self.set_value(key, (entry.stored, entry.expiretime, entry.value), entry.expiretime)
 
     def discard(self, key: str) -> None:
         """Remove ``key`` if it is there."""
+        self.marks.void(key)
         with self.writing(), contextlib.suppress(KeyError):
             del self[key]
+
+    def begin(self, key: str, good: Good, *, absent: bool = False, mode: Mode = "hold") -> Begun:
+        """Begin to create the value of ``key``, unless its entry is ``good`` or another has the key alone.
+
+        What :meth:`write`, :meth:`discard` and :meth:`remove` do from then on, here to all managers of one class and
+        name in this process, voids the creation. ``absent``: a read found nothing a moment ago.
+        """
+        entry = self.read(key)
+        if entry is not None and good(entry):
+            return Begun(entry, None)
+        return Begun(entry, self._begin_here(key))
+
+    def restart(self, key: str) -> Creation:
+        """Begin to create the value of ``key`` anew; creations of it in flight are voided, the present value stays."""
+        self.marks.void(key)
+        return self._begin_here(key)
+
+    def _begin_here(self, key: str) -> Creation:
+        return self.marks.begin(key, lambda entry: self.write(key, entry), lambda: self.discard(key))
+
+    def is_taken(self, entry: Entry) -> bool:
+        """Whether another creation has the key alone, as far as ``entry``, which was read, shows."""
+        return False
 
     def read_many(self, keys: Iterable[str]) -> dict[str, Entry]:
         """The entries of those ``keys`` that are there."""
@@ -249,12 +285,5 @@ class EntryNamespaceManager(NamespaceManager):
         self.write(key, Entry(value, self.clock(), expiretime))
 
     def keep(self, entry: Entry) -> float | None:
-        """Seconds from now for which the data behind ``entry`` is kept, ``None`` for ever.
-
-        It outlives its expiry: the next calls return the old value while a new one is created, and
-        ``stale_if_error`` needs it too. A minute at least, else as long again as it was valid, up to a day.
-        """
-        if entry.expiretime is None:
-            return None
-        grace = max(60.0, min(entry.expiretime, 86_400.0), self.freshness.stale_if_error or 0.0)
-        return max(0.0, entry.stored + entry.expiretime + grace - self.clock())
+        """Seconds from now for which the data behind ``entry`` is kept, ``None`` for ever."""
+        return self.freshness.keeps(entry, self.clock())

@@ -18,6 +18,7 @@ from typing import Any
 
 from beaker._typing import Clock
 from beaker.caching.entry import Entry
+from beaker.caching.marks import LocalMarks
 from beaker.exceptions import ValueTooLarge
 from beaker.forks import ForkAware
 from beaker.locking.mending import Mending
@@ -77,6 +78,7 @@ _pools: weakref.WeakSet[LivePool] = weakref.WeakSet()
 def clear_all() -> None:
     """Empty every pool of this process."""
     for pool in list(_pools):
+        pool.void()
         pool.empty()
 
 
@@ -160,6 +162,11 @@ class LivePool(ForkAware):
             for slot in list(self._queue):
                 self._drop(slot)
 
+    def void(self) -> None:
+        """Void the creations in flight of every space."""
+        for space in list(self._spaces.values()):
+            space.marks.void_all()
+
     def clear(self, space: LiveSpace) -> None:
         with self.lock, self._mending:
             for slot in list(space.slots.values()):
@@ -200,10 +207,11 @@ class LivePool(ForkAware):
 class LiveSpace:
     """The entries of one namespace."""
 
-    __slots__ = ("__weakref__", "pool", "slots")
+    __slots__ = ("__weakref__", "marks", "pool", "slots")
 
     def __init__(self, pool: LivePool) -> None:
         self.pool = pool
+        self.marks = LocalMarks()
         self.slots: dict[str, _Slot] = {}
 
     def get(self, key: str) -> Entry | None:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from beaker.caching.entry import Entry, EntryCodec
-from beaker.caching.factory import codec_for, locks_for
+from beaker.caching.entry import Entry, EntryCodec, MarkedEntry
+from beaker.caching.factory import codec_for, lease_for, locks_for
+from beaker.caching.freshness import Freshness
+from beaker.caching.marks import Begun, Creation, Good, LocalMarks, Mode
 from beaker.caching.namespace import EntryNamespaceManager
 from beaker.caching.outage import Flight, Flights
-from beaker.storage.api import Bulk, Listing, Store, shared_store
+from beaker.caching.stored_marks import StoredMarks
+from beaker.storage.api import Bulk, Listing, Store, Versioned, shared_store
 
 if TYPE_CHECKING:
+    from beaker._typing import Clock
     from beaker.locking.factories import Lock
 
 __all__ = ["StoreNamespaceManager"]
@@ -38,6 +43,14 @@ class StoreNamespaceManager(EntryNamespaceManager):
         self.codec: EntryCodec = codec_for(store, options)
         self._locks = options.get("locks") or locks_for(store, options)
         super().__init__(namespace)
+        self._stored_marks: StoredMarks | None = None
+        if isinstance(store, Versioned):
+            lease = None if options.get("locks") else lease_for(store, options)
+            # A function of its own, not a method: a circle would keep every manager until it is collected.
+            keep = functools.partial(_kept, self.freshness, self.clock)
+            self._stored_marks = StoredMarks(store, self.codec, namespace, clock=self.clock, keep=keep, lease=lease)
+        else:
+            self.marks = shared_store(("marks", store, namespace), LocalMarks)
 
     def get_creation_lock(self, key: str) -> Lock:
         lock: Lock = self._locks.creation(self.namespace, key)
@@ -60,10 +73,28 @@ class StoreNamespaceManager(EntryNamespaceManager):
         data = self.store.get(self.namespace, key)
         return None if data is None else self.codec.decode(self.namespace, key, data)
 
+    def begin(self, key: str, good: Good, *, absent: bool = False, mode: Mode = "hold") -> Begun:
+        """As :meth:`NamespaceManager.begin`; with a store that knows versions for all processes and hosts."""
+        if self._stored_marks is None:
+            return super().begin(key, good, absent=absent, mode=mode)
+        return self._stored_marks.begin(key, good, absent=absent, mode=mode)
+
+    def restart(self, key: str) -> Creation:
+        return super().restart(key) if self._stored_marks is None else self._stored_marks.restart(key)
+
+    def is_taken(self, entry: Entry) -> bool:
+        return (
+            isinstance(entry, MarkedEntry)
+            and self._stored_marks is not None
+            and self._stored_marks.is_taken(entry.mark)
+        )
+
     def write(self, key: str, entry: Entry) -> None:
+        self.marks.void(key)
         self.store.set(self.namespace, key, self.codec.encode(self.namespace, key, entry), ttl=self.keep(entry))
 
     def discard(self, key: str) -> None:
+        self.marks.void(key)
         self.store.delete(self.namespace, key)
 
     def do_remove(self) -> None:
@@ -85,6 +116,8 @@ class StoreNamespaceManager(EntryNamespaceManager):
     def write_many(self, entries: Mapping[str, Entry]) -> None:
         if not isinstance(self.store, Bulk):
             return super().write_many(entries)
+        for key in entries:
+            self.marks.void(key)
         # A store's batch has one ttl; everything is encoded first, so a bad value stores nothing.
         batches: dict[float | None, dict[str, bytes]] = {}
         for key, entry in entries.items():
@@ -95,4 +128,11 @@ class StoreNamespaceManager(EntryNamespaceManager):
     def discard_many(self, keys: Iterable[str]) -> None:
         if not isinstance(self.store, Bulk):
             return super().discard_many(keys)
+        keys = list(keys)
+        for key in keys:
+            self.marks.void(key)
         self.store.delete_many(self.namespace, keys)
+
+
+def _kept(freshness: Freshness, clock: Clock, entry: Entry) -> float | None:
+    return freshness.keeps(entry, clock())

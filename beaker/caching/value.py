@@ -10,6 +10,7 @@ from beaker import counters
 from beaker._typing import MISSING, MissingType
 from beaker.caching.dogpile import get_or_create
 from beaker.caching.entry import Entry, check_reusable
+from beaker.caching.marks import Begun, Creation, Good, Mode
 from beaker.caching.namespace import NamespaceManager
 from beaker.exceptions import BeakerWarning, StoreUnavailable, UnserializableValue, ValueTooLarge, warn
 from beaker.locking.factories import CreationLock, PollingLock, poll
@@ -122,23 +123,33 @@ class Value:
     def _get_or_create(self, create: Callable[[], Any], found: Entry | MissingType | None) -> Any:
         manager = self.namespace
         return get_or_create(
-            lambda: manager.read(self.key),
-            self._keep_if_possible,
+            _Place(self),
             create,
             self._lock,
             found=found,
             clock=manager.clock,
+            timer=manager.patience.timer,
             starttime=self.starttime,
             lock_timeout=manager.lock_timeout,
             policy=manager.freshness,
         )
 
     def refresh(self, create: Callable[[], Any]) -> Any:
-        """What ``create()`` returns now, stored in place of what is there. When it raises, that stays."""
-        clock = self.namespace.clock
-        begun = clock()
-        value = create()
-        self._keep(value, max(0.0, clock() - begun))
+        """What ``create()`` returns now, stored in place of what is there. When it raises, that stays.
+
+        Creations that began before are voided. When the value is written or removed before this one ends, the result
+        is returned and not stored.
+        """
+        manager = self.namespace
+        timer = manager.patience.timer
+        creation = manager.restart(self.key)
+        try:
+            begun = timer()
+            value = create()
+            self.store(creation, value, max(0.0, timer() - begun))
+        except BaseException:
+            creation.abandon()
+            raise
         return value
 
     def set_value(self, value: Any, storedtime: float | None = None) -> None:
@@ -154,22 +165,27 @@ class Value:
         """Remove the value if it is there."""
         self.namespace.discard(self.key)
 
-    def _keep_if_possible(self, value: Any, cost: float) -> None:
+    def store_if_possible(self, creation: Creation, value: Any, cost: float) -> None:
+        """:meth:`store`; where ``on_unavailable`` allows it, a store that does not respond is noted and not raised."""
         try:
-            self._keep(value, cost)
+            self.store(creation, value, cost)
         except StoreUnavailable as err:
+            creation.abandon()
             self.namespace.tolerate(err)
 
-    def _keep(self, value: Any, cost: float) -> None:
-        """Store what was just created. A value over the store's limit is not kept, which is warned of once."""
+    def store(self, creation: Creation, value: Any, cost: float) -> None:
+        """Store what ``creation`` created in ``cost`` seconds, unless it was voided.
+
+        A value over the store's limit is not kept, which is warned of once.
+        """
         _check(value)
         manager = self.namespace
         entry = Entry(value, self._now(), manager.freshness.jittered(self.expiretime), cost)
         try:
-            manager.write(self.key, entry)
+            creation.store(entry)
         except ValueTooLarge as err:
             # What it was to replace must not be taken for it.
-            manager.discard(self.key)
+            creation.abandon(drop=True)
             counters.count("cache_too_large", err.backend)
             if not manager.warned_too_large:
                 manager.warned_too_large = True
@@ -192,6 +208,30 @@ def _check(value: Any) -> None:
         if inspect.iscoroutine(value):
             value.close()  # or Python warns, too, that it was never awaited
         raise
+
+
+class _Place:
+    """A :class:`Value` as :func:`~beaker.caching.dogpile.get_or_create` sees it."""
+
+    __slots__ = ("key", "manager", "store")
+
+    def __init__(self, value: Value) -> None:
+        self.key = value.key
+        self.manager = value.namespace
+        self.store = value.store_if_possible
+
+    def read(self) -> Entry | None:
+        return self.manager.read(self.key)
+
+    def begin(self, good: Good, *, absent: bool, mode: Mode) -> Begun:
+        return self.manager.begin(self.key, good, absent=absent, mode=mode)
+
+    def is_taken(self, entry: Any) -> bool:
+        return self.manager.is_taken(entry)
+
+    def is_overdue(self, entry: Any) -> bool:
+        manager = self.manager
+        return manager.patience.ended(self.key, entry.stored, manager.lock_timeout)
 
 
 class _Foreign:

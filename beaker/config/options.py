@@ -172,9 +172,10 @@ class CacheOptions:
     key_length: int = _option(250, as_count, "Keys longer than this are replaced by their digest.", unit="bytes")
     legacy_keys: bool = _option(False, as_bool, "Join `str()` of the arguments as older Beakers do (different calls may then share a value).")  # fmt: skip
     lock: str = _option("auto", one_of("auto", "lease", "file", "thread", "none"), "Who may create a value: one in the fleet (`lease`), on the host (`file`), in the process (`thread`), or every caller (`none`).")  # fmt: skip
-    lock_timeout: float = _option(30.0, as_seconds, "How long a call waits for another's creation before it creates itself.", unit="s")  # fmt: skip
+    lock_timeout: float = _option(30.0, as_seconds, "How long a call waits for another's creation, or is given the old value, before it creates itself.", unit="s")  # fmt: skip
     lease_ttl: float = _option(20.0, as_span, "After this long a dead creator's lease is taken over.", unit="s")
     on_expired: str = _option("serve_stale", one_of("serve_stale", "wait", "recompute"), "While one call computes the new value, other calls get the old one, wait, or compute it too.")  # fmt: skip
+    max_stale: float | None = _option(None, optional(as_seconds), "`serve_stale` serves a value up to this much past its end; older ones are waited for. None: while the store keeps it.", unit="s")  # fmt: skip
     stale_if_error: float | None = _option(None, optional(as_seconds), "Serve a value up to this much past its end when making a new one fails.", unit="s")  # fmt: skip
     on_unavailable: str = _option("create", one_of("create", "raise"), "The store cannot be asked, or takes no value: cached functions and `get` with `createfunc` create the value and return it, or raise StoreUnavailable. `put`, `remove` and `invalidate` always raise.")  # fmt: skip
     jitter: float = _option(0.0, as_fraction, "Spread each value's life by up to this fraction, so that they do not end together.")  # fmt: skip

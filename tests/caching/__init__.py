@@ -1,0 +1,1 @@
+"""Caches: creations in flight and what voids them."""
