@@ -58,39 +58,39 @@ class Awaited:
     """The session as a plain handler in a thread sees it, whose blocking methods are awaited in the request's loop."""
 
     def __init__(self, session: AsyncSessionObject, loop: asyncio.AbstractEventLoop) -> None:
-        object.__setattr__(self, "_session", session)
+        object.__setattr__(self, "_awaited", session)
         object.__setattr__(self, "_loop", loop)
 
     def __getattr__(self, name: str) -> Any:
         if name not in BLOCKING:
-            return getattr(self._session, name)
+            return getattr(self._awaited, name)
 
         def method(*args: Any) -> Any:
-            awaited = getattr(self._session, f"a{name}")(*args)
+            awaited = getattr(self._awaited, f"a{name}")(*args)
             return asyncio.run_coroutine_threadsafe(awaited, self._loop).result()
 
         return method
 
     def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self._session, name, value)
+        setattr(self._awaited, name, value)
 
     def __getitem__(self, key: Any) -> Any:
-        return self._session[key]
+        return self._awaited[key]
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self._session[key] = value
+        self._awaited[key] = value
 
     def __delitem__(self, key: Any) -> None:
-        del self._session[key]
+        del self._awaited[key]
 
     def __contains__(self, key: Any) -> bool:
-        return key in self._session
+        return key in self._awaited
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._session)
+        return iter(self._awaited)
 
     def __len__(self) -> int:
-        return len(self._session)
+        return len(self._awaited)
 
 
 class AsgiTab(Tab):
