@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import select
+import selectors
 import socket
 import threading
 from collections.abc import Iterator
 
 __all__ = ["Proxy", "proxy_to", "replying"]
+
+
+def readable(*sockets: socket.socket) -> list[socket.socket]:
+    """Those of ``sockets`` that have something to read within 50 ms, whatever the numbers of their descriptors."""
+    with selectors.DefaultSelector() as selector:
+        for each in sockets:
+            selector.register(each, selectors.EVENT_READ)
+        ready = {key.fileobj for key, _ in selector.select(0.05)}
+    return [each for each in sockets if each in ready]
 
 
 class Proxy:
@@ -40,7 +49,7 @@ class Proxy:
 
     def _accept(self) -> None:
         while not self._over.is_set():
-            if select.select([self._listener], [], [], 0.05)[0]:
+            if readable(self._listener):
                 client, _ = self._listener.accept()
                 self.accepted += 1
                 self._begin(self._serve, client)
@@ -49,7 +58,7 @@ class Proxy:
         with client, contextlib.suppress(OSError), socket.create_connection(self._target) as server:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             while not self._over.is_set():
-                for ready in select.select([client, server], [], [], 0.05)[0]:
+                for ready in readable(client, server):
                     data = ready.recv(65536)
                     if not data or not (
                         self._to_server(server, data) if ready is client else self._reply(client, data)
@@ -101,14 +110,14 @@ def replying(reply: bytes) -> Iterator[str]:
     def serve(client: socket.socket) -> None:
         with client, contextlib.suppress(OSError):
             while not over.is_set():
-                if select.select([client], [], [], 0.05)[0]:
+                if readable(client):
                     if not client.recv(65536):
                         return
                     client.sendall(reply)
 
     def accept() -> None:
         while not over.is_set():
-            if select.select([listener], [], [], 0.05)[0]:
+            if readable(listener):
                 client, _ = listener.accept()
                 threads.append(threading.Thread(target=serve, args=(client,), daemon=True))
                 threads[-1].start()

@@ -180,6 +180,7 @@ def test_alarms_leave_no_connections_at_the_server(place_of: Callable[[str], Pla
 @pytest.mark.parametrize("renew", [False, True])
 def test_a_lease_whose_holder_was_aborted_is_free_after_its_ttl(fake_clock: FakeClock, renew: bool) -> None:
     """At whichever line acquire() is aborted, another gets the lease once the ttl is over, and no thread renews it."""
+    earlier = set(threading.enumerate())
     store = MemoryStore(clock=fake_clock)
     locks = LeaseLocks(store, ttl=1.5, clock=fake_clock, sleep=fake_clock.advance, timer=fake_clock, renew=renew)
     aborts = 0
@@ -192,7 +193,7 @@ def test_a_lease_whose_holder_was_aborted_is_free_after_its_ttl(fake_clock: Fake
         aborts += 1
     assert aborts > 20
     gc.collect()
-    for thread in threading.enumerate():
+    for thread in set(threading.enumerate()) - earlier:
         if thread.name == "beaker-lease" and thread.ident is not None:
             thread.join(10)
             assert not thread.is_alive()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import select
+import selectors
 import shutil
 import signal
 import subprocess
@@ -257,8 +257,10 @@ def test_killed_writers_lose_nothing_acknowledged(store: FileStore, tmp_path: Pa
         )
         assert child.stdout is not None
         seen = b""
+        output = selectors.DefaultSelector()
+        output.register(child.stdout, selectors.EVENT_READ)
         while seen.count(b"\n") < 50:
-            assert select.select([child.stdout], [], [], 30)[0], "the writer wrote nothing for 30 s"
+            assert output.select(30), "the writer wrote nothing for 30 s"
             seen += os.read(child.stdout.fileno(), 4096)
         child.send_signal(signal.SIGKILL)
         seen += child.stdout.read()
