@@ -48,7 +48,7 @@ def test_options_that_pages_name_exist(name: str) -> None:
     """`session.x`, `cache.x` and BEAKER_ variables in running text are options."""
     text = re.sub(r"```.*?```", "", page(name), flags=re.DOTALL)
     named = set(re.findall(r"`(?:session|cache)\.([a-z_]+)(?: ?=[^`]*)?`", text))
-    attributes = {"domain", "path", "created"}
+    attributes = {"domain", "path", "created", "unavailable"}
     assert sorted(named - OPTIONS.keys() - ACCEPTED.keys() - attributes) == []
 
 

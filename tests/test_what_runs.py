@@ -141,7 +141,10 @@ LOCKS = {FileLocks: "file", LayeredLocks: "lease", NullLocks: "none", ThreadLock
 
 def of_cache(reported: Mapping[str, str], manager: Any, kind: str) -> None:
     locks = getattr(manager, "_locks", None)
-    assert reported["lock"] == ("none" if locks is None else LOCKS[type(locks)])
+    marks = getattr(manager, "_stored_marks", None)
+    # A lease is in the key's own record, behind locks among the threads.
+    leased = marks is not None and marks.lease is not None
+    assert reported["lock"] == ("none" if locks is None else "lease" if leased else LOCKS[type(locks)])
     of_store(reported, kind, getattr(manager, "store", None))
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from beaker.caching import defaults as cache_defaults
 from beaker.config.environment import Given
+from beaker.config.names import is_builtin
 from beaker.config.options import BackendOptions, CacheOptions, OptionInfo, SessionOptions, describe
 from beaker.operations.report import OptionRow
 from beaker.runtime import Runtime
@@ -218,7 +219,7 @@ def _rows(
 def _shown(info: OptionInfo, value: Any) -> str:
     if value is None or value == "":
         return "-"
-    if info.secret:
+    if info.secret and not _is_harmless(value):
         return "<set>"
     if isinstance(value, (bool, int, float, str)):
         text = f"{value:.10g}" if isinstance(value, float) else str(value)
@@ -226,3 +227,8 @@ def _shown(info: OptionInfo, value: Any) -> str:
     if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
         return ", ".join(value) or "-"
     return f"<{type(value).__name__}>"
+
+
+def _is_harmless(value: Any) -> bool:
+    """Whether a value of an option that may hold an address is a type's name, or only on or off."""
+    return isinstance(value, bool) or (isinstance(value, str) and (is_builtin(value) or value in ("true", "false")))

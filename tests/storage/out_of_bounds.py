@@ -57,6 +57,8 @@ def users(place: str, data: str) -> dict[str, Callable[[], Any]]:
     """Who keeps files in ``place``: stores, caches, sessions, and locks of every kind; ``data`` may be written."""
     url = f"sqlite:///{place}/beaker.db"
     elsewhere = {"lock": "file", "lock_dir": place}
+    # By default a cache without its store creates the value and returns it.
+    told: dict[str, Any] = {"on_unavailable": "raise"}
     return {
         "file store": lambda: FileStore(place).set("n", "k", b"v", ttl=None),
         "file store's locks": lambda: FileStore(data, lock_dir=place).set("n", "k", b"v", ttl=None),
@@ -65,11 +67,11 @@ def users(place: str, data: str) -> dict[str, Callable[[], Any]]:
         "dbm module's locks": lambda: DbmStore(data, dbmmodule="dbm.dumb", lock_dir=place).set("n", "k", b"", ttl=None),
         "sqlite store": lambda: SqlStore(url).set("n", "k", b"v", ttl=None),
         "file cache": lambda: Cache(place, type="file", file_dir=place).put("k", "v"),
-        "file cache creating": lambda: Cache(place, type="file", data_dir=place).get("k", createfunc=str),
+        "file cache creating": lambda: Cache(place, type="file", data_dir=place, **told).get("k", createfunc=str),
         "dbm cache": lambda: Cache(place, type="dbm", dbm_dir=place).put("k", "v"),
-        "dbm cache creating": lambda: Cache(place, type="dbm", data_dir=place).get("k", createfunc=str),
+        "dbm cache creating": lambda: Cache(place, type="dbm", data_dir=place, **told).get("k", createfunc=str),
         "sqlite cache": lambda: Cache(place, type="ext:database", url=url).put("k", "v"),
-        "sqlite cache's locks": lambda: Cache(place, type="ext:database", url="sqlite://", **elsewhere).get(
+        "sqlite cache's locks": lambda: Cache(place, type="ext:database", url="sqlite://", **told, **elsewhere).get(
             "k", createfunc=str
         ),
         "file session": lambda: session(type="file", data_dir=place),
