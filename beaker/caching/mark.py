@@ -19,7 +19,7 @@ class Mark(NamedTuple):
     """The mark in a record.
 
     ``epoch`` is the same for every creation since the last change of the key, ``holder`` that of the one creation
-    which has the lease, which runs out at ``until`` (seconds since the epoch; 0: nobody has one).
+    which has the lease, which runs out at ``until`` (seconds since the epoch; 0: no process has one).
     """
 
     epoch: bytes

@@ -218,7 +218,7 @@ def as_expires(option: str, value: object) -> bool | dt.datetime | dt.timedelta 
     """A cookie's end: a boolean, a ``datetime``, or at least a second as ``timedelta`` or number.
 
     Text is read as a boolean first, as Beaker 1.14 does: ``"1"`` is true and ``"0"`` false. The numbers 0 and
-    1 are refused, because nobody can tell whether they are seconds.
+    1 are refused, because it is unclear whether they are seconds.
     """
     if isinstance(value, (bool, dt.datetime)):
         return value

@@ -204,7 +204,7 @@ def guess(name: str, scope: Scope) -> Guess:
 
 
 def misspelt_own(name: str, scope: Scope) -> str:
-    """The option of ours that a name given to another party's store almost is, or empty."""
+    """Our option that a name given to another party's store almost matches, or empty."""
     meant = guess(name, scope).nearest
     almost = meant in scope.own and scope.own[meant].guards and name.rstrip("s") != meant
     return meant if almost and _likeness(name, meant) >= 0.8 else ""
