@@ -39,7 +39,10 @@ def parse_session(
     if nested is not None:
         if not isinstance(nested, Mapping):
             raise wrong("session.namespace_args", nested, "a dict")
-        backend.update(nested)
+        kind = own.get("type") if own.get("namespace_class") is None else own["namespace_class"]
+        backend.update(_coerce(nested, CACHE, "session.namespace_args", kind=kind))
+    if isinstance(own.get("revocation"), Mapping):
+        own["revocation"] = _coerce(own["revocation"], CACHE, "session.revocation")
     if "serializer" not in own and "data_serializer" in own:
         own["serializer"] = own["data_serializer"]
     options = SessionOptions(**own, backend=backend)

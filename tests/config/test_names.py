@@ -198,6 +198,16 @@ class TestMisspelt:
         with pytest.raises(ConfigError, match=r"session\.secert is not an option.*session\.secret"):
             parse.parse_session({"session.type": "ext:other", "session.secert": KEY})
 
+    @pytest.mark.parametrize("option", ["revocation", "namespace_args"])
+    def test_within_an_option_of_options(self, option: str) -> None:
+        """What holds a store's options is read as they are: coerced, and a misspelt one refused."""
+        given: Given = {"type": "ext:redis", "url": "redis://h", "socket_timeout": "1m"}
+        found = parse.parse_session({"session.type": "ext:redis", "session.url": "x", f"session.{option}": given})
+        held = found.revocation if option == "revocation" else found.backend
+        assert held["socket_timeout"] == 60.0
+        with pytest.raises(ConfigError, match=rf"session\.{option}\.ulr is not an option"):
+            parse.parse_session({"session.type": "memory", f"session.{option}": {"type": "ext:redis", "ulr": "x"}})
+
     def test_a_misspelt_name_shows_no_value(self) -> None:
         """The error names the option and never what it holds."""
         with pytest.raises(ConfigError) as caught:
