@@ -65,6 +65,24 @@ def _isolated(_plain_environment: None) -> Iterator[None]:
     servers.start_stopped_servers()
 
 
+@pytest.fixture(autouse=True)
+def _own_stores(_plain_environment: None) -> Iterator[None]:
+    """The stores a process shares live as long as it does; those a test configured are closed and end with it.
+
+    A run of ten thousand tests would else hold a connection, or some files, for each of them.
+    """
+    from beaker.storage import api
+
+    before = set(api._stores.dict)
+    yield
+    for identity in api._stores.dict.keys() - before:
+        store = api._stores[identity]
+        del api._stores[identity]
+        close = getattr(store, "close", None)
+        if close is not None:
+            close()
+
+
 @pytest.fixture
 def fake_clock() -> FakeClock:
     """A clock that stands still at 1,700,000,000 seconds until ``advance(seconds)`` or ``set(t)``."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import secrets
+from collections import Counter
 from collections.abc import Generator, Iterator
 from typing import Any, Final
 
@@ -157,6 +158,7 @@ class Plugin:
 
         self.reprs = leak_watch.install()
         self.tests = self.found = 0
+        self.workers: Counter[str] = Counter()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None]:
@@ -191,10 +193,26 @@ class Plugin:
     def pytest_warning_recorded(self, warning_message: Any, nodeid: str) -> None:
         Scan.current.note("a warning", str(warning_message.message))
 
+    @pytest.hookimpl
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """A worker of pytest-xdist hands its counts to the process that prints the summary."""
+        output = getattr(session.config, "workeroutput", None)
+        if output is not None:
+            output["leaks"] = self.counts()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        for name, count in getattr(node, "workeroutput", {}).get("leaks", {}).items():
+            self.workers[name] += count
+
+    def counts(self) -> dict[str, int]:
+        scan = Scan.current
+        return {"texts": scan.texts, "tests": self.tests, "secrets": scan.secrets, "found": self.found}
+
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        scan = Scan.current
+        total = self.workers + Counter(self.counts())
         terminalreporter.write_line(
-            f"leak scan: {scan.texts} texts of {self.tests} tests looked through for {scan.secrets} secrets: "
-            f"{self.found} found"
+            f"leak scan: {total['texts']} texts of {total['tests']} tests looked through for {total['secrets']} secrets: "
+            f"{total['found']} found"
         )

@@ -89,7 +89,7 @@ def test_the_name_of_a_key_is_no_key(give: Callable[[Any], Any], name: str) -> N
         assert KEY not in str(caught.value)
 
 
-@pytest.mark.parametrize("broken", BROKEN)
+@pytest.mark.parametrize("broken", BROKEN, ids=range(len(BROKEN)))
 def test_a_key_of_ours_that_is_not_whole(broken: str) -> None:
     """A character lost, added or changed, at either end or within, is noticed."""
     with pytest.raises(ConfigError, match="mistyped or not whole"):
@@ -110,7 +110,7 @@ def test_every_single_slip_is_noticed() -> None:
             assert not is_made_here(slip.encode())
 
 
-@pytest.mark.parametrize("good", GOOD)
+@pytest.mark.parametrize("good", GOOD, ids=range(len(GOOD)))
 def test_any_other_text_may_be_a_key(good: str, tmp_path: Path) -> None:
     """Hex, base64 of both alphabets, and what password generators print are taken, from a file too."""
     ring = KeyRing.from_option([good], strict=True)

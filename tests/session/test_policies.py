@@ -77,7 +77,7 @@ class TestConflict:
 
     def test_a_save_under_siege_ends_with_an_error(self, open_tab: Open, place: str) -> None:
         """A writer that others beat for save_timeout seconds gets WriteConflict; what they wrote stays."""
-        tab = open_tab(place, save_timeout=0.05)
+        tab = open_tab(place, save_timeout=0.5)
         tab.do(put(n=0, k=0))
         other, store = tab.copy(), interrupt(tab.middleware.context)
 
@@ -88,7 +88,7 @@ class TestConflict:
                 store.before = siege
 
         store.before = siege
-        with pytest.raises(WriteConflict, match=r"0\.05 s"):
+        with pytest.raises(WriteConflict, match=r"0\.5 s"):
             tab.do(put(k=1))
         store.quiet()
         n, k = tab.do(lambda s: (s["n"], s["k"]))
