@@ -6,23 +6,28 @@ frameworks replace to move the time.
 
 from __future__ import annotations
 
-import time as _time
-from collections.abc import Callable
+import sys
+import time
+from types import ModuleType
 
-_source: Callable[[], float] = _time.time
+_holder: ModuleType
 
 
 def now() -> float:
-    """Seconds since the epoch as a float, from the bound source."""
-    return _source()
+    """Seconds since the epoch as a float, from ``time.time`` of the bound module."""
+    seconds: float = _holder.time.time()
+    return seconds
 
 
 def sleep(seconds: float) -> None:
     """``time.sleep`` as it is when called: gevent's, put there after Beaker was imported, lets other greenlets run."""
-    _time.sleep(seconds)
+    time.sleep(seconds)
 
 
-def bind(source: Callable[[], float]) -> None:
-    """Make ``source`` (seconds since the epoch) what :func:`now` returns, for the whole process."""
-    global _source
-    _source = source
+def bind(module: ModuleType) -> None:
+    """Make ``time`` as that ``module`` has it what :func:`now` asks, for the whole process."""
+    global _holder
+    _holder = module
+
+
+bind(sys.modules[__name__])

@@ -34,6 +34,7 @@ _NAMESPACE = b"beaker:namespace:1\0"
 _CALL = b"beaker:call:1\0"
 _NAME = re.compile(r"[A-Za-z0-9_.:\-]*\Z")
 _DIGEST_LENGTH = 2 + 64
+_SMALL = 1 << 63
 
 
 def encode_text(text: str) -> bytes:
@@ -103,6 +104,7 @@ def cache_key(
     *,
     key_length: int = KEY_LENGTH,
     legacy: bool = False,
+    prefix: str = "",
 ) -> str:
     """The key of a call with these arguments; calls that differ in value or type have different keys.
 
@@ -110,6 +112,8 @@ def cache_key(
     date, time, datetime, timedelta, Decimal, UUID, Enum members, paths, frozen dataclasses, named tuples,
     classes and functions of a module, methods of such objects, and objects whose ``__cache_key__()``
     returns one of these. Anything else raises :class:`~beaker.exceptions.UncacheableArgument`.
+
+    ``prefix`` is the key of the arguments before ``args``, unabridged, in their place; not with ``legacy``.
 
     A key over ``key_length`` bytes of UTF-8 becomes ``#`` and the 64 hex digits of its SHA-256. With
     ``legacy`` it is the ``str()`` of the arguments joined by spaces, as Beaker up to 1.14 builds it:
@@ -119,20 +123,20 @@ def cache_key(
         words = [str(value) for value in args]
         words += [f"{name}={kwargs[name]}" for name in sorted(kwargs or ())] if kwargs else []
         return _shortened(" ".join(words), key_length)
-    parts = []
+    text = prefix
     for value in args:
         kind = type(value)
         if kind is str:
-            parts.append(f"s{len(value)}:{value}")
-        elif kind is int:
-            parts.append(_int(value, 0))
+            text += f"s{len(value)}:{value}"
+        elif kind is int and -_SMALL < value < _SMALL:
+            text += f"i{value};"
         else:
-            parts.append(_argument(f"positional argument {len(parts) + 1}", value))
+            text += _argument(value, args)
     if kwargs:
-        parts.append("|")
+        text += "|"
         for name in sorted(kwargs):
-            parts.append(f"s{len(name)}:{name}" + _argument(f"argument {name!r}", kwargs[name]))
-    return _shortened("".join(parts) or "()", key_length)
+            text += f"s{len(name)}:{name}" + _argument(kwargs[name], name)
+    return _shortened(text or "()", key_length)
 
 
 def _shortened(key: str, key_length: int) -> str:
@@ -150,10 +154,15 @@ class _Unknown(Exception):
 _REMEDY = "pass something simpler, or give its class a __cache_key__() method that returns a string or a tuple"
 
 
-def _argument(where: str, value: Any) -> str:
+def _argument(value: Any, where: str | Sequence[Any]) -> str:
+    """The text of ``value``, which is the keyword argument ``where`` or one of those positional arguments."""
     try:
         return _encode(value, 0)
     except _Unknown as err:
+        if isinstance(where, str):
+            where = f"argument {where!r}"
+        else:
+            where = f"positional argument {next(n for n, other in enumerate(where, 1) if other is value)}"
         raise UncacheableArgument(f"{where}: {err}; {_REMEDY}") from None
 
 

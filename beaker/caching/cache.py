@@ -12,7 +12,7 @@ from beaker.caching.entry import Entry, check_reusable
 from beaker.caching.namespace import EntryNamespaceManager, NamespaceManager
 from beaker.caching.value import Value, current_entry
 from beaker.config.parse import coerce_cache
-from beaker.exceptions import ConfigError, DeprecatedUse, warn
+from beaker.exceptions import ConfigError, DeprecatedUse, StoreUnavailable, warn
 from beaker.keys import cache_key
 
 __all__ = ["Cache"]
@@ -83,21 +83,35 @@ class Cache:
 
         UnserializableValue, with the path to it, when the value cannot be stored; nothing is then.
         """
-        self._value(key, kw).set_value(value)
+        if kw or self.starttime is not None:
+            self._value(key, kw).set_value(value)
+            return
+        check_reusable(value)
+        namespace = self.namespace
+        namespace.write(_name(key), Entry(value, namespace.clock(), self.expiretime))
 
     set_value = put
 
-    def get(self, key: Any, **kw: Any) -> Any:
+    def get(self, key: Any, *, createfunc: Any = None, **kw: Any) -> Any:
         """The value of ``key``. With ``createfunc`` (no arguments) it is created when there is no current one.
 
         KeyError when there is none. ``expire``, ``expiretime`` and ``starttime`` as for the cache.
         """
-        if kw:
-            return self._value(key, kw).get_value()
-        entry = current_entry(self.namespace, _name(key), self.starttime)
-        if entry is None:
+        namespace = self.namespace
+        if kw or namespace.freshness.early or not (createfunc is None or callable(createfunc)):
+            return self._value(key, kw, createfunc).get_value()
+        try:
+            entry = namespace.read(key if type(key) is str else _name(key))
+        except StoreUnavailable as err:
+            if createfunc is None:
+                raise
+            namespace.tolerate(err)
+            return self._value(key, kw).create_without_store(createfunc)
+        if entry is not None and entry.is_fresh(namespace.clock(), self.starttime):
+            return entry.value
+        if createfunc is None:
             raise KeyError(key)
-        return entry.value
+        return self._value(key, kw).get_or_create(createfunc, entry)
 
     get_value = get
 
@@ -109,7 +123,7 @@ class Cache:
 
     def has_key(self, key: Any) -> bool:
         """Whether ``key`` has a value that has not expired."""
-        return self._value(key, {}).has_current_value()
+        return current_entry(self.namespace, _name(key), self.starttime) is not None
 
     def clear(self) -> None:
         """Remove every value of this namespace, and of no other."""
@@ -149,8 +163,8 @@ class Cache:
         """The :class:`Value` under the manager's own key ``name``, such as :meth:`call_key` returns."""
         return Value(name, self.namespace, None, self.expiretime, starttime)
 
-    def _value(self, key: Any, kw: dict[str, Any]) -> Value:
-        createfunc = kw.pop("createfunc", None)
+    def _value(self, key: Any, kw: dict[str, Any], createfunc: Any = None) -> Value:
+        createfunc = kw.pop("createfunc", createfunc)
         if createfunc is not None and not callable(createfunc):
             raise ConfigError(
                 "createfunc cannot be called",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
@@ -31,6 +32,7 @@ Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
 D = TypeVar("D")
+_CONSTANT = frozenset({str, int, bytes, bool, type(None)})
 
 
 class CachedFunction(Generic[P, R]):
@@ -58,6 +60,9 @@ class CachedFunction(Generic[P, R]):
         self.namespace = namespace_of(function) + ("" if version is None else f";version={version}")
         self.calls = CallKey(function, ignore, key)
         self._bound: Binding | None = None
+        constant = _CONSTANT.issuperset(map(type, deco_args))
+        self._prefix = None if not constant else cache_key(deco_args, key_length=sys.maxsize) if deco_args else ""
+        """What every key begins with, where it is sure to stay."""
 
     # Calling
 
@@ -70,11 +75,12 @@ class CachedFunction(Generic[P, R]):
                 return self.original(*args, **kwargs)
             bound = self._bind()
         _, _, _, read, clock, limit, direct = bound
-        if kwargs or len(args) != self.calls.arity or not limit:
+        prefix = self._prefix
+        if kwargs or len(args) != self.calls.arity or not limit or prefix is None:
             key = self._key(bound, args, kwargs)
         else:
             try:
-                key = cache_key(self.deco_args + args, key_length=limit)
+                key = cache_key(args, key_length=limit, prefix=prefix)
             except UncacheableArgument as err:
                 raise self.calls.blamed(err, args, kwargs) from None
         try:

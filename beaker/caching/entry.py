@@ -36,6 +36,7 @@ MARK_RECORD = 3
 log = logging.getLogger("beaker.cache")
 
 _COST = struct.Struct("<f")
+_REUSABLE = frozenset({type(None), bool, int, float, str, bytes, tuple, list, dict, set, frozenset})
 _SECRET = "set the option 'secret' of the cache (cache.secret = ...): what is signed may be pickled"
 
 
@@ -77,6 +78,8 @@ class MarkedEntry(Entry):
 def check_reusable(value: Any) -> None:
     """UnserializableValue for what can be used once only: a second reader of the cache would find it used up."""
     kind = type(value)
+    if kind in _REUSABLE:
+        return
     if isinstance(value, Iterator) and iter(value) is value:
         hint = "an iterator is used up by its first reader; keep list(...) of it"
     elif isinstance(value, AsyncIterator) and value.__aiter__() is value:

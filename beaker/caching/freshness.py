@@ -90,7 +90,12 @@ class Freshness:
         return self.stale_if_error is not None and overdue_by(entry, now) < self.stale_if_error
 
     def keeps(self, entry: CachedValue, now: float) -> float | None:
-        """Seconds from ``now`` for which the data behind ``entry`` is kept, ``None`` for ever.
+        """Seconds from ``now`` for which the data behind ``entry`` is kept, ``None`` for ever."""
+        until = self.kept_until(entry)
+        return None if until is None else max(0.0, until - now)
+
+    def kept_until(self, entry: CachedValue) -> float | None:
+        """When the data behind ``entry`` may be dropped, in seconds since the epoch; ``None``: never.
 
         It outlives its expiry: the next calls return the old value while a new one is created, and
         ``stale_if_error`` needs it too. A minute at least, else as long again as it was valid, up to a day.
@@ -98,8 +103,7 @@ class Freshness:
         expires = entry.expires
         if expires is None:
             return None
-        grace = max(60.0, min(expires - entry.stored, 86_400.0), self.stale_if_error or 0.0)
-        return max(0.0, expires + grace - now)
+        return expires + max(60.0, min(expires - entry.stored, 86_400.0), self.stale_if_error or 0.0)
 
     def serves(self, entry: CachedValue, now: float) -> bool:
         """Whether the old ``entry`` may be returned while another call creates."""

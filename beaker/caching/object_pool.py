@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import sys
 import threading
 import weakref
@@ -34,38 +35,61 @@ _SWEEP = 8
 _GUESS = 1024
 _SAMPLE = 16
 _DEPTH = 6
+_FIXED = frozenset({float, bool, type(None)})
+_SEQUENCES = frozenset({list, tuple, set, frozenset})
 
 
 def approximate_size(value: Any) -> int:
     """Estimated bytes of ``value``: containers by a sample of 16 items, at most 6 levels deep."""
     try:
-        return _size(value, _DEPTH)
+        return _size((value,), 1, _DEPTH + 1)
     except Exception:  # proxies and lazy objects may raise anything when looked at; a guess will do
         return _GUESS
 
 
-def _size(value: Any, depth: int) -> int:
+def _size(items: Iterable[Any], count: int, depth: int) -> int:
+    """Estimated bytes of ``count`` items, of which at most 16 are looked at."""
+    size, sample = 0, items if count <= _SAMPLE else itertools.islice(items, _SAMPLE)
+    # sys.getsizeof takes as long as three turns of this loop, and every put pays for it.
+    for item in sample:
+        kind = type(item)
+        if kind is str:
+            size += 56 + (len(item) if item.isascii() else 4 * len(item))
+        elif kind is int:
+            size += 28 + item.bit_length() // 8
+        elif kind in _FIXED:
+            size += 24
+        elif depth > 1 and kind is dict:
+            size += 64 + 24 * len(item) + _size(item, len(item), depth - 1) + _size(item.values(), len(item), depth - 1)
+        elif depth > 1 and kind in _SEQUENCES:
+            size += 64 + 8 * len(item) + _size(item, len(item), depth - 1)
+        else:
+            size += _unusual(item, depth - 1)
+    return size if count <= _SAMPLE else size * count // _SAMPLE
+
+
+def _unusual(value: Any, depth: int) -> int:
     size = sys.getsizeof(value, _GUESS)
-    if depth == 0 or isinstance(value, (str, bytes, bytearray, int, float, type(None))):
+    if depth == 0:
         return size
-    items: Iterable[Any]
     if isinstance(value, dict):
-        items, count = itertools.chain.from_iterable(value.items()), 2 * len(value)
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        items, count = value, len(value)
-    else:
-        attributes = getattr(value, "__dict__", None)
-        return size + _size(attributes, depth - 1) if isinstance(attributes, dict) else size
-    sizes = [_size(item, depth - 1) for item in itertools.islice(items, _SAMPLE)]
-    return size + sum(sizes) * count // len(sizes) if sizes else size
+        return size + _size(value, len(value), depth) + _size(value.values(), len(value), depth)
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return size + _size(value, len(value), depth)
+    attributes = getattr(value, "__dict__", None)
+    return size + _size((attributes,), 1, depth) if isinstance(attributes, dict) else size
 
 
 class _Slot:
-    __slots__ = ("dead", "entry", "key", "size", "space", "used")
+    __slots__ = ("dead", "due", "entry", "key", "size", "space", "used")
 
-    def __init__(self, space: LiveSpace, key: str, entry: Entry, size: int, dead: float | None) -> None:
+    def __init__(self, space: LiveSpace, key: str) -> None:
         self.space = space
         self.key = key
+        self.due = math.inf
+        """When its place in the heap comes up; not after ``dead``."""
+
+    def fill(self, entry: Entry, size: int, dead: float) -> None:
         self.entry = entry
         self.size = size
         self.dead = dead
@@ -136,21 +160,26 @@ class LivePool(ForkAware):
         ValueTooLarge for a value that alone is over ``max_bytes``: it would push everything else out.
         """
         size = _OVERHEAD + len(key) + approximate_size(entry.value)
-        slot = _Slot(space, key, entry, size, dead)
         with self.lock, self._mending:
-            self._drop(space.slots.get(key))
-            self._sweep()
-            if size > self.max_bytes:
-                raise ValueTooLarge(size, self.max_bytes, backend="memory")
-            while self._queue and (len(self._queue) >= self.max_entries or self.bytes_used + size > self.max_bytes):
-                self._make_room()
+            if self._deaths:
+                self._sweep()
+            slot = space.slots.get(key)
+            if slot is not None and self.bytes_used + size - slot.size <= self.max_bytes:
+                self.bytes_used += size - slot.size
+                self._queue.move_to_end(slot)
+            else:
+                self._drop(slot)
+                if size > self.max_bytes:
+                    raise ValueTooLarge(size, self.max_bytes, backend="memory")
+                while self._queue and (len(self._queue) >= self.max_entries or self.bytes_used + size > self.max_bytes):
+                    self._make_room()
+                slot = _Slot(space, key)
+                self._queue[slot] = None
+                self.bytes_used += size
+            slot.fill(entry, size, math.inf if dead is None else dead)
             space.slots[key] = slot
-            self._queue[slot] = None
-            self.bytes_used += size
-            if dead is not None:
-                heapq.heappush(self._deaths, (dead, next(self._ticket), slot))
-                if len(self._deaths) > 2 * len(self._queue) + 64:
-                    self._rebuild()
+            if slot.dead < slot.due:
+                self._schedule(slot)
 
     def discard(self, space: LiveSpace, key: str) -> None:
         with self.lock, self._mending:
@@ -190,18 +219,26 @@ class LivePool(ForkAware):
             self.bytes_used -= slot.size
 
     def _sweep(self) -> None:
-        if not self._deaths:
-            return
         now = self._clock()
         for _ in range(_SWEEP):
             if not self._deaths or self._deaths[0][0] > now:
                 return
-            self._drop(heapq.heappop(self._deaths)[2])
+            due, _, slot = heapq.heappop(self._deaths)
+            if slot.dead <= now:
+                self._drop(slot)
+            elif due == slot.due:
+                # It was overwritten by one that lives longer.
+                self._schedule(slot)
 
-    def _rebuild(self) -> None:
-        # Overwritten entries leave their old place in the heap behind.
-        self._deaths = [(slot.dead, next(self._ticket), slot) for slot in self._queue if slot.dead is not None]
-        heapq.heapify(self._deaths)
+    def _schedule(self, slot: _Slot) -> None:
+        slot.due = slot.dead
+        if slot.due == math.inf:
+            return
+        heapq.heappush(self._deaths, (slot.due, next(self._ticket), slot))
+        if len(self._deaths) > 2 * len(self._queue) + 64:
+            # Dropped entries leave their place in the heap behind.
+            self._deaths = [(slot.due, next(self._ticket), slot) for slot in self._queue if slot.due < math.inf]
+            heapq.heapify(self._deaths)
 
 
 class LiveSpace:
