@@ -213,6 +213,6 @@ class Plugin:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         total = self.workers + Counter(self.counts())
         terminalreporter.write_line(
-            f"leak scan: {total['texts']} texts of {total['tests']} tests looked through for {total['secrets']} secrets: "
-            f"{total['found']} found"
+            f"leak scan: {total['texts']} texts of {total['tests']} tests looked through for {total['secrets']} "
+            f"secrets: {total['found']} found"
         )
