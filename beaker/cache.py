@@ -155,11 +155,11 @@ class CacheManager:
         settings = Settings(regions, region, overrides or {}, self._open, switch_of(region))
         return _follow(settings)
 
-    def _open(self, name: str, options: Mapping[str, Any]) -> Cache:
-        identity = (name, freeze(options))
+    def _open(self, name: str, options: Mapping[str, Any], region: str = "") -> Cache:
+        identity = (name, region, freeze(options))
         cache = self._memo.get(identity)
         if cache is None:
-            cache = _open(name, options)
+            cache = _open(name, options, region)
             if len(self._memo) >= _MEMO:
                 self._memo.clear()
             self._memo[identity] = cache
@@ -251,8 +251,8 @@ def _check(options: Mapping[str, Any]) -> None:
         Cache("", **options)
 
 
-def _open(namespace: str, options: Mapping[str, Any]) -> Cache:
-    cache = Cache(namespace, **options)
+def _open(namespace: str, options: Mapping[str, Any], region: str = "") -> Cache:
+    cache = Cache(namespace, region=region, **options)
     cache_managers.note(namespace, options, cache)
     return cache
 

@@ -147,7 +147,8 @@ class MemoryNamespaceManager(EntryNamespaceManager):
 
     def write(self, key: str, entry: Entry) -> None:
         self.marks.void(key)
-        self._pool.put(self._space, key, entry, self.freshness.kept_until(entry))
+        size = self._pool.put(self._space, key, entry, self.freshness.kept_until(entry))
+        self.tally.bytes_written += size
 
     def discard(self, key: str) -> None:
         self.marks.void(key)

@@ -101,7 +101,6 @@ ROOT_FILES = (
     "cache",
     "clock",
     "container",
-    "counters",
     "exceptions",
     "forks",
     "keys",

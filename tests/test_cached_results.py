@@ -139,13 +139,13 @@ def test_a_result_over_the_limit(kind: str, tmp_path: Path, fake_clock: FakeCloc
         calls.append(size)
         return large if size == "large" else [size]
 
-    before = counters.snapshot().get(f"cache_too_large{{{kind}}}", 0)
+    before = counters.snapshot().events.get(f"cache_too_large{{{kind}}}", 0)
     with pytest.warns(BeakerWarning, match="over the limit of 2000") as caught:
         assert load("large") == large
     assert caught[0].filename == __file__
     assert load("large") == large
     assert load.refresh("large") == large
-    assert counters.snapshot()[f"cache_too_large{{{kind}}}"] == before + 3
+    assert counters.snapshot().events[f"cache_too_large{{{kind}}}"] == before + 3
     assert calls == ["large"] * 3
     assert load("small") == load("small") == ["small"]
     assert calls[3:] == ["small"]

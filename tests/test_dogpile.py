@@ -171,7 +171,7 @@ def test_lock_timeout(cache: Cache) -> None:
     assert cache.entry is not None
     assert cache.entry.value == "new"
     assert not cache.is_free
-    assert counters.snapshot()["creation_wait_timeout"] == 1
+    assert counters.snapshot().events["creation_wait_timeout"] == 1
     lock.release()
 
 

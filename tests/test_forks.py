@@ -306,7 +306,7 @@ def locks_in(item: object, depth: int = 4) -> set[int]:
         elif left and isinstance(thing, threading.Condition):
             pending.append((thing._lock, left))  # type: ignore[attr-defined]
         elif left and type(thing).__module__.startswith("beaker."):
-            pending += [(value, left - 1) for value in vars(thing).values()]
+            pending += [(value, left - 1) for value in getattr(thing, "__dict__", {}).values()]
         elif left and isinstance(thing, (dict, list)):
             pending += [(value, left - 1) for value in (thing.values() if isinstance(thing, dict) else thing)]
     return found

@@ -12,6 +12,7 @@ from beaker.caching.entry import Entry, check_reusable
 from beaker.caching.namespace import EntryNamespaceManager, NamespaceManager
 from beaker.caching.value import Value, current_entry
 from beaker.config.parse import coerce_cache
+from beaker.counters import CacheStats, cache_tally
 from beaker.exceptions import ConfigError, DeprecatedUse, StoreUnavailable, warn
 from beaker.keys import cache_key
 
@@ -43,6 +44,7 @@ class Cache:
     * ``type``: the backend's name, or a NamespaceManager class.
     * ``expire``, older name ``expiretime``: seconds for which a value stored here is valid, ``None`` for ever.
     * ``starttime``: values stored before it (seconds since the epoch) count as absent.
+    * ``region``: the region in which its calls are counted.
     * Further keyword arguments are options of caches and of the backend; strings are coerced.
 
     A key is any ``str``; anything :func:`beaker.keys.cache_key` can name works too and is never mistaken for a
@@ -65,6 +67,7 @@ class Cache:
                 expected="text",
                 got=builtins.type(namespace).__name__,
             )
+        region = str(nsargs.pop("region", ""))
         times = {"expire": expiretime if expire is None else expire, "starttime": starttime}
         named = {"type": type} if isinstance(type, str) else {"namespace_class": type}
         options = coerce_cache({**nsargs, **named, **times}, weak={"type": "memory"})
@@ -77,6 +80,7 @@ class Cache:
         self.nsargs = {name: value for name, value in options.items() if name not in _OWN}
         self.type = type if not isinstance(type, str) else options["type"]
         self.namespace = _manager(namespace, options.get("namespace_class") or self.type, self.nsargs)
+        self.tally = self.namespace.tally = cache_tally(region, namespace)
 
     def put(self, key: Any, value: Any, **kw: Any) -> None:
         """Store ``value``. ``expire``/``expiretime`` say otherwise than the cache for this value.
@@ -105,11 +109,12 @@ class Cache:
         except StoreUnavailable as err:
             if createfunc is None:
                 raise
-            namespace.tolerate(err)
-            return self._value(key, kw).create_without_store(createfunc)
+            return self._value(key, kw).create_unread(err, createfunc)
         if entry is not None and entry.is_fresh(namespace.clock(), self.starttime):
+            self.tally.hits += 1
             return entry.value
         if createfunc is None:
+            self.tally.missed()
             raise KeyError(key)
         return self._value(key, kw).get_or_create(createfunc, entry)
 
@@ -137,8 +142,12 @@ class Cache:
         """The current values of those ``keys`` that have one, in one round trip where the store can."""
         names = {_name(key): key for key in keys}
         found = self.namespace.read_many(names)
-        now = self.namespace.clock()
-        return {names[name]: entry.value for name, entry in found.items() if entry.is_fresh(now, self.starttime)}
+        now, tally = self.namespace.clock(), self.tally
+        values = {names[name]: entry.value for name, entry in found.items() if entry.is_fresh(now, self.starttime)}
+        tally.hits += len(values)
+        for _ in range(len(names) - len(values)):
+            tally.missed()
+        return values
 
     def put_many(self, values: Mapping[Any, Any], *, expire: float | None = None) -> None:
         """Store all ``values``. A value that cannot be stored raises before any is written, where the store
@@ -150,6 +159,13 @@ class Cache:
         good = self.expiretime if expire is None else expire
         now = self.namespace.clock()
         self.namespace.write_many({_name(key): Entry(value, now, good) for key, value in values.items()})
+
+    def stats(self) -> CacheStats:
+        """What this process has counted of calls in this namespace, in this cache's region if it belongs to one.
+
+        ``get`` and ``get_many`` are counted, a key a call; ``in``, ``keys`` and what only writes are not.
+        """
+        return self.tally.stats()
 
     def remove_many(self, keys: Iterable[Any]) -> None:
         """Remove those ``keys`` that are there."""
@@ -191,7 +207,7 @@ class Cache:
                 hint="give it to get_cache() or Cache()",
             )
         )
-        return Cache(self.namespace_name, **{**self.nsargs, "type": self.type, **kw})
+        return Cache(self.namespace_name, **{**self.nsargs, "type": self.type, "region": self.tally.region, **kw})
 
     __getitem__ = get
     __contains__ = has_key

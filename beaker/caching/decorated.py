@@ -22,6 +22,7 @@ from beaker.caching.freshness import MAX_AHEAD
 from beaker.caching.identity import namespace_of
 from beaker.caching.settings import Binding, Settings, named
 from beaker.caching.value import Value
+from beaker.counters import CacheStats, cache_tally
 from beaker.exceptions import ConfigError, StoreUnavailable, UncacheableArgument, UnserializableValue
 from beaker.keys import cache_key
 
@@ -74,7 +75,7 @@ class CachedFunction(Generic[P, R]):
             if not settings.enabled():
                 return self.original(*args, **kwargs)
             bound = self._bind()
-        _, _, _, read, clock, limit, direct = bound
+        _, _, _, read, clock, limit, tally, direct = bound
         prefix = self._prefix
         if kwargs or len(args) != self.calls.arity or not limit or prefix is None:
             key = self._key(bound, args, kwargs)
@@ -86,13 +87,13 @@ class CachedFunction(Generic[P, R]):
         try:
             entry = read(key)
         except StoreUnavailable as err:
-            bound.cache.namespace.tolerate(err)
-            return self._create(self._value(bound, key).create_without_store, args, kwargs)
+            return self._create(functools.partial(self._value(bound, key).create_unread, err), args, kwargs)
         if direct and entry is not None:
             value, stored, expiretime, _ = entry
             if stored >= settings.switch.since and (
                 expiretime is None or stored - MAX_AHEAD <= clock() < stored + expiretime
             ):
+                tally.hits += 1
                 return cast("R", value)
         if bound.snapshot != settings.options():
             # The region's options were changed in place since they were read.
@@ -140,7 +141,11 @@ class CachedFunction(Generic[P, R]):
             return default
         bound = self._bind()
         entry = self._value(bound, self._key(bound, args, kwargs)).current_entry()
-        return default if entry is None else entry.value
+        if entry is None:
+            bound.tally.missed()
+            return default
+        bound.tally.hits += 1
+        return entry.value
 
     def set(self, value: R, /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Keep ``value`` as the result of the call with these arguments. UnserializableValue and ValueTooLarge
@@ -164,6 +169,10 @@ class CachedFunction(Generic[P, R]):
     def invalidate_all(self) -> None:
         """Forget the results of all calls of this function, and of others under the same ``namespace``."""
         self._bind().cache.clear()
+
+    def stats(self) -> CacheStats:
+        """What this process has counted of calls of this function, and of others under the same ``namespace``."""
+        return cache_tally(self.settings.name or "", self.namespace).stats()
 
     def invalidate_flat(self, args: tuple[Any, ...], cache: Cache | None = None, *instance: Any) -> None:
         """Forget the call that the manual's form names: the decorator's arguments, then the function's.
@@ -292,6 +301,10 @@ class CachedMethod(Generic[P, R]):
     def invalidate_all(self) -> None:
         """See :meth:`CachedFunction.invalidate_all`: those of other instances too."""
         self.__func__.invalidate_all()
+
+    def stats(self) -> CacheStats:
+        """See :meth:`CachedFunction.stats`: those of other instances too."""
+        return self.__func__.stats()
 
     def invalidate_flat(self, args: tuple[Any, ...], cache: Cache | None = None) -> None:
         """See :meth:`CachedFunction.invalidate_flat`; the instance is not among ``args``."""

@@ -32,6 +32,7 @@ from beaker import counters
 from beaker._typing import MISSING, Clock, MissingType
 from beaker.caching.freshness import CachedValue, Freshness, freshness_of
 from beaker.caching.marks import Begun, Creation, Mode
+from beaker.counters.tallies import CacheTally
 from beaker.exceptions import CreationAbortedError
 from beaker.locking.factories import Lock, PollingLock, poll
 
@@ -93,6 +94,7 @@ def get_or_create(
     lock_timeout: float | None = 30.0,
     policy: Freshness = _DEFAULT,
     rng: Callable[[], float] = random.random,
+    tally: CacheTally | None = None,
 ) -> T:
     """The fresh value in ``place``, or else what ``create`` returns, stored there.
 
@@ -102,6 +104,7 @@ def get_or_create(
     * ``starttime``: entries stored before it (seconds since the epoch) count as absent.
     * ``lock_timeout``: seconds to wait for another creation before creating, ``None`` for no limit.
     * ``clock`` says what is fresh, ``timer`` how long something took.
+    * ``tally``: where the call is counted.
 
     Whatever ``place`` and ``create`` raise is raised, with the lock released. ``stale_if_error``
     does not hide a ``CreationAbortedError``: it says that there is no value. An early refresh that fails is
@@ -109,28 +112,45 @@ def get_or_create(
     """
     entry = place.read() if found is MISSING else found
     absent = entry is None
-    if entry is not None:
+    if tally is None:
+        tally = CacheTally("", "")
+    if entry is None:
+        tally.missed()
+    else:
         now = clock()
         if entry.is_fresh(now, starttime):
+            tally.hits += 1
             if not policy.early or not policy.is_due_early(entry, now, rng):
                 value: T = entry.value
                 return value
-        elif starttime is not None and entry.stored < starttime:
-            entry = None
+        else:
+            tally.missed()
+            if starttime is not None and entry.stored < starttime:
+                entry = None
     held = lock if not callable(lock) else lock()
     timeout = -1.0 if lock_timeout is None else min(max(lock_timeout, 0.0), threading.TIMEOUT_MAX)
-    return _Turn(place, create, held, _Times(clock, timer, starttime, timeout), policy).take(entry, absent)
+    return _Turn(place, create, held, _Times(clock, timer, starttime, timeout), policy, tally).take(entry, absent)
 
 
 class _Turn(Generic[T]):
     """One call that did not find a fresh value."""
 
-    def __init__(self, place: Place, create: Callable[[], T], lock: Lock, times: _Times, policy: Freshness) -> None:
+    def __init__(
+        self,
+        place: Place,
+        create: Callable[[], T],
+        lock: Lock,
+        times: _Times,
+        policy: Freshness,
+        tally: CacheTally,
+    ) -> None:
         self.place = place
         self.create = create
         self.lock: Any = lock
         self.clock, self.timer, self.starttime, self.timeout = times
         self.policy = policy
+        self.tally = tally
+        self.has_waited = False
         self.failures: int | None = getattr(lock, "failures", None)
         self.early: float | None = None
         self.found: CachedValue | None = None
@@ -142,17 +162,23 @@ class _Turn(Generic[T]):
             self.early = old.stored
         if old is not None and self.may_return(old):
             if self.place.is_taken(old) or not self.lock.acquire(False):
-                return self.create_beside("seize") if self.is_overdue(old) else self.value_of(old)
+                return self.create_beside("seize") if self.is_overdue(old) else self.old_value(old)
         elif old is not None and self.policy.on_expired == "recompute":
             return self.create_beside("join")
         elif not self.lock.acquire(False):
             absent = False
+            self.note_wait()
             if not self.wait():
                 return self.without_lock()
         try:
             return self.with_lock(absent)
         finally:
             self.lock.release()
+
+    def note_wait(self) -> None:
+        if not self.has_waited:
+            self.has_waited = True
+            self.tally.waited()
 
     def wait(self) -> bool:
         if isinstance(self.lock, PollingLock):
@@ -188,10 +214,11 @@ class _Turn(Generic[T]):
         """Another process has the key alone: return the old value, or wait for the new one."""
         old = None if self.is_hidden(begun.entry) else begun.entry
         if old is not None and self.may_return(old):
-            return self.create_beside("seize") if self.is_overdue(old) else self.value_of(old)
+            return self.create_beside("seize") if self.is_overdue(old) else self.old_value(old)
         if old is not None and self.policy.on_expired == "recompute":
             return self.create_beside("join")
         latest = [begun]
+        self.note_wait()
 
         def settled() -> bool:
             latest[0] = self.place.begin(self.is_good, absent=False, mode="hold")
@@ -223,19 +250,21 @@ class _Turn(Generic[T]):
         return self.create_and_store(begun.creation, old, held=held)
 
     def create_and_store(self, creation: Creation, old: CachedValue | None, *, held: bool) -> T:
-        created = False
+        cost: float | None = None
+        begun = self.timer()
         try:
-            begun = self.timer()
             value = self.create()
-            created = True
-            self.place.store(creation, value, max(0.0, self.timer() - begun))
+            cost = max(0.0, self.timer() - begun)
+            self.tally.created(cost)
+            self.place.store(creation, value, cost)
         except BaseException as err:
+            self.tally.failed(max(0.0, self.timer() - begun) if cost is None else None)
             intact = creation.abandon()
             if not isinstance(err, Exception):
                 raise
             if held and intact and self.failures is not None:
                 self.lock.fail(err)
-            if created:
+            if cost is not None:
                 raise
             return self.value_or_raise(old, err)
         return value
@@ -278,8 +307,14 @@ class _Turn(Generic[T]):
             if not isinstance(error, CreationAbortedError) and self.policy.covers_error(old, self.clock()):
                 counters.count("stale_served")
                 log.warning("an expired value is served, its creation failed: %s", type(error).__name__)
-                return self.value_of(old)
+                return self.old_value(old)
         raise error
+
+    def old_value(self, old: Any) -> T:
+        """The value of an entry that was the old one when the call began: expired, unless the refresh is early."""
+        if self.early is None:
+            self.tally.served_stale()
+        return self.value_of(old)
 
     @staticmethod
     def value_of(entry: Any) -> T:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from beaker import clock as _clock
@@ -18,11 +19,13 @@ from beaker.caching.entry import Entry, check_reusable
 from beaker.caching.freshness import Freshness, Patience, freshness_of
 from beaker.caching.marks import Begun, Creation, Good, LocalMarks, Mode
 from beaker.caching.outage import Flight, Flights, noted
+from beaker.counters import cache_tally
 from beaker.exceptions import StoreUnavailable
 from beaker.locking.factories import ThreadLocks
 from beaker.locking.registries import WeakValuedRegistry
 
 if TYPE_CHECKING:
+    from beaker.counters.tallies import CacheTally
     from beaker.locking.factories import Lock
 
 __all__ = ["EntryNamespaceManager", "NamespaceManager"]
@@ -70,6 +73,13 @@ class NamespaceManager:
         if clock is not None:
             self.clock = clock
         self.patience = Patience(time.monotonic if clock is None else clock)
+
+    # Counting
+
+    @cached_property
+    def tally(self) -> CacheTally:
+        """Where the calls are counted; a cache sets the one of its region."""
+        return cache_tally("", self.namespace)
 
     # Without a store
 

@@ -154,8 +154,8 @@ class LivePool(ForkAware):
                 space = self._spaces[namespace] = LiveSpace(self)
             return space
 
-    def put(self, space: LiveSpace, key: str, entry: Entry, dead: float | None) -> None:
-        """Keep ``entry`` until ``dead`` (seconds since the epoch) at the latest.
+    def put(self, space: LiveSpace, key: str, entry: Entry, dead: float | None) -> int:
+        """Keep ``entry`` until ``dead`` (seconds since the epoch) at the latest. Returns its estimated bytes.
 
         ValueTooLarge for a value that alone is over ``max_bytes``: it would push everything else out.
         """
@@ -180,6 +180,7 @@ class LivePool(ForkAware):
             space.slots[key] = slot
             if slot.dead < slot.due:
                 self._schedule(slot)
+        return size
 
     def discard(self, space: LiveSpace, key: str) -> None:
         with self.lock, self._mending:

@@ -11,6 +11,7 @@ from beaker._typing import Clock
 from beaker.caching.cache import Cache
 from beaker.caching.entry import Entry
 from beaker.config.coerce import as_bool
+from beaker.counters.tallies import CacheTally
 from beaker.exceptions import BeakerException, ConfigError
 
 __all__ = ["Binding", "Settings", "Switch", "named", "switch_of"]
@@ -59,6 +60,7 @@ class Binding(NamedTuple):
     clock: Clock
     limit: int
     """The longest readable key in bytes; 0: ``legacy_keys`` are built."""
+    tally: CacheTally
     direct: bool
     """A fresh entry may be returned without more ado: no ``starttime``, no early refresh."""
 
@@ -71,7 +73,7 @@ class Settings:
 
     * ``registry``, ``name``: ``registry[name]`` are the options: a region's, or a manager's own.
     * ``overrides``: what the decorator was given besides.
-    * ``open(namespace, options)``: opens the cache.
+    * ``open(namespace, options, region)``: opens the cache, whose calls are counted in ``region``.
     * ``switch``: remembers when those options had caching switched off; of no use where ``overrides`` say so.
 
     Nothing is looked up before the first call, so a function may be decorated before anything is configured.
@@ -82,7 +84,7 @@ class Settings:
         registry: Mapping[Any, Mapping[str, Any]],
         name: str | None,
         overrides: Mapping[str, Any],
-        open: Callable[[str, Mapping[str, Any]], Cache],
+        open: Callable[[str, Mapping[str, Any], str], Cache],
         switch: Switch,
     ) -> None:
         self.registry = registry
@@ -129,7 +131,7 @@ class Settings:
     def open(self, namespace: str) -> Cache:
         """The cache of ``namespace`` under the present options; its errors name the region."""
         try:
-            return self._open(namespace, {**self.options(), **self.overrides})
+            return self._open(namespace, {**self.options(), **self.overrides}, self.name or "")
         except ConfigError as err:
             raise (err if self.name is None else named(err, f"cache region {self.name!r}")) from None
 
@@ -150,6 +152,7 @@ class Settings:
             manager.read,
             manager.clock,
             0 if cache.legacy_keys else cache.key_length,
+            manager.tally,
             cache.starttime is None and not manager.freshness.early,
         )
 

@@ -71,16 +71,23 @@ class StoreNamespaceManager(EntryNamespaceManager):
 
     def read(self, key: str) -> Entry | None:
         data = self.store.get(self.namespace, key)
-        return None if data is None else self.codec.decode(self.namespace, key, data)
+        if data is None:
+            return None
+        self.tally.bytes_read += len(data)
+        return self.codec.decode(self.namespace, key, data)
 
     def begin(self, key: str, good: Good, *, absent: bool = False, mode: Mode = "hold") -> Begun:
         """As :meth:`NamespaceManager.begin`; with a store that knows versions for all processes and hosts."""
         if self._stored_marks is None:
             return super().begin(key, good, absent=absent, mode=mode)
+        self._stored_marks.tally = self.tally
         return self._stored_marks.begin(key, good, absent=absent, mode=mode)
 
     def restart(self, key: str) -> Creation:
-        return super().restart(key) if self._stored_marks is None else self._stored_marks.restart(key)
+        if self._stored_marks is None:
+            return super().restart(key)
+        self._stored_marks.tally = self.tally
+        return self._stored_marks.restart(key)
 
     def is_taken(self, entry: Entry) -> bool:
         return (
@@ -91,7 +98,9 @@ class StoreNamespaceManager(EntryNamespaceManager):
 
     def write(self, key: str, entry: Entry) -> None:
         self.marks.void(key)
-        self.store.set(self.namespace, key, self.codec.encode(self.namespace, key, entry), ttl=self.keep(entry))
+        data = self.codec.encode(self.namespace, key, entry)
+        self.store.set(self.namespace, key, data, ttl=self.keep(entry))
+        self.tally.bytes_written += len(data)
 
     def discard(self, key: str) -> None:
         self.marks.void(key)
@@ -110,6 +119,7 @@ class StoreNamespaceManager(EntryNamespaceManager):
         if not isinstance(self.store, Bulk):
             return super().read_many(keys)
         found = self.store.get_many(self.namespace, keys)
+        self.tally.bytes_read += sum(map(len, found.values()))
         entries = {key: self.codec.decode(self.namespace, key, data) for key, data in found.items()}
         return {key: entry for key, entry in entries.items() if entry is not None}
 
@@ -124,6 +134,7 @@ class StoreNamespaceManager(EntryNamespaceManager):
             batches.setdefault(self.keep(entry), {})[key] = self.codec.encode(self.namespace, key, entry)
         for ttl, items in batches.items():
             self.store.set_many(self.namespace, items, ttl=ttl)
+            self.tally.bytes_written += sum(map(len, items.values()))
 
     def discard_many(self, keys: Iterable[str]) -> None:
         if not isinstance(self.store, Bulk):

@@ -27,6 +27,7 @@ from beaker._typing import Clock
 from beaker.caching.entry import Entry, EntryCodec
 from beaker.caching.mark import TOKEN, Mark
 from beaker.caching.marks import Begun, Creation, Good, Mode, Unmarked
+from beaker.counters.tallies import CacheTally
 from beaker.exceptions import StoreError, StoreUnavailable, ValueTooLarge
 from beaker.storage.api import Store, Versioned
 
@@ -90,6 +91,8 @@ class StoredMarks:
         self.keep = keep
         self.lease = lease
         self.token = token
+        self.tally: CacheTally | None = None
+        """Where the bytes of what is stored are counted."""
         self._warned = False
 
     def begin(self, key: str, good: Good, *, absent: bool, mode: Mode) -> Begun:
@@ -237,6 +240,8 @@ class _StoredCreation:
         self._ended = True
         if not done:
             counters.count("creation_voided")
+        elif marks.tally is not None:
+            marks.tally.bytes_written += len(data)
         return done
 
     def abandon(self, *, drop: bool = False) -> bool:

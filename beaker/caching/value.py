@@ -80,7 +80,9 @@ class Value:
             return self.get_or_create(self.createfunc)
         entry = self.current_entry()
         if entry is None:
+            self.namespace.tally.missed()
             raise KeyError(self.key)
+        self.namespace.tally.hits += 1
         return entry.value
 
     def get_or_create(self, create: Callable[[], Any], found: Entry | MissingType | None = MISSING) -> Any:
@@ -99,7 +101,11 @@ class Value:
             return create()
 
         try:
-            return self._get_or_create(run, found)
+            entry = self.namespace.read(self.key) if found is MISSING else found
+        except StoreUnavailable as err:
+            return self.create_unread(err, create)
+        try:
+            return self._get_or_create(run, entry)
         except StoreUnavailable as err:
             # What the function itself raised is the caller's, as is the failure of a store it used.
             if begun:
@@ -107,12 +113,18 @@ class Value:
             self.namespace.tolerate(err)
         return self.create_without_store(create)
 
+    def create_unread(self, err: StoreUnavailable, create: Callable[[], Any]) -> Any:
+        """:meth:`create_without_store` where reading raised ``err``, if ``on_unavailable`` allows it."""
+        self.namespace.tally.missed()
+        self.namespace.tolerate(err)
+        return self.create_without_store(create)
+
     def create_without_store(self, create: Callable[[], Any]) -> Any:
         """What ``create()`` returns, or another thread's at the same time, kept nowhere."""
         manager = self.namespace
 
         def reusable() -> Any:
-            value = create()
+            value = self._timed(create)[0]
             _check(value)
             return value
 
@@ -120,7 +132,7 @@ class Value:
             reusable, lambda value: manager.sharing(self.key, value), manager.lock_timeout
         )
 
-    def _get_or_create(self, create: Callable[[], Any], found: Entry | MissingType | None) -> Any:
+    def _get_or_create(self, create: Callable[[], Any], found: Entry | None) -> Any:
         manager = self.namespace
         return get_or_create(
             _Place(self),
@@ -132,7 +144,21 @@ class Value:
             starttime=self.starttime,
             lock_timeout=manager.lock_timeout,
             policy=manager.freshness,
+            tally=manager.tally,
         )
+
+    def _timed(self, create: Callable[[], Any]) -> tuple[Any, float]:
+        """What ``create()`` returns, and the seconds it took, which are counted."""
+        timer, tally = self.namespace.patience.timer, self.namespace.tally
+        begun = timer()
+        try:
+            value = create()
+        except BaseException:
+            tally.failed(max(0.0, timer() - begun))
+            raise
+        cost = max(0.0, timer() - begun)
+        tally.created(cost)
+        return value, cost
 
     def refresh(self, create: Callable[[], Any]) -> Any:
         """What ``create()`` returns now, stored in place of what is there. When it raises, that stays.
@@ -140,13 +166,10 @@ class Value:
         Creations that began before are voided. When the value is written or removed before this one ends, the result
         is returned and not stored.
         """
-        manager = self.namespace
-        timer = manager.patience.timer
-        creation = manager.restart(self.key)
+        creation = self.namespace.restart(self.key)
         try:
-            begun = timer()
-            value = create()
-            self.store(creation, value, max(0.0, timer() - begun))
+            value, cost = self._timed(create)
+            self.store(creation, value, cost)
         except BaseException:
             creation.abandon()
             raise

@@ -84,6 +84,7 @@ class BaseSession(OlderNames, SessionState):
             found, self.unavailable = asked(lambda: backend.fetch(sent), options, tolerant=id is None)
         if isinstance(found, Loaded):
             self._load(found)
+            context.tally.loaded += 1
         else:
             self._begin()
             # Its time shows whether it came while this request was in flight. A chosen id begins again.
@@ -194,6 +195,7 @@ class BaseSession(OlderNames, SessionState):
         for id in self._left:
             self._backend.end(Snapshot(id, self._now, self._now), exchange.sent)
         self._left = ()
+        self._context.tally.ended += identity is not None
         self._begin()
         self._cookie = Cookie.CLEAR
 
@@ -258,6 +260,7 @@ class BaseSession(OlderNames, SessionState):
     def _saved(self, saved: Saved | Ended, packed: Packed) -> None:
         self._take(saved)
         if isinstance(saved, Saved):
+            self._context.tally.saved += 1
             self._late = self._logged_in = False
             self._moving = None
             if saved.snapshot.values is not packed:

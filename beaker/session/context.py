@@ -13,6 +13,7 @@ from beaker.caching.store_manager import StoreNamespaceManager
 from beaker.clock import now as default_clock
 from beaker.clock import sleep as default_sleep
 from beaker.config.options import SessionOptions
+from beaker.counters import session_tally
 from beaker.crypto.envelope import Envelope
 from beaker.crypto.tokens import DataTokens, IdTokens, RollingTokens
 from beaker.exceptions import BeakerWarning, ConfigError, ConfigWarning, warn
@@ -58,6 +59,7 @@ class SessionContext:
         # Not the seeded kind: forked workers would draw the same waits and collide again and again.
         self.random = random.SystemRandom()
         self.type = defaults.resolve_type(options, self.runtime)
+        self.tally = session_tally(self.type)
         self.cookie = SessionCookie(options, self.runtime)
         self.cookie.check_end(self.clock())
         self.ring = defaults.key_ring(options, self.clock)

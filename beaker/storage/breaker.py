@@ -69,6 +69,7 @@ class Breaker(ForkAware):
         rng: Callable[[], float] = random.random,
     ) -> None:
         self.backend = backend
+        self.tally = counters.store_tally(backend)
         self.place = place
         self.timer = timer
         self._rng = rng
@@ -180,6 +181,8 @@ class Guard:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         breaker = self.breaker
+        failed = isinstance(error, StoreUnavailable) and not _replied(error)
+        breaker.tally.called(max(0.0, breaker.timer() - self.begun), failed=failed)
         if error is None or (isinstance(error, StoreError) and _replied(error)):
             if breaker.failures or breaker.is_open:
                 breaker.responded()

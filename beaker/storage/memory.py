@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from beaker import clock as _clock
 from beaker._typing import Clock
+from beaker.counters import store_tally
 from beaker.forks import ForkAware
 from beaker.locking.mending import Mending
 from beaker.storage.api import Bulk, Listing, Purging, Store, Versioned
@@ -68,6 +69,7 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         self.max_bytes = max_bytes
         self.max_value: int | None = None if max_bytes is None else max_bytes - _OVERHEAD
         self._clock = clock
+        self._tally = store_tally(self.backend)
         self._records: OrderedDict[tuple[str, str], _Record] = OrderedDict()
         self._names: dict[str, dict[str, None]] = {}
         self._bytes = 0
@@ -91,53 +93,59 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
     def get(self, namespace: str, key: str) -> bytes | None:
         with self._mutex, self._mending:
             record = self._live(namespace, key)
-            return None if record is None else record.data
+        data = None if record is None else record.data
+        self._tally.read(data)
+        return data
 
     def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None:
         check_size(data, self.max_value, self.backend, "set")
         with self._mutex, self._mending:
             self._put(namespace, key, data, ttl)
+        self._tally.wrote(len(data))
 
     def delete(self, namespace: str, key: str) -> None:
         with self._mutex, self._mending:
             self._drop(namespace, key)
+        self._tally.deleted()
 
     def clear(self, namespace: str) -> None:
         with self._mutex, self._mending:
             for key in tuple(self._names.get(namespace, ())):
                 self._drop(namespace, key)
+        self._tally.deleted()
 
     # Versioned
 
     def read(self, namespace: str, key: str) -> tuple[bytes, Hashable] | None:
         with self._mutex, self._mending:
             record = self._live(namespace, key)
-            return None if record is None else (record.data, record.version)
+        self._tally.read(None if record is None else record.data)
+        return None if record is None else (record.data, record.version)
 
     def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
         check_size(data, self.max_value, self.backend, "insert")
         with self._mutex, self._mending:
-            if self._live(namespace, key) is not None:
-                return False
-            self._put(namespace, key, data, ttl)
-            return True
+            absent = self._live(namespace, key) is None
+            if absent:
+                self._put(namespace, key, data, ttl)
+        return self._tally.tried(absent, len(data))
 
     def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
         check_size(data, self.max_value, self.backend, "replace")
         with self._mutex, self._mending:
             record = self._live(namespace, key)
-            if record is None or record.version != version:
-                return False
-            self._put(namespace, key, data, ttl)
-            return True
+            unchanged = record is not None and record.version == version
+            if unchanged:
+                self._put(namespace, key, data, ttl)
+        return self._tally.tried(unchanged, len(data))
 
     def remove(self, namespace: str, key: str, version: Hashable) -> bool:
         with self._mutex, self._mending:
             record = self._live(namespace, key)
-            if record is None or record.version != version:
-                return False
-            self._drop(namespace, key)
-            return True
+            unchanged = record is not None and record.version == version
+            if unchanged:
+                self._drop(namespace, key)
+        return self._tally.removed(unchanged)
 
     # Listing, Purging
 
@@ -156,6 +164,7 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         with self._mutex, self._mending:
             gone = self._sweep(now, limit)
             more = bool(self._expiries) and self._expiries[0][0] < now
+        self._tally.deleted(gone)
         return gone, "more" if more else None
 
     # Bulk
@@ -168,6 +177,7 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
                 record = self._live(namespace, key)
                 if record is not None:
                     found[key] = record.data
+        self._tally.read_many(len(wanted), sum(map(len, found.values())))
         return found
 
     def set_many(self, namespace: str, items: Mapping[str, bytes], *, ttl: float | None) -> None:
@@ -177,12 +187,14 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         with self._mutex, self._mending:
             for key, data in pairs:
                 self._put(namespace, key, data, ttl)
+        self._tally.wrote(sum(len(data) for _, data in pairs), len(pairs))
 
     def delete_many(self, namespace: str, keys: Iterable[str]) -> None:
         doomed = tuple(keys)
         with self._mutex, self._mending:
             for key in doomed:
                 self._drop(namespace, key)
+        self._tally.deleted(len(doomed))
 
     # below here the mutex is held
 

@@ -171,7 +171,7 @@ def test_a_lease_is_left_to_one_creator(clock: FakeClock) -> None:
     assert paused.end() == "created"
     waiter.join(PATIENCE)
     assert results == ["created"]
-    assert "lock_takeover" not in counters.snapshot()
+    assert "lock_takeover" not in counters.snapshot().events
 
 
 # How old a value may be

@@ -304,4 +304,4 @@ def test_voided_creations_are_counted() -> None:
     paused = creation(cache)
     cache.clear()
     paused.end()
-    assert counters.snapshot()["creation_voided"] == 1
+    assert counters.snapshot().events["creation_voided"] == 1

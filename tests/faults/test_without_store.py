@@ -69,7 +69,7 @@ def test_the_function_runs_when_the_store_is_down(down: dict[str, Any], caplog: 
     with caplog.at_level(logging.ERROR, "beaker.cache"):
         assert [cache.get("k", createfunc=work) for _ in range(3)] == [1, 2, 3]
         assert [cached(100) for _ in range(3)] == [104, 105, 106]
-    counted = [number for name, number in counters.snapshot().items() if name.startswith("cache_unavailable{")]
+    counted = [number for name, number in counters.snapshot().events.items() if name.startswith("cache_unavailable{")]
     assert sum(counted) >= 6
     lines = [record for record in caplog.records if "without their store" in record.getMessage()]
     assert len(lines) == 1

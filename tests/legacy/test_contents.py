@@ -43,11 +43,11 @@ def test_every_copy_of_an_old_cookie_ends_with_the_session(place: str, arrive: A
 def test_the_takeover_is_counted(arrive: Arrive) -> None:
     """``legacy_tokens`` tells how many sessions came, by what carried them; ours do not count."""
     for vector, kind in ((FILE, "id"), (SIGNED, "cookie")):
-        before = counters.snapshot().get(f"legacy_tokens{{{kind}}}", 0)
+        before = counters.snapshot().events.get(f"legacy_tokens{{{kind}}}", 0)
         tab = arrive(vector)
         tab.do(number)
         tab.do(number)
-        assert counters.snapshot()[f"legacy_tokens{{{kind}}}"] == before + 1
+        assert counters.snapshot().events[f"legacy_tokens{{{kind}}}"] == before + 1
 
 
 def test_the_application_keeps_all_but_bookkeeping(arrive: Arrive) -> None:

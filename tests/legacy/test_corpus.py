@@ -35,7 +35,7 @@ def typed(value: Any) -> Any:
 
 def taken_over(tab: Tab, vector: Vector) -> None:
     """The session is whole, of its old age, and goes on under a cookie of ours."""
-    refused = {name: n for name, n in counters.snapshot().items() if name.startswith("legacy_refused")}
+    refused = {name: n for name, n in counters.snapshot().events.items() if name.startswith("legacy_refused")}
     found, is_new, created = tab.do(lambda session: (values_of(session), session.is_new, session["_creation_time"]))
     assert typed(found) == typed(expected(vector))
     assert not is_new
@@ -44,7 +44,7 @@ def taken_over(tab: Tab, vector: Vector) -> None:
     assert tab.cookies[COOKIE][0] in "AB"
     tab.do(put(more="than before"))
     assert typed(tab.do(values_of)) == typed({**expected(vector), "more": "than before"})
-    assert {n: c for n, c in counters.snapshot().items() if n.startswith("legacy_refused")} == refused
+    assert {n: c for n, c in counters.snapshot().events.items() if n.startswith("legacy_refused")} == refused
 
 
 def ends_for_good(tab: Tab, vector: Vector, clock: FakeClock) -> None:

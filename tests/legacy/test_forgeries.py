@@ -187,7 +187,7 @@ def test_a_pickle_of_who_has_the_key_runs_nothing(protocol: int, tmp_path: Path)
     target = tmp_path / "run"
     evil = stamped(x=Bomb(target))
     cookie = pick(beaker="1.14.1", type="cookie", serializer="pickle", crypto=None)
-    before = counters.snapshot().get("legacy_refused{name}", 0)
+    before = counters.snapshot().events.get("legacy_refused{name}", 0)
     if protocol >= 2:
         # Older protocols do not begin like any pickle Beaker puts into a cookie.
         assert Deployment(cookie, tmp_path).open(data_cookie(pickle.dumps(evil, protocol))).is_new
@@ -196,7 +196,7 @@ def test_a_pickle_of_who_has_the_key_runs_nothing(protocol: int, tmp_path: Path)
     (path,) = tmp_path.rglob("*.cache")
     path.write_bytes(pickle.dumps({"session": evil}, protocol))
     assert Deployment(record, tmp_path).open(record["cookie"]).is_new
-    assert counters.snapshot()["legacy_refused{name}"] == before + 1 + (protocol >= 2)
+    assert counters.snapshot().events["legacy_refused{name}"] == before + 1 + (protocol >= 2)
     assert not target.exists()
     # The same bytes are deadly to pickle, so that this test can fail.
     pickle.loads(pickle.dumps(evil, protocol))
@@ -208,7 +208,7 @@ def refused_for(payload: bytes, tmp_path: Path, **policy: Any) -> str:
     cookie = pick(beaker="1.14.1", type="cookie", serializer="pickle", crypto=None)
     counters.reset()
     assert Deployment(cookie, tmp_path, **policy).open(data_cookie(payload)).is_new
-    (name,) = (name for name in counters.snapshot() if name.startswith("legacy_refused"))
+    (name,) = (name for name in counters.snapshot().events if name.startswith("legacy_refused"))
     return name[len("legacy_refused{") : -1]
 
 

@@ -101,9 +101,9 @@ def test_a_record_that_cannot_be_removed_is_counted(
 
     tab = arrive(FILE)
     monkeypatch.setattr("beaker.session.legacy.records.os.unlink", refuse)
-    before = counters.snapshot().get("legacy_left", 0)
+    before = counters.snapshot().events.get("legacy_left", 0)
     assert tab.do(number) == FILE["number"]
-    assert counters.snapshot()["legacy_left"] == before + 1
+    assert counters.snapshot().events["legacy_left"] == before + 1
 
 
 def test_nothing_of_the_old_store_is_written(arrive: Arrive, tmp_path: Path) -> None:

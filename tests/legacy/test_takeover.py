@@ -30,7 +30,7 @@ def number(session: SessionObject) -> Any:
 
 
 def refused(reason: str) -> int:
-    return counters.snapshot().get(f"legacy_refused{{{reason}}}", 0)
+    return counters.snapshot().events.get(f"legacy_refused{{{reason}}}", 0)
 
 
 @BOTH

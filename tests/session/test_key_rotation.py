@@ -69,7 +69,7 @@ def _counters() -> Iterator[None]:
 
 def tokens() -> dict[str, int]:
     """What was counted about tokens."""
-    return {name: number for name, number in counters.snapshot().items() if "token" in name}
+    return {name: number for name, number in counters.snapshot().events.items() if "token" in name}
 
 
 def key_ids(place: str) -> list[str]:

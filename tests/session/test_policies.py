@@ -38,10 +38,10 @@ class TestConflict:
         tab = open_tab(place, on_conflict=policy)
         tab.do(put(k="base", other=1))
         name = f"merge_conflicts{{{policy}}}"
-        before = counters.snapshot().get(name, 0)
+        before = counters.snapshot().events.get(name, 0)
         overlap(tab, put(k="early"), put(k="late", other=2))
         assert tab.do(lambda s: (s["k"], s["other"])) == (kept, 2)
-        assert counters.snapshot()[name] == before + 1
+        assert counters.snapshot().events[name] == before + 1
 
     def test_raise(self, open_tab: Open, place: str) -> None:
         """on_conflict = raise: WriteConflict reaches the application and nothing of the late request is written."""

@@ -137,10 +137,10 @@ class TestMerging:
             session.increment("n")
             session.save()
 
-        before = counters.snapshot().get("merge_conflicts{mine}", 0)
+        before = counters.snapshot().events.get("merge_conflicts{mine}", 0)
         overlap(tab, put(n="text"), plus)
         assert tab.do(lambda s: s["n"]) == 2
-        assert counters.snapshot()["merge_conflicts{mine}"] == before + 1
+        assert counters.snapshot().events["merge_conflicts{mine}"] == before + 1
 
     def test_lock_reads_what_the_last_holder_left(self, open_tab: Callable[..., Tab], place: str) -> None:
         """After lock() the session holds what others saved before, so that read, change, save under it is exact."""

@@ -58,7 +58,7 @@ def test_read_only_gives_an_empty_marked_session(open_tab: Callable[..., Tab]) -
     switch.off = ()
     assert dict(tab.cookies) == before
     assert tab.do(lambda s: (s.unavailable, s["a"])) == (False, 1)
-    assert counters.snapshot()["session_unavailable{memory}"] == 2
+    assert counters.snapshot().events["session_unavailable{memory}"] == 2
 
 
 @pytest.mark.parametrize("act", ["login", "logout", "delete", "invalidate", "regenerate_id", "lock"])

@@ -139,7 +139,7 @@ def test_waiter_takes_over(store: Spy, clock: FakeClock) -> None:
     began = clock()
     assert locks.creation("n", "k").acquire(True, 30.0) is True
     assert 5.0 <= clock() - began <= 5.1
-    assert counters.snapshot()["lock_takeover"] == 1
+    assert counters.snapshot().events["lock_takeover"] == 1
 
 
 def test_record_leaves_the_store(store: Spy, clock: FakeClock, locks: LeaseLocks) -> None:

@@ -160,6 +160,7 @@ class HybridBackend(CookieBackend):
         if not renewed:
             records.kill(snapshot.id)
             return self._restart(draft)
+        self.context.tally.merged += isinstance(record, Snapshot)
         snapshot.version = None
         return Saved(snapshot, InStore() if sealed is None else InCookie(sealed), Cookie.SEND)
 

@@ -182,13 +182,14 @@ class ServerBackend:
         mine.values, mine.accessed = draft.values, draft.now
         if draft.reseal and isinstance(draft.place, InStore):
             mine.returned = None
-        version, tried = base.version, False
+        version, tried, merged = base.version, False, False
         contention = self._contention(base)
         try:
             while True:
                 if version is not None:
                     tried = True
                     if records.replace(mine, version):
+                        self.context.tally.merged += merged
                         return mine
                     count("cas_retries")
                     contention.lose()
@@ -197,9 +198,10 @@ class ServerBackend:
                     return theirs
                 if tried and mine.write_ids[-1] in theirs.write_ids:
                     # The write was done and only the reply was lost; done again, an addition would count twice.
+                    self.context.tally.merged += merged
                     return mine
                 version, mine = theirs.version, theirs
-                mine.values = self.merged(base.values, delta, theirs)
+                mine.values, merged = self.merged(base.values, delta, theirs), True
                 mine.accessed = max(draft.now, theirs.accessed)
         finally:
             contention.end()
@@ -228,7 +230,7 @@ class ServerBackend:
         delta = diff(old.values, draft.values, draft.operations)
         new = draft.snapshot.copy()
         new.values, new.accessed, new.write_ids = draft.values, draft.now, ()
-        version = old.version
+        version, merged = old.version, False
         if version is None:
             latest = self._theirs(old)
             if isinstance(latest, Ended):
@@ -244,7 +246,7 @@ class ServerBackend:
                 if isinstance(latest, Ended):
                     records.forget(new.id)
                     return self._restart(draft, latest)
-                version = latest.version
+                version, merged = latest.version, True
                 new.values = self.merged(old.values, delta, latest)
                 records.overwrite(new)
         except BaseException:
@@ -253,6 +255,7 @@ class ServerBackend:
             raise
         finally:
             contention.end()
+        self.context.tally.merged += merged
         return self._saved(draft, new, Cookie.SEND)
 
     def _restart(self, draft: Draft, ended: Ended) -> Saved | Ended:

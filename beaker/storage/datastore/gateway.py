@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from beaker import clock
+from beaker.counters import store_tally
+from beaker.counters.tallies import StoreTally
 from beaker.exceptions import StoreRefused, StoreUnavailable
 from beaker.forks import ForkAware, notice_patch
 from beaker.storage.breaker import Breaker
@@ -33,6 +35,8 @@ _PROBE_SECONDS = 300
 _TRANSACTIONAL = 1
 _NON_TRANSACTIONAL = 2
 _FAIL = 3
+# And of EntityResult.ResultType in query.proto.
+_KEY_ONLY = 3
 
 
 class Refused(Exception):
@@ -69,6 +73,7 @@ class Gateway(ForkAware):
         place: str = "the server",
     ) -> None:
         self.breaker = Breaker(BACKEND, place, timer=monotonic)
+        self._tally = store_tally(BACKEND)
         self.deadline = deadline
         self.retries = retries
         self.calls: Counter[str] = Counter()
@@ -180,10 +185,14 @@ class Gateway(ForkAware):
     ) -> Any:
         with self.breaker(operation):
             try:
-                return self._attempts(method, request, operation, conditional, retries)
-            except (Refused, _ResponseTooLarge):
+                answer = self._attempts(method, request, operation, conditional, retries)
+            except (Refused, _ResponseTooLarge) as err:
+                if isinstance(err, Refused):
+                    self._tally.refuse(len(request.mutations))
                 self.breaker.responded()
                 raise
+        _bill(self._tally, method, request, answer)
+        return answer
 
     def _attempts(self, method: str, request: Any, operation: str, conditional: bool, retries: int | None) -> Any:
         connection = self.connection()
@@ -293,6 +302,24 @@ class Gateway(ForkAware):
             self._call("Rollback", request, operation, retries=0)
         except StoreUnavailable:
             return
+
+
+def _bill(tally: StoreTally, method: str, request: Any, answer: Any) -> None:
+    """Count what a call that succeeded did to entities, as Datastore bills it."""
+    if method == "Lookup":
+        # Keys that were deferred are asked for, and billed, by the next call.
+        size = sum(result.entity.ByteSize() for result in answer.found)
+        tally.read_many(len(answer.found) + len(answer.missing), size)
+    elif method == "RunQuery":
+        results = answer.batch.entity_results
+        keys_only = answer.batch.entity_result_type == _KEY_ONLY
+        tally.read_many(1 if keys_only else max(1, len(results)), sum(result.entity.ByteSize() for result in results))
+    elif method == "Commit":
+        written = [mutation for mutation in request.mutations if mutation.WhichOneof("operation") != "delete"]
+        if written:
+            tally.wrote(sum(mutation.ByteSize() for mutation in written), len(written))
+        if len(written) < len(request.mutations):
+            tally.deleted(len(request.mutations) - len(written))
 
 
 def _status(err: BaseException | None) -> tuple[str, str]:

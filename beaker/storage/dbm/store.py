@@ -12,6 +12,7 @@ from typing import Protocol
 
 from beaker import clock as _clock
 from beaker._typing import Clock
+from beaker.counters import store_tally
 from beaker.exceptions import ConfigError, StoreUnavailable
 from beaker.forks import ForkAware, ForkGate
 from beaker.keys import encode_text, namespace_digest
@@ -92,6 +93,7 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
     ) -> None:
         self.directory = os.path.abspath(os.fspath(directory))
         self._clock = clock
+        self._tally = store_tally(self.backend)
         self._digest_filenames = digest_filenames
         expect_directory(self.directory, OPTION)
         self._engine: _Engine
@@ -128,7 +130,9 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
 
     def get(self, namespace: str, key: str) -> bytes | None:
         with self._gate:
-            return self._engine.get(self._path(namespace), encode_text(key), self._clock())
+            data = self._engine.get(self._path(namespace), encode_text(key), self._clock())
+        self._tally.read(data)
+        return data
 
     def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None:
         check_size(data, self.max_value, self.backend, "set")
@@ -138,6 +142,7 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         expires = expires_at(self._clock(), ttl)
         with self._gate:
             self._engine.put(self._path(namespace), encode_text(key), data, expires)
+        self._tally.wrote(len(data))
 
     def delete(self, namespace: str, key: str) -> None:
         self._delete(namespace, (key,), "delete")
@@ -145,29 +150,35 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
     def clear(self, namespace: str) -> None:
         with self._gate:
             self._engine.clear(self._path(namespace))
+        self._tally.deleted()
 
     # Versioned
 
     def read(self, namespace: str, key: str) -> tuple[bytes, Hashable] | None:
         with self._gate:
-            return self._engine.read(self._path(namespace), encode_text(key), self._clock())
+            found = self._engine.read(self._path(namespace), encode_text(key), self._clock())
+        self._tally.read(None if found is None else found[0])
+        return found
 
     def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
         check_size(data, self.max_value, self.backend, "insert")
         now = self._clock()
         with self._gate:
-            return self._engine.insert(self._path(namespace), encode_text(key), data, expires_at(now, ttl), now)
+            done = self._engine.insert(self._path(namespace), encode_text(key), data, expires_at(now, ttl), now)
+        return self._tally.tried(done, len(data))
 
     def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
         check_size(data, self.max_value, self.backend, "replace")
         now = self._clock()
         expires = expires_at(now, ttl)
         with self._gate:
-            return self._engine.replace(self._path(namespace), encode_text(key), data, version, expires, now)
+            done = self._engine.replace(self._path(namespace), encode_text(key), data, version, expires, now)
+        return self._tally.tried(done, len(data))
 
     def remove(self, namespace: str, key: str, version: Hashable) -> bool:
         with self._gate:
-            return self._engine.remove(self._path(namespace), encode_text(key), version, self._clock())
+            done = self._engine.remove(self._path(namespace), encode_text(key), version, self._clock())
+        return self._tally.removed(done)
 
     # Listing, Purging
 
@@ -201,6 +212,7 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
                     path = os.path.join(self.directory, name)
                     removed, after = self._engine.purge(path, now, min(_BATCH, limit - gone), after)
                 gone += removed
+                self._tally.deleted(removed)
                 if after is not None and end is not None and time.monotonic() >= end:
                     return gone, f"{name}:{after}"
             if end is not None and time.monotonic() >= end:
@@ -213,6 +225,7 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         names = {encode_text(key): key for key in keys}
         with self._gate:
             found = self._engine.get_many(self._path(namespace), tuple(names), self._clock())
+        self._tally.read_many(len(names), sum(map(len, found.values())))
         return {names[name]: data for name, data in found.items()}
 
     def set_many(self, namespace: str, items: Mapping[str, bytes], *, ttl: float | None) -> None:
@@ -226,6 +239,7 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
             expires = expires_at(self._clock(), ttl)
             with self._gate:
                 self._engine.put_many(self._path(namespace), rows, expires)
+            self._tally.wrote(sum(map(len, items.values())), len(rows))
 
     def delete_many(self, namespace: str, keys: Iterable[str]) -> None:
         self._delete(namespace, keys, "delete_many")
@@ -235,6 +249,7 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         if names:
             with self._gate:
                 self._engine.delete(self._path(namespace), names, operation)
+            self._tally.deleted(len(names))
 
     # files
 

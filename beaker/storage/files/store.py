@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from beaker import clock as _clock
 from beaker._typing import Clock
+from beaker.counters import store_tally
 from beaker.exceptions import StoreUnavailable
 from beaker.keys import digest, encode_text, namespace_digest
 from beaker.locking.stripes import Stripes
@@ -73,6 +74,7 @@ class FileStore(Store, Versioned, Listing, Purging):
     ) -> None:
         self.directory = os.path.abspath(os.fspath(directory))
         self.max_value = max_value
+        self._tally = store_tally(self.backend)
         self._clock = clock
         self._durable = durable
         self._digest_filenames = digest_filenames
@@ -100,13 +102,17 @@ class FileStore(Store, Versioned, Listing, Purging):
 
     def get(self, namespace: str, key: str) -> bytes | None:
         record = self._get(namespace, key, "get")
-        return None if record is None else record.data
+        data = None if record is None else record.data
+        self._tally.read(data)
+        return data
 
     def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None:
         self._write(namespace, key, data, ttl, "set", None)
+        self._tally.wrote(len(data))
 
     def delete(self, namespace: str, key: str) -> None:
         self._unlink(namespace, key, "delete", None)
+        self._tally.deleted()
 
     def clear(self, namespace: str) -> None:
         # Renamed first, so that the namespace is empty at one moment; a writer that is inside the old
@@ -118,6 +124,8 @@ class FileStore(Store, Versioned, Listing, Purging):
             return
         except OSError as err:
             raise self._unavailable("clear", err) from err
+        finally:
+            self._tally.deleted()
         # What cannot be removed now is out of sight already, and left to purge().
         with suppress(OSError):
             sweep.remove_tree(trash)
@@ -126,16 +134,18 @@ class FileStore(Store, Versioned, Listing, Purging):
 
     def read(self, namespace: str, key: str) -> tuple[bytes, Hashable] | None:
         record = self._get(namespace, key, "read")
+        self._tally.read(None if record is None else record.data)
         return None if record is None else (record.data, record.version)
 
     def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
-        return self._write(namespace, key, data, ttl, "insert", lambda current: current is None)
+        done = self._write(namespace, key, data, ttl, "insert", lambda current: current is None)
+        return self._tally.tried(done, len(data))
 
     def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
-        return self._write(namespace, key, data, ttl, "replace", _has(version))
+        return self._tally.tried(self._write(namespace, key, data, ttl, "replace", _has(version)), len(data))
 
     def remove(self, namespace: str, key: str, version: Hashable) -> bool:
-        return self._unlink(namespace, key, "remove", _has(version))
+        return self._tally.removed(self._unlink(namespace, key, "remove", _has(version)))
 
     # Listing, Purging
 
@@ -157,9 +167,11 @@ class FileStore(Store, Versioned, Listing, Purging):
         1,000. It also removes what killed writers left: temporary files over 60 seconds old, unreadable
         records as old, what a ``clear`` began to remove, and empty directories."""
         try:
-            return sweep.Sweep(self.directory, now, limit, cursor, deadline, self._purge_file).run()
+            gone, after = sweep.Sweep(self.directory, now, limit, cursor, deadline, self._purge_file).run()
         except OSError as err:
             raise self._unavailable("purge", err) from err
+        self._tally.deleted(gone)
+        return gone, after
 
     def _purge_file(self, path: str, now: float) -> bool | None:
         """Remove one expired record's file; ``None`` when it holds no record of Beaker's."""

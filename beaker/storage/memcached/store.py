@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from beaker import clock as _clock
 from beaker._typing import Clock
+from beaker.counters import store_tally
 from beaker.exceptions import ConfigError, StoreUnavailable
 from beaker.forks import ForkAware
 from beaker.keys import digest
@@ -94,6 +95,7 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
         connect = pymemcache_connect(timeout, connect_timeout, context)
         self.max_value: int | None = max_value
         self._limit = max_value
+        self._tally = store_tally(BACKEND)
         self._timeout = timeout
         self._clock = clock
         self._servers = [Server(address, client or connect, pool_size, timeout) for address in addresses]
@@ -118,6 +120,7 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
         generation_key = self._generation_key(namespace)
         found = server.fetch("get", (generation_key, name))
         record = found.get(name)
+        self._tally.read(record)
         if record is None or self._expires(record, found.get(generation_key)) is None:
             return None
         return record[_HEADER:]
@@ -143,6 +146,7 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
                 failure = failure or err
         if failure is not None:
             raise failure
+        self._tally.deleted()
 
     # Bulk
 
@@ -153,7 +157,8 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
             for start in range(0, len(names), _BATCH):
                 part = names[start : start + _BATCH]
                 found = server.fetch("get_many", (generation_key, *(name for _, name in part)))
-                generation = found.get(generation_key)
+                generation = found.pop(generation_key, None)
+                self._tally.read_many(len(part), sum(map(len, found.values())))
                 for key, name in part:
                     record = found.get(name)
                     if record is not None and self._expires(record, generation) is not None:
@@ -180,6 +185,7 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
             for start in range(0, len(names), _BATCH):
                 part = names[start : start + _BATCH]
                 server.write(operation, [b"delete %b\r\n" % name for _, name in part], generation_key)
+                self._tally.deleted(len(part))
 
     # Versioned
 
@@ -190,7 +196,7 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
     def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
         check_size(data, self._limit, BACKEND, "insert")
         with within(self._timeout):
-            return self._insert(namespace, key, data, ttl)
+            return self._tally.tried(self._insert(namespace, key, data, ttl), len(data))
 
     def _insert(self, namespace: str, key: str, data: bytes, ttl: float | None) -> bool:
         name, server = self._locate(namespace, key)
@@ -228,6 +234,7 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
         self, operation: str, namespace: str, key: str, data: bytes | None, version: Hashable, ttl: float | None
     ) -> bool:
         if not isinstance(version, _Version) or version.expires <= self._clock():
+            self._tally.refuse()
             return False
         name, server = self._locate(namespace, key)
         generation_key = self._generation_key(namespace)
@@ -240,7 +247,8 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
         lines, current = server.write(
             operation, (command,), generation_key, repeatable=False, size=size, limit=self._limit
         )
-        return lines[0] == b"STORED" and current == version.generation
+        done = lines[0] == b"STORED" and current == version.generation
+        return self._tally.removed(done) if data is None else self._tally.tried(done, size)
 
     # Names and records
 
@@ -280,6 +288,7 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
     ) -> tuple[tuple[bytes, _Version] | None, bytes | None]:
         """The live record with its version, and the cas of whatever is under the name."""
         found = server.fetch_versions(operation, (generation_key, name))
+        self._tally.read(found[name][0] if name in found else None)
         if name not in found:
             return None, None
         record, cas = found[name]
@@ -296,6 +305,7 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
         ttl: float | None,
     ) -> None:
         size = max(len(data) for _, data in part)
+        whole = sum(len(data) for _, data in part)
 
         def put(generation: bytes) -> bytes | None:
             commands = [self._command(b"set", name, generation, data, ttl) for name, data in part]
@@ -309,10 +319,12 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
             guess = server.known_generation(generation_key)
             if guess is not None:
                 current = put(guess)
+                self._tally.wrote(whole, len(part))
                 if current == guess:
                     return
             # In force during this call, so that a clear which moves it on meanwhile comes after this write.
             put(server.learn(operation, generation_key, current))
+            self._tally.wrote(whole, len(part))
 
 
 def _parts(items: list[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, bytes]]]:

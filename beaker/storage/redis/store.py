@@ -12,6 +12,7 @@ from typing import Any
 
 from beaker import clock as _clock
 from beaker._typing import Clock
+from beaker.counters import store_tally
 from beaker.exceptions import ConfigError, StoreUnavailable
 from beaker.forks import ForkAware, notice_patch
 from beaker.keys import digest, encode_text
@@ -81,6 +82,7 @@ class RedisStore(Store, Versioned, Listing, Bulk, ForkAware):
             if not number > 0:
                 raise ConfigError(f"{option} is not positive", option=option, expected="a number above 0")
         self.max_value: int | None = max_value
+        self._tally = store_tally(BACKEND)
         self._prefix = check_prefix(prefix)
         self._clock = clock
         self._timeouts = (timeout, connect_timeout)
@@ -119,6 +121,7 @@ class RedisStore(Store, Versioned, Listing, Bulk, ForkAware):
     def get(self, namespace: str, key: str) -> bytes | None:
         name, shard = self._locate(namespace, key)
         generation, record = self._run("get", methodcaller("mget", shard.generation, name))
+        self._tally.read(record)
         return record[scripts.HEADER :] if record is not None and self._live(record, generation) else None
 
     def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None:
@@ -134,6 +137,7 @@ class RedisStore(Store, Versioned, Listing, Bulk, ForkAware):
             keys = (shard.generation, shard.index, shard.graves, shard.grave(grave))
             if self._script("clear", scripts.CLEAR, keys, (grave,)):
                 self._bury(namespace, shard, _BURIALS)
+        self._tally.deleted()
 
     # Bulk
 
@@ -144,6 +148,7 @@ class RedisStore(Store, Versioned, Listing, Bulk, ForkAware):
                 part = names[start : start + _BATCH]
                 wanted = [shard.generation, *(name for _, name in part)]
                 generation, *records = self._run("get_many", methodcaller("mget", wanted))
+                self._tally.read_many(len(part), sum(len(record) for record in records if record is not None))
                 for (key, _), record in zip(part, records, strict=True):
                     if record is not None and self._live(record, generation):
                         values[key] = record[scripts.HEADER :]
@@ -177,6 +182,7 @@ class RedisStore(Store, Versioned, Listing, Bulk, ForkAware):
                 part = names[start : start + _BATCH]
                 members = [encode_text(key) for key, _ in part]
                 self._script(operation, scripts.DELETE, (shard.index, *(name for _, name in part)), members)
+                self._tally.deleted(len(part))
 
     # Versioned
 
@@ -186,6 +192,7 @@ class RedisStore(Store, Versioned, Listing, Bulk, ForkAware):
     def _read(self, operation: str, namespace: str, key: str) -> tuple[bytes, Hashable] | None:
         name, shard = self._locate(namespace, key)
         generation, record = self._run(operation, methodcaller("mget", shard.generation, name))
+        self._tally.read(record)
         if record is None or not self._live(record, generation):
             return None
         return record[scripts.HEADER :], record[STAMP : STAMP + _VERSION]
@@ -274,6 +281,7 @@ class RedisStore(Store, Versioned, Listing, Bulk, ForkAware):
         version: Hashable = b"",
     ) -> bool:
         if not isinstance(version, bytes):
+            self._tally.refuse()
             return False
         with within(self._timeouts[0]):
             return self._write_within(operation, namespace, shard, part, ttl, mode, version)
@@ -298,6 +306,12 @@ class RedisStore(Store, Versioned, Listing, Bulk, ForkAware):
             keys.append(name)
             arguments += [encode_text(key), os.urandom(_VERSION) + ends + data]
         result = self._script(operation, scripts.WRITE, keys, arguments, repeatable=mode == "set")
+        if not result:
+            self._tally.refuse(len(part))
+        elif mode == "remove":
+            self._tally.deleted(len(part))
+        else:
+            self._tally.wrote(sum(len(data) for _, _, data in part), len(part))
         if result == 2:
             # The write is done whatever becomes of this; graves wait for the next writer.
             with contextlib.suppress(StoreUnavailable):

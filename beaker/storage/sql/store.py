@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from beaker import clock as _clock
 from beaker._typing import Clock
+from beaker.counters import store_tally
 from beaker.exceptions import ConfigError
 from beaker.keys import digest, encode_text, namespace_digest
 from beaker.storage.api import Bulk, Listing, Purging, Store, Versioned
@@ -77,6 +78,7 @@ class SqlStore(Store, Versioned, Listing, Purging, Bulk):
         check_table(table)
         self.table = table
         self.max_value = max_value
+        self._tally = store_tally(self.backend)
         self._clock = clock
         self._binding = binding
         self._statements = Statements(table, binding.dialect)
@@ -102,9 +104,9 @@ class SqlStore(Store, Versioned, Listing, Purging, Bulk):
     def get(self, namespace: str, key: str) -> bytes | None:
         name = _name(namespace, key)
         row = self._runner.read("get", lambda db, _: db.execute(self._statements.get, name).first(), None)
-        if row is None or (row[1] is not None and row[1] <= self._clock()):
-            return None
-        return bytes(row[0])
+        data = None if row is None or (row[1] is not None and row[1] <= self._clock()) else bytes(row[0])
+        self._tally.read(data)
+        return data
 
     def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None:
         check_size(data, self.max_value, self.backend, "set")
@@ -113,14 +115,17 @@ class SqlStore(Store, Versioned, Listing, Purging, Bulk):
             return
         row = self._row(namespace, key, data, ttl)
         self._runner.write("set", lambda db, _: self._rows.upsert(db, row, "set"))
+        self._tally.wrote(len(data))
 
     def delete(self, namespace: str, key: str) -> None:
         name = _name(namespace, key)
         self._runner.change("delete", lambda db, _: db.execute(self._statements.delete, name), None)
+        self._tally.deleted()
 
     def clear(self, namespace: str) -> None:
         name = {"p_namespace_digest": namespace_digest(namespace)}
         self._runner.change("clear", lambda db, _: db.execute(self._statements.clear, name), None)
+        self._tally.deleted()
 
     # Versioned
 
@@ -128,8 +133,11 @@ class SqlStore(Store, Versioned, Listing, Purging, Bulk):
         name = _name(namespace, key)
         row = self._runner.read("read", lambda db, _: db.execute(self._statements.read, name).first(), None)
         if row is None or (row[1] is not None and row[1] <= self._clock()):
+            self._tally.read(None)
             return None
-        return bytes(row[0]), row[2]
+        data = bytes(row[0])
+        self._tally.read(data)
+        return data, row[2]
 
     def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
         check_size(data, self.max_value, self.backend, "insert")
@@ -138,7 +146,7 @@ class SqlStore(Store, Versioned, Listing, Purging, Bulk):
         def work(db: Connection, again: bool) -> bool:
             return self._rows.insert(db, row) or (again and self._rows.is_mine(db, row))
 
-        return self._runner.write("insert", work)
+        return self._tally.tried(self._runner.write("insert", work), len(data))
 
     def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
         check_size(data, self.max_value, self.backend, "replace")
@@ -147,13 +155,14 @@ class SqlStore(Store, Versioned, Listing, Purging, Bulk):
         def work(db: Connection, again: bool) -> bool:
             return db.execute(self._statements.replace, row).rowcount == 1 or (again and self._rows.is_mine(db, row))
 
-        return self._runner.change("replace", work, False)
+        return self._tally.tried(self._runner.change("replace", work, False), len(data))
 
     def remove(self, namespace: str, key: str, version: Hashable) -> bool:
         row = {**_name(namespace, key), "p_old_version": version, "p_now": self._clock()}
-        return self._runner.change(
+        done = self._runner.change(
             "remove", lambda db, _: db.execute(self._statements.remove, row).rowcount == 1, False
         )
+        return self._tally.removed(done)
 
     # Listing, Purging
 
@@ -184,6 +193,7 @@ class SqlStore(Store, Versioned, Listing, Purging, Bulk):
             page = min(PAGE, limit - gone)
             rows, removed = self._purge_page(now, start, page)
             gone += removed
+            self._tally.deleted(removed)
             if len(rows) < page:
                 return gone, None
             start = rows[-1][2]
@@ -209,7 +219,9 @@ class SqlStore(Store, Versioned, Listing, Purging, Bulk):
 
         found: list[Any] = self._runner.read("get_many", work, []) if names else []
         now = self._clock()
-        return {names[row[0]]: bytes(row[1]) for row in found if row[2] is None or row[2] > now}
+        values = {names[row[0]]: bytes(row[1]) for row in found if row[2] is None or row[2] > now}
+        self._tally.read_many(len(names), sum(map(len, values.values())))
+        return values
 
     def set_many(self, namespace: str, items: Mapping[str, bytes], *, ttl: float | None) -> None:
         for data in items.values():
@@ -221,6 +233,7 @@ class SqlStore(Store, Versioned, Listing, Purging, Bulk):
             # All writers take the rows in one order, so that two of them cannot wait for each other.
             rows.sort(key=lambda row: str(row["p_key_digest"]))
             self._runner.write("set_many", lambda db, _: self._rows.upsert_many(db, rows))
+            self._tally.wrote(sum(map(len, items.values())), len(items))
 
     def delete_many(self, namespace: str, keys: Iterable[str]) -> None:
         self._delete(namespace, keys, "delete_many")
@@ -235,6 +248,7 @@ class SqlStore(Store, Versioned, Listing, Purging, Bulk):
 
         if names:
             self._runner.change(operation, work, None)
+            self._tally.deleted(len(names))
 
     # statements
 

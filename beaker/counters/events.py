@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from beaker.forks import after_fork
 
-__all__ = ["count", "count_key", "on_count", "reset", "snapshot"]
+__all__ = ["clear", "count", "count_key", "events", "on_count"]
 
 _lock = threading.Lock()
 _counts: Counter[tuple[str, str]] = Counter()
@@ -22,6 +22,7 @@ def _renew() -> None:
     # A fork while another thread counts would leave it locked in the child.
     global _lock
     _lock = threading.Lock()
+    _counts.clear()
 
 
 after_fork(_renew)
@@ -41,7 +42,7 @@ def count_key(kid: bytes) -> None:
         count("tokens_by_key", kid.hex())
 
 
-def snapshot() -> dict[str, int]:
+def events() -> dict[str, int]:
     """All counts of this process as ``{"name{label}": n}``."""
     with _lock:
         return {f"{name}{{{label}}}" if label else name: n for (name, label), n in sorted(_counts.items())}
@@ -53,7 +54,7 @@ def on_count(listener: Callable[[str, str], None]) -> Callable[[], None]:
     return lambda: _listeners.remove(listener)
 
 
-def reset() -> None:
+def clear() -> None:
     """Set every count to zero."""
     with _lock:
         _counts.clear()
