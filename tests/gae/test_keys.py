@@ -110,7 +110,7 @@ def test_the_repr_of_options_hides_every_address() -> None:
     """What revocation and namespace_args hold may be a url with a password."""
     given = {"type": "ext:redis", "url": "redis://u:geheim@h"}
     found = parse_session(
-        {"session.type": "memory", "session.revocation": given, "session.namespace_args": {"a": "geheim"}}
+        {"session.type": "memory", "session.revocation": given, "session.namespace_args": {"url": "redis://u:geheim@h"}}
     )
     assert "geheim" not in repr(found)
 
