@@ -12,7 +12,7 @@ from beaker.counters.stats import BOUNDS, CacheStats, Histogram, SessionStats, S
 
 __all__ = ["CacheTally", "SessionTally", "StoreTally", "creation_listeners"]
 
-log = logging.getLogger("beaker.cache.calls")
+log = logging.getLogger("beaker.counters")
 
 creation_listeners: list[Callable[[str, str, float, bool], object]] = []
 """Called with region, namespace, seconds and whether it succeeded, after each creation."""

@@ -136,7 +136,7 @@ def test_callers_that_wait_are_counted(name: str, managed: Callable[..., tuple[C
 @pytest.mark.parametrize("debug", [False, True])
 def test_no_hit_of_any_thread_is_lost(debug: bool, caplog: pytest.LogCaptureFixture) -> None:
     """Eight threads count 8,000 hits as 8,000, with the log of calls and without."""
-    caplog.set_level("INFO", "beaker.cache.calls")
+    caplog.set_level("INFO", "beaker.counters")
     manager = CacheManager(cache_regions={"short": {"type": "memory"}})
 
     @manager.region("short", "threads")
@@ -145,7 +145,7 @@ def test_no_hit_of_any_thread_is_lost(debug: bool, caplog: pytest.LogCaptureFixt
 
     compute()
     counters.reset()
-    caplog.set_level("DEBUG" if debug else "INFO", "beaker.cache.calls")
+    caplog.set_level("DEBUG" if debug else "INFO", "beaker.counters")
     threads = [threading.Thread(target=lambda: [compute() for _ in range(1_000)]) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -209,10 +209,10 @@ def test_the_log_of_calls_names_no_key_and_no_value(caplog: pytest.LogCaptureFix
             raise ValueError(who)
         return f"secret-of-{who}"
 
-    caplog.set_level("INFO", "beaker.cache.calls")
+    caplog.set_level("INFO", "beaker.counters")
     compute("visitor-7")
     assert not caplog.records
-    caplog.set_level("DEBUG", "beaker.cache.calls")
+    caplog.set_level("DEBUG", "beaker.counters")
     compute("visitor-7")
     compute("visitor-8")
     with pytest.raises(ValueError, match="nobody"):
@@ -221,7 +221,7 @@ def test_the_log_of_calls_names_no_key_and_no_value(caplog: pytest.LogCaptureFix
     assert said == ["hit", "miss", "creation", "miss", "creation failed"]
     assert not [word for word in ("visitor", "nobody", "secret") if word in caplog.text]
     assert "region 'short'" in caplog.text
-    caplog.set_level("INFO", "beaker.cache.calls")
+    caplog.set_level("INFO", "beaker.counters")
     compute("visitor-7")
     assert len(caplog.records) == 5
     assert compute.stats().hits == 2
