@@ -13,11 +13,11 @@ _BODIES = ("http.response.body", "http.response.zerocopysend", "http.response.pa
 
 
 class Violation(AssertionError):
-    """An application sent what no server has to take."""
+    """An application sent a message that no server has to accept."""
 
 
 class Checked:
-    """``app``, with a :class:`Violation` for each message out of place; they are kept in ``found``, too."""
+    """Checks ``app``: each message out of place raises :class:`Violation` and is kept in ``found``."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -35,7 +35,7 @@ def middleware(script: Script, **options: Any) -> SessionMiddleware:
 
 
 def beside(app: SessionMiddleware, script: Script) -> SessionMiddleware:
-    """A middleware around another script, over the very sessions of ``app``."""
+    """A middleware around another script, with the same sessions as ``app``."""
     other = middleware(script, load="lazy" if app._lazy else "eager")
     other.context, other._opener = app.context, app._opener
     return other
@@ -51,7 +51,7 @@ def websocket_scope(cookie: str = "") -> dict[str, Any]:
 async def talk(
     app: Callable[..., Any], scope: dict[str, Any] | None = None, incoming: Iterable[Message] = (), *, cookie: str = ""
 ) -> list[Message]:
-    """What ``app`` sends, checked; it receives ``incoming``, then that the client has gone."""
+    """What ``app`` sends, checked; it receives ``incoming``, then the client's disconnect."""
     scope = http_scope() if scope is None else scope
     if cookie:
         scope["headers"] = [*scope["headers"], (b"cookie", cookie.encode())]
@@ -78,7 +78,7 @@ def cookie_of(sent: Iterable[Message]) -> str:
 
 
 def answering(change: Any = None) -> Script:
-    """A script that changes the session, saves it, and answers."""
+    """A script that changes the session, saves it, and responds."""
 
     async def script(session: AsyncSessionObject, receive: Receive, send: Send) -> None:
         if change is not None:
@@ -117,7 +117,7 @@ def options_for(place: str, at: Path) -> dict[str, Any]:
 
 
 async def full(session: AsyncSessionObject, receive: Receive, send: Send) -> None:
-    """Reads, logs in, writes and answers."""
+    """Reads, logs in, writes and responds."""
     session["n"] = session.get("n", 0) + 1
     session.save()
     await send(START)

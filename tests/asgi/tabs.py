@@ -45,7 +45,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def http_scope(path: str = "/", headers: list[tuple[bytes, bytes]] | None = None, **more: Any) -> dict[str, Any]:
-    """An ``http`` scope as a server makes it."""
+    """An ``http`` scope as a server builds it."""
     path, _, query = path.partition("?")
     return {
         "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "method": "GET",
@@ -94,9 +94,9 @@ class Awaited:
 
 
 class AsgiTab(Tab):
-    """:class:`Tab` on ``beaker.asgi``, by way of the conformance check.
+    """:class:`Tab` on ``beaker.asgi``, through the conformance check.
 
-    With ``awaited`` handlers use the asynchronous forms of blocking methods, else those themselves, in a thread.
+    With ``awaited``, handlers await the asynchronous forms of blocking methods; otherwise they call them in a thread.
     """
 
     awaited = True

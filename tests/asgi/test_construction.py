@@ -33,7 +33,7 @@ async def right(scope: Any, receive: Any, send: Any) -> None: ...
 
 @pytest.mark.parametrize("wrong", [None, "x", wsgi, Wsgi(), two, lambda: None, lambda scope: right, CacheManager()])
 def test_what_is_no_asgi_application(wrong: Any) -> None:
-    """It is refused at construction; for a WSGI application the middleware it belongs to is named."""
+    """It is refused at construction; for a WSGI application the error names the middleware that takes it."""
     with pytest.raises(ConfigError, match="scope, receive, send") as caught:
         SessionMiddleware(wrong, type="memory")
     assert caught.value.option == "app"
@@ -41,14 +41,14 @@ def test_what_is_no_asgi_application(wrong: Any) -> None:
 
 
 def test_the_reverse_names_this_middleware() -> None:
-    """An ASGI application given to the WSGI middleware."""
+    """The WSGI middleware refuses an ASGI application and names this middleware."""
     with pytest.raises(ConfigError, match=r"beaker\.asgi\.SessionMiddleware"):
         WsgiMiddleware(right, type="memory")  # type: ignore[arg-type]
     Browser(WsgiMiddleware(wsgi, type="memory"))
 
 
 def test_options_are_those_of_wsgi(tmp_path: Path) -> None:
-    """Mistakes in options are found at construction, and `load` takes two words."""
+    """Mistakes in options are found at construction, and `load` takes one of two words."""
     with pytest.raises(ConfigError, match="'eager' or 'lazy'"):
         SessionMiddleware(right, load="early")
     with pytest.raises(ConfigError, match="options are complete"):

@@ -1,4 +1,4 @@
-"""Where the work of a session is done: never where it would stop the event loop, and in no more threads than needed."""
+"""Where a session does its work: never where it would block the event loop, and in no more threads than needed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tests.session.places import LOCAL, options_of
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """One entry for each hop into a thread."""
+    """One entry per hop into a thread."""
     made: list[str] = []
     inner = hops.in_thread
 
@@ -53,7 +53,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize("place", ALL)
 def test_at_most_one_hop_to_load_and_one_to_save(place: str, counted: list[str], tmp_path: Path) -> None:
-    """None for cookies and memory, for a request without our cookie that saves nothing, or for a session left alone."""
+    """None for cookies and memory, for a request without our cookie that saves nothing, or for an untouched session."""
     blocks = 0 if place in ("cookie", "memory") else 1
 
     def hops_of(script: Script, cookie: str = "") -> tuple[int, str]:
@@ -113,7 +113,7 @@ def test_no_store_is_asked_in_the_thread_of_the_loop(place: str, tmp_path: Path)
 
 @pytest.mark.parametrize("load", ["eager", "lazy"])
 def test_the_loop_goes_on_while_the_store_hangs(load: str, tmp_path: Path) -> None:
-    """Redis stops answering: tasks keep running, other requests are served, and the asking one is told."""
+    """Redis hangs: tasks keep running, other requests are served, and the request that needs it gets the error."""
     with servers.redis(tmp_path) as server:
         options = {"type": "ext:redis", "url": server.url, "socket_timeout": 1.0}
         told: list[str] = []

@@ -34,7 +34,7 @@ def test_a_cookie_of_one_is_read_by_the_other(place: str, first: str, tmp_path: 
     one = opened(place, tmp_path, driver=first)
     other = opened(place, tmp_path, driver="asgi" if first == "wsgi" else "wsgi")
     if place == "memory":
-        # Each keeps its own memory unless it is told to share.
+        # Each keeps its own memory unless configured to share.
         other.middleware.context, other.middleware._opener = one.middleware.context, one.middleware._opener
 
     def write(session: Any) -> None:
@@ -64,14 +64,14 @@ def test_one_session_under_two_names() -> None:
 
 
 def test_untouched_costs_nothing() -> None:
-    """A session nobody touches adds no header, and the message goes out as it came."""
+    """An untouched session adds no header, and the message goes out as it came."""
     sent = run(talk(middleware(answering())))
     assert sent == [START, BODY]
     assert sent[0] is START
 
 
 def test_eager_loads_before_the_application_and_touches_nothing(tmp_path: Path) -> None:
-    """The record is read before the application runs; if that leaves it alone, no header is added and nothing saved."""
+    """The record is read before the application runs; an untouched session adds no header and saves nothing."""
     app = middleware(answering(put), type="file", data_dir=str(tmp_path))
     cookie = cookie_of(run(talk(app)))
     store = interrupt(app.context)
@@ -108,7 +108,7 @@ def test_lazy_is_loaded_when_awaited(tmp_path: Path) -> None:
 
 
 def test_a_lazy_session_left_alone_reads_nothing(tmp_path: Path) -> None:
-    """With lazy a request whose application does not load costs no store operation."""
+    """With lazy, a request whose application does not load the session costs no store operation."""
     app = middleware(answering(), load="lazy", type="file", data_dir=str(tmp_path))
     store = interrupt(app.context)
     run(talk(app, cookie=f"{COOKIE}=x"))
@@ -116,7 +116,7 @@ def test_a_lazy_session_left_alone_reads_nothing(tmp_path: Path) -> None:
 
 
 def test_a_store_that_is_down_fails_only_who_touches(tmp_path: Path) -> None:
-    """What eager loading raises is raised at the touch, each time; untouched pages are served."""
+    """An error of eager loading is raised at each touch; pages that touch nothing are served."""
     raised: list[Any] = []
 
     async def script(session: AsyncSessionObject, receive: Receive, send: Send) -> None:

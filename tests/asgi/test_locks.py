@@ -104,7 +104,7 @@ def test_a_cancelled_wait_leaves_no_lock(by: str, tmp_path: Path, monkeypatch: p
         await session.aunlock()
         await alone(session, receive, send)
 
-    # The end of asyncio's loop waits for its threads.
+    # asyncio waits for its threads when the loop ends.
     run(cancelled())
     run(talk(beside(app, locking), cookie=cookie))
 
@@ -165,7 +165,7 @@ def test_a_lock_ends_with_its_request(ending: str, whose: str, tmp_path: Path) -
 
 
 def test_a_cookie_session_has_no_lock() -> None:
-    """The error is that of WSGI."""
+    """The error is the same as under WSGI."""
 
     async def script(session: AsyncSessionObject, receive: Receive, send: Send) -> None:
         with pytest.raises(LockError):

@@ -1,4 +1,4 @@
-"""One middleware in several event loops, in AnyIO's other one, and in a fork: nothing belongs to a loop."""
+"""One middleware in several event loops, on trio, and in a fork: nothing belongs to one loop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.session.places import options_of
 
 @pytest.mark.parametrize("place", ALL)
 def test_two_loops_at_the_same_time(place: str, tmp_path: Path) -> None:
-    """One middleware serves loops in several threads, and loops begun after others have ended: no change is lost."""
+    """One middleware serves loops in several threads, and loops begun after earlier ones ended: no change is lost."""
     app = middleware(full, **options_for(place, tmp_path))
 
     async def several() -> list[str]:
@@ -36,7 +36,7 @@ def test_two_loops_at_the_same_time(place: str, tmp_path: Path) -> None:
 
 
 def test_trio_runs_it_too(tmp_path: Path) -> None:
-    """Where AnyIO is loaded, threads are AnyIO's, so that another loop than asyncio's works."""
+    """Where AnyIO is loaded, threads are AnyIO's, so that loops other than asyncio's work."""
     app = middleware(full, **options_of("file", tmp_path))
     assert cookie_of(anyio.run(talk, app, backend="trio"))
 

@@ -1,4 +1,4 @@
-"""What an ASGI request saves and sends: at its start, after it, and when something goes wrong."""
+"""What an ASGI request saves and sends: at its start, after it, and when something fails."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.session.faults import interrupt
 
 
 def test_headers_are_completed_not_replaced() -> None:
-    """Vary and Cache-Control of the application are completed; the others stay as they are, in their order."""
+    """Vary and Cache-Control of the application are completed; other headers stay as they are, in their order."""
     start = {
         **START,
         "headers": [(b"vary", b"Accept"), (b"set-cookie", b"x=\xe9"), (b"cache-control", b"public, max-age=5")],
@@ -48,7 +48,7 @@ def test_headers_are_completed_not_replaced() -> None:
 
 
 def test_a_streamed_body_saves_late_changes(tmp_path: Path) -> None:
-    """What changes after the start is saved when the application returns; a cookie that would need warns."""
+    """A change after the start is saved when the application returns; one that needs a cookie warns."""
 
     async def script(session: AsyncSessionObject, receive: Receive, send: Send) -> None:
         put(session)
@@ -67,7 +67,7 @@ def test_a_streamed_body_saves_late_changes(tmp_path: Path) -> None:
 
 
 def test_a_late_first_touch_warns() -> None:
-    """First touched after the start, a session can send neither Vary nor a cookie, and says so."""
+    """First touched after the start, a session can send neither Vary nor a cookie, and warns."""
 
     async def script(session: AsyncSessionObject, receive: Receive, send: Send) -> None:
         await send(START)
@@ -81,7 +81,7 @@ def test_a_late_first_touch_warns() -> None:
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_an_application_that_raises_saves_nothing(begun: bool) -> None:
-    """Before the start nothing is saved; after it nothing that came later."""
+    """Before the start nothing is saved; after it, no later change is."""
 
     async def script(session: AsyncSessionObject, receive: Receive, send: Send) -> None:
         put(session)
@@ -102,7 +102,7 @@ def test_an_application_that_raises_saves_nothing(begun: bool) -> None:
 
 @pytest.mark.parametrize(("begun", "saves"), [(False, 1), (True, 3)])
 def test_a_cancelled_request_saves_what_was_asked_for_in_its_response(begun: bool, saves: int, tmp_path: Path) -> None:
-    """Cancelled before its start a request saves nothing; after it what save() was called for."""
+    """A request cancelled before its start saves nothing; after it, what save() was called for."""
 
     app = middleware(answering(put), type="file", data_dir=str(tmp_path))
     cookie = cookie_of(run(talk(app)))
@@ -162,7 +162,7 @@ def test_a_client_that_has_gone_loses_nothing_that_was_asked_for(tmp_path: Path)
 
 
 def test_a_failed_save_is_no_success(tmp_path: Path) -> None:
-    """A start whose session cannot be saved raises and is not sent; an error page of its own may follow."""
+    """A start whose session cannot be saved raises and is not sent; the application may send an error page instead."""
 
     async def script(session: AsyncSessionObject, receive: Receive, send: Send) -> None:
         put(session)
@@ -182,7 +182,7 @@ def test_a_failed_save_is_no_success(tmp_path: Path) -> None:
 
 
 def test_what_is_no_response_passes() -> None:
-    """Early hints before the start, and trailers after the body, go out untouched, and lifespan has no session."""
+    """Early hints before the start and trailers after the body go out untouched, and lifespan has no session."""
     hint = {"type": "http.response.early_hint", "links": [b"</x.css>; rel=preload"]}
     trailers = {"type": "http.response.trailers", "headers": [(b"x-sum", b"1")], "more_trailers": False}
     scopes: list[Any] = []

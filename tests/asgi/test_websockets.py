@@ -1,4 +1,4 @@
-"""Sessions in ASGI websockets: the handshake takes a cookie along, and nothing after it does."""
+"""Sessions in ASGI websockets: the handshake carries a cookie, nothing after it does."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_cookie_that_is_due_waits_for_a_response(tmp_path: Path) -> None:
 
 
 def test_a_cookie_that_a_websocket_cannot_send_warns() -> None:
-    """A new session after the handshake, or data kept in the cookie, is lost and says so."""
+    """A new session after the handshake, or a change of data kept in the cookie, is lost, with a warning."""
     for kind in ("memory", "cookie"):
         for change in (saved, persisted):
             app = middleware(accepting(after=change), type=kind)
@@ -87,7 +87,7 @@ def test_a_cookie_that_a_websocket_cannot_send_warns() -> None:
 
 
 def test_a_refused_handshake() -> None:
-    """Closed at once the session is saved and a lost cookie warned of; a denial response carries the cookie."""
+    """Closed at once, the session is saved and a lost cookie warned about; a denial response carries the cookie."""
 
     async def close(session: AsyncSessionObject, receive: Receive, send: Send) -> None:
         await saved(session)

@@ -16,9 +16,9 @@ OPERATIONS = READS + WRITES
 
 
 class Interruptible:
-    """Passes everything to ``inner`` and tells ``before(name, number)`` and ``after(name, number)`` of each operation.
+    """Passes everything to ``inner`` and calls ``before(name, number)`` and ``after(name, number)`` around each.
 
-    Either may raise: before, the operation is not done; after, it is done and its answer is lost.
+    Either may raise: before, the operation is not done; after, it is done and its result is lost.
     """
 
     def __init__(self, inner: Any) -> None:
@@ -27,7 +27,7 @@ class Interruptible:
         self.before: Callable[[str, int], None] | None = None
         self.after: Callable[[str, int], None] | None = None
 
-        # Attributes of its own and no __getattr__: from Python 3.12 on isinstance() with a protocol looks no further.
+        # Attributes of its own and no __getattr__: from Python 3.12 on isinstance() with a protocol ignores that one.
         for name in dir(inner):
             if not name.startswith("_"):
                 self.__dict__[name] = self._watched(name) if name in OPERATIONS else getattr(inner, name)
@@ -47,7 +47,7 @@ class Interruptible:
         return operation
 
     def quiet(self) -> None:
-        """No interruptions; counting starts anew."""
+        """No interruptions; counting starts at 0 again."""
         self.before = self.after = None
         self.number = 0
 

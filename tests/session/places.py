@@ -1,4 +1,4 @@
-"""The places a session can live in, by name: what suites over all types are parametrized with."""
+"""The places a session can live in, by name: suites over all types are parametrized with them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def options_of(place: str, directory: Path) -> Options:
 
 
 def options_by(place: str, request: pytest.FixtureRequest, directory: Path) -> Options:
-    """:func:`options_of`, also for a place on a server, which ``request`` then starts; nobody else uses that place."""
+    """:func:`options_of`, also for a place on a server, which ``request`` then starts and no other test uses."""
     if place in _PLACES:
         return options_of(place, directory)
     if place == "hybrid on google":
@@ -95,7 +95,7 @@ def middleware_of(driver: str, handlers: list[Handler], options: Options) -> Any
 
 
 def tab_class(driver: str) -> type[Tab]:
-    """What sends requests to a driver's middleware."""
+    """The class of tabs that send requests to a driver's middleware."""
     return AsgiTab if driver == "asgi" else Tab
 
 

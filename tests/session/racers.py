@@ -37,7 +37,7 @@ class Client:
 
 
 def save_keys(options: Options, cookie: str, process: int, count: int, gate: Any, report: Any) -> None:
-    """``count`` saves, each of a key nobody else writes, and one addition to a common counter in each."""
+    """``count`` saves, each of a key no other process writes, each with one addition to a common counter."""
     client = Client(options, cookie)
     gate.wait(60)
     took = []

@@ -1,4 +1,4 @@
-"""The cookie's attributes: every form, every combination a browser would refuse, and what may not get in."""
+"""The cookie's attributes: every form, every combination a browser would refuse, and what must not get in."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def attributes(tab: Tab) -> dict[str, str]:
     ],
 )
 def test_combinations_a_browser_would_refuse_are_refused_at_start(open_tab: Open, options: dict[str, Any]) -> None:
-    """ConfigError at construction, naming an option, for what could never arrive (ASVS 5.0 3.3.1, 3.3.3)."""
+    """ConfigError at construction, naming an option, for cookies that browsers would drop (ASVS 5.0 3.3.1, 3.3.3)."""
     with pytest.raises(ConfigError):
         open_tab("file", **options)
 
@@ -190,7 +190,7 @@ class TestChangedByTheSession:
         assert tab.cookies == {}
 
     def test_parts_no_longer_needed_are_cleared(self, open_tab: Open) -> None:
-        """A session that shrinks takes its further cookies back."""
+        """A session that shrinks clears the further cookies it no longer needs."""
         tab = open_tab("revocable cookie", chunks=3)
         tab.do(put(big="x" * 5000))
         tab.do(put(big=""))
@@ -199,14 +199,14 @@ class TestChangedByTheSession:
 
 
 def test_set_cookie_of_a_deleted_session_without_a_cookie(open_tab: Open) -> None:
-    """A visitor who brought no cookie is not told to drop one."""
+    """A visitor who brought no cookie gets no clearing cookie."""
     tab = open_tab("file")
     tab.do(lambda s: s.delete())
     assert not tab.last.set_cookies
 
 
 def test_no_cookies_at_all(open_tab: Open) -> None:
-    """use_cookies = false: none is read, none is sent; the application gives the id."""
+    """use_cookies = false: none is read, none is sent; the application supplies the id."""
     tab = open_tab("file")
     tab.do(put(a=1))
     known = tab.do(lambda s: s.id)

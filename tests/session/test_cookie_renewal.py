@@ -33,7 +33,7 @@ class Jar:
         self.renewed = 0
 
     def do(self, handler: Callable[[SessionObject], Any]) -> Any:
-        """One request, with the cookies that have not ended by now."""
+        """One request, with the cookies that have not expired by now."""
         for name in [name for name, until in self.until.items() if until <= self.clock()]:
             self.tab.cookies.pop(name, None)
         found = self.tab.do(handler)
@@ -66,7 +66,7 @@ MODES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("life", LIVES, ids=str)
 @pytest.mark.parametrize("place", [*LOCAL, "keyless"])
 def test_an_active_visitor_stays(open_tab: Open, clock: FakeClock, place: str, life: Any, mode: str) -> None:
-    """Read often enough, the session outlives many lives of its cookie, which is renewed well before its end."""
+    """A session that is read often enough outlives many lives of its cookie, which is renewed well before its end."""
     keyless = {"secret": None} if place == "keyless" else {}
     tab = open_tab("file" if keyless else place, cookie_expires=life, absolute_timeout=10**9, **keyless, **MODES[mode])
     jar = Jar(tab, clock)
@@ -82,7 +82,7 @@ def test_an_active_visitor_stays(open_tab: Open, clock: FakeClock, place: str, l
 
 @pytest.mark.parametrize("place", LOCAL)
 def test_a_cookie_is_not_renewed_at_each_request(open_tab: Open, clock: FakeClock, place: str) -> None:
-    """A request that comes within a tenth of the cookie's life sends none, nor do two hundred in its first part."""
+    """A cookie is renewed at most once in a tenth of its life: 200 requests over one life renew it ten times."""
     jar = Jar(open_tab(place, cookie_expires=3600, touch_interval=10**6), clock)
     jar.do(put(a=1))
     jar.renewed = 0
@@ -94,7 +94,7 @@ def test_a_cookie_is_not_renewed_at_each_request(open_tab: Open, clock: FakeCloc
 
 @pytest.mark.parametrize("place", MERGING)
 def test_saves_elsewhere_do_not_stand_for_the_cookie(open_tab: Open, clock: FakeClock, place: str) -> None:
-    """A job that saves the session every few seconds, and whose cookies go nowhere, holds no renewal back."""
+    """A job that saves the session every few seconds, and drops the cookies it gets, does not delay the renewal."""
     tab = open_tab(place, cookie_expires=300)
     jar = Jar(tab, clock)
     jar.do(put(a=1, big="x" * 300))
@@ -122,7 +122,7 @@ def test_a_renewal_writes_nothing(open_tab: Open, clock: FakeClock, place: str) 
 
 @pytest.mark.parametrize("place", ["file", "revocable cookie", "hybrid in cookie", "hybrid in store"])
 def test_a_service_that_only_reads_renews_too(open_tab: Open, clock: FakeClock, place: str) -> None:
-    """readonly keeps the session from being written, not its visitor from staying."""
+    """readonly keeps the session from being written, but its cookie is still renewed."""
     writer = open_tab(place, cookie_expires=300)
     writer.do(put(a=1))
     reader = open_tab(place, cookie_expires=300, readonly=True)
@@ -136,7 +136,7 @@ def test_a_service_that_only_reads_renews_too(open_tab: Open, clock: FakeClock, 
 
 @pytest.mark.parametrize("place", LOCAL)
 def test_a_session_ended_meanwhile_gets_no_cookie(open_tab: Open, clock: FakeClock, place: str) -> None:
-    """A renewal never brings the cookie of a session back that another tab has ended or moved to another id."""
+    """A renewal never brings back the cookie of a session that another tab has ended or moved to another id."""
     for ending in (lambda s: s.delete(), lambda s: s.login("ann")):
         tab = open_tab(place, cookie_expires=300, save_accessed_time=False)
         tab.do(put(a=1))
@@ -164,7 +164,7 @@ def test_what_has_no_end_of_its_own_is_not_renewed(open_tab: Open, clock: FakeCl
 
 
 def test_an_older_cookie_is_renewed_at_once(open_tab: Open, clock: FakeClock) -> None:
-    """A cookie that was sent while none was renewed does not say when: it gets one that does."""
+    """A cookie from before cookies were renewed has no date: it is replaced at once by one that has."""
     before = open_tab("file")
     before.do(put(a=1))
     after = open_tab("file", cookie_expires=300)

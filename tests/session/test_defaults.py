@@ -1,4 +1,4 @@
-"""What options amount to where they leave it open; key rings of several options."""
+"""What options mean where they leave something open; key rings built from several options."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def test_a_revocation_option_that_names_no_store_is_refused_at_start(option: Any
 
 @pytest.mark.parametrize(("option", "there"), [("true", True), ("False", False), (None, True), (False, False)])
 def test_revocation_is_switched_by_words_too(option: Any, there: bool) -> None:
-    """As an INI file writes them."""
+    """The words that an INI file uses switch it."""
     options = parse_session(kwargs={"type": "memory", "secret": NEW, "revocation": option})
     assert (SessionContext(options).revocations is not None) == there
 
 
 def test_a_store_of_the_applications_own_is_not_private() -> None:
-    """Whatever ``type`` says beside namespace_class: pickles without a key stay out of a store nobody vouches for."""
+    """Whatever ``type`` says beside namespace_class, a store not known to be private gets no pickles without a key."""
     own = parse_session(kwargs={"type": "file", "namespace_class": MemoryNamespaceManager})
     assert not defaults.may_pickle(own, "file")
     assert defaults.may_pickle(parse_session(kwargs={"type": "file"}), "file")

@@ -23,7 +23,7 @@ RECORDS = tuple(place for place in LOCAL if "cookie" not in place and place != "
 
 
 def fill(store: Interruptible) -> None:
-    """From now on the store takes nothing more, and gives back what is removed."""
+    """From now on every write to the store fails; reads and removals work."""
 
     def full(name: str, number: int) -> None:
         if name in ("insert", "replace", "set"):

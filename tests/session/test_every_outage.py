@@ -1,4 +1,4 @@
-"""A store that fails at the first, second, ... operation of a request, before or after doing it, once or for good."""
+"""A store that fails at the first, second, ... operation of a request, before or after doing it, once or always."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def alive(tab: Tab) -> dict[str, Any] | None:
 
 
 def expected_after_error(act: str, once: bool, values: dict[str, Any] | None) -> None:
-    """What may be found under the cookie of before a request that failed."""
+    """What may be found under the cookie from before a failed request."""
     if act == "logout":
         assert values is None or values["secret"] == 1
         return
@@ -94,7 +94,7 @@ def test_every_operation_fails_once(
 
 @pytest.mark.parametrize("place", ["memory", "file", "sqlite"])
 def test_an_answer_lost_to_a_client_that_tries_again_by_itself(open_tab: Callable[..., Tab], place: str) -> None:
-    """A write that was done and then refused to its own repetition counts once, and sends its cookie."""
+    """A write that was done, and whose repetition was then refused, counts once, and its cookie is sent."""
     tab = open_tab(place)
     context = tab.middleware.context
     tab.do(put(secret=1, n=0))

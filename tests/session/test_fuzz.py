@@ -1,4 +1,4 @@
-"""Cookies nobody issued: mutated, swapped, misplaced, in headers of any bytes. None opens, none raises.
+"""Cookies that were never issued: mutated, swapped, misplaced, in headers of any bytes. None opens, none raises.
 
 ``BEAKER_FUZZ`` is the number of mutated cookies per type (100,000; a nightly run sets more).
 """
@@ -73,7 +73,7 @@ def test_mutated_cookies_open_nothing(kind: str, tmp_path: Path) -> None:
     for _ in range(FUZZ):
         name = draw.choice(names)
         changed = {**cookies, name: mutate(cookies[name], draw)}
-        # What is cut off behind a semicolon, or trimmed, was not changed for a reader of cookies.
+        # A reader of cookies does not see what was cut off behind a semicolon or trimmed.
         if read_cookie(header(changed), name)[:1] == [cookies[name]]:
             continue
         session = place.open(header(changed))
@@ -83,7 +83,7 @@ def test_mutated_cookies_open_nothing(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_mutated_cookies_are_no_trouble_to_the_middleware(kind: str, tmp_path: Path) -> None:
-    """The same through WSGI, a hundredth as many: an answer each time, no header but Vary, and the good one works."""
+    """The same through WSGI, a hundredth as many: a response each time, no header but Vary, and the good one works."""
     tab = tab_of({"data_dir": str(tmp_path), **TYPES[kind]})
     tab.do(SessionHarness.put(secret="s" * 400 if kind in ("chunks", "hybrid pointer") else "s"))
     cookies = dict(tab.cookies)
@@ -200,7 +200,7 @@ ADVERSARIES = {
 
 @pytest.mark.parametrize("kind", ADVERSARIES)
 def test_reading_a_header_is_linear(kind: str) -> None:
-    """Twice the header is at most twice the steps, for what slows other parsers down (CVE-2024-7592)."""
+    """A header twice as long takes at most twice the steps, also where other parsers slow down (CVE-2024-7592)."""
 
     def steps(size: int) -> int:
         made, counted = ADVERSARIES[kind](size), 0

@@ -1,7 +1,7 @@
 """Two requests at the same time, in every order of their store operations.
 
 One request runs whole before the first, second, ... store operation of the other. Whatever the two do,
-what was promised to either must hold afterwards.
+what either was promised must hold afterwards.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def check(place: str, old: Tab, inner: Seen, outer: Seen) -> None:
 def test_every_interleaving_of_two_requests(
     open_tab: Callable[..., Tab], clock: FakeClock, driver: str, place: str, inner_act: str, outer_act: str
 ) -> None:
-    """Writes are kept, counters exact, ended ids dead, logins kept, losers silent: at every point of time."""
+    """Writes are kept, counters exact, ended ids dead, logins kept, losers silent: at every point in time."""
     tab = open_tab(place, driver=driver, timeout=1000, absolute_timeout=1e6)
     store = interrupt(tab.middleware.context)
     for at in range(40):
@@ -148,7 +148,7 @@ def test_every_interleaving_of_two_requests(
             assert at > 0
             return
         check(place, old, inner, outer)
-        # A late tombstone's life later nothing has come back.
+        # Nothing has come back once the life of a late tombstone is over.
         clock.advance(310)
         check(place, old, inner, outer)
     raise AssertionError("a request of forty store operations")

@@ -1,4 +1,4 @@
-"""encrypt_key introduced in a running fleet: instances of two stages side by side, and nobody is logged out."""
+"""encrypt_key introduced in a running fleet: instances of two stages side by side, and no visitor is logged out."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def grow(session: Any) -> Any:
 
 @pytest.mark.parametrize("place", PLACES)
 def test_nobody_is_logged_out(fleet: Callable[[str], dict[str, Tab]], place: str, clock: FakeClock) -> None:
-    """At each stage visitors of before and new ones go to and fro between the two instances, reading and writing."""
+    """At each stage earlier visitors and new ones alternate between the two instances, reading and writing."""
     instances = fleet(place)
     jars: list[dict[str, str]] = [{}]
     counts = [at(instances["before"], jars[0], grow)]
@@ -109,7 +109,7 @@ def test_what_each_stage_writes(fleet: Callable[[str], dict[str, Tab]], place: s
 
 
 def test_records_of_each_stage(fleet: Callable[[str], dict[str, Tab]], tmp_path: Path) -> None:
-    """The same of the records of a store: the text is there to read before, and is not afterwards."""
+    """The same for records in a store: their text can be read before, and not afterwards."""
     instances = fleet("file")
     for stage, readable in (("before", True), ("prepare", True), ("accept", False), ("done", False)):
         at(instances[stage], {}, put(text=f"plain-{stage}"))

@@ -17,7 +17,7 @@ from tests.session.places import opened
 PLACES = ("memory", "revocable cookie", "hybrid in cookie", "hybrid in store", "encrypted file")
 OLD, NEW = new_key(), new_key()
 REREAD = 6.0
-"""Seconds after which a changed file is noticed: it is looked at every 5."""
+"""Seconds after which a changed file is noticed: it is checked every 5."""
 
 
 class Fleet:
@@ -38,7 +38,7 @@ class Fleet:
         self.settle()
 
     def settle(self) -> None:
-        """Every instance looks twice at its file: it is used when it has been left alone meanwhile."""
+        """Every instance checks its file twice: a change is used once the file was left alone in between."""
         for _ in range(2):
             self.clock.advance(REREAD)
             for tab in self.instances:
@@ -46,7 +46,7 @@ class Fleet:
                 assert tab.middleware.context.ring.kids
 
     def visit(self, instance: int, cookies: dict[str, str]) -> Any:
-        """A request with these cookies; they are updated by the answer."""
+        """A request with these cookies, which its response updates."""
         tab = self.instances[instance]
         tab.cookies = dict(cookies)
         answer = tab.do(lambda s: s.get("a"))
@@ -68,7 +68,7 @@ def _counters() -> Iterator[None]:
 
 
 def tokens() -> dict[str, int]:
-    """What was counted about tokens."""
+    """The counters about tokens."""
     return {name: number for name, number in counters.snapshot().events.items() if "token" in name}
 
 
@@ -79,7 +79,7 @@ def key_ids(place: str) -> list[str]:
 
 @pytest.mark.parametrize("place", PLACES)
 def test_a_rotation_in_three_steps_logs_nobody_out(place: str, tmp_path: Path, clock: FakeClock) -> None:
-    """Accept, promote, drop, instance by instance: whoever answers, the session is there; then the old key is dead."""
+    """Accept, promote, drop, instance by instance: whichever responds has the session; then the old key is dead."""
     fleet = Fleet(place, tmp_path, clock)
     fleet.instances[0].do(SessionHarness.put(a=1))
     jar = dict(fleet.instances[0].cookies)
@@ -99,7 +99,7 @@ def test_a_rotation_in_three_steps_logs_nobody_out(place: str, tmp_path: Path, c
 
 @pytest.mark.parametrize("place", PLACES)
 def test_counters_tell_when_a_key_may_go(place: str, tmp_path: Path, clock: FakeClock) -> None:
-    """tokens_by_key counts good cookies by the key they came with, bad_token{kid} those of a key that is gone."""
+    """tokens_by_key counts valid cookies by the key they came with, bad_token{kid} those whose key is gone."""
     old, new = key_ids(place)
     fleet = Fleet(place, tmp_path, clock)
     fleet.instances[0].do(SessionHarness.put(a=1))

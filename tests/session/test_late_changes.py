@@ -1,4 +1,4 @@
-"""Changes of the session after the headers were sent: kept where that is possible, told where it is not."""
+"""Changes of the session after the headers were sent: kept where that is possible, warned about where it is not."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_late_changes_warn_only_when_a_cookie_was_needed(tmp_path: Path) -> None
 
 
 def test_a_late_first_touch_warns(tmp_path: Path) -> None:
-    """A session first touched after the headers cannot send Vary or a cookie, and says so once."""
+    """A session first touched after the headers cannot send Vary or a cookie, and warns once."""
 
     def app(environ: dict[str, Any], start: Any) -> Iterator[bytes]:
         start("200 OK", [("Content-Type", "text/plain")])

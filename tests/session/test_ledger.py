@@ -42,13 +42,13 @@ def store_of(tab: Tab) -> Any:
 
 
 def begins_anew(tab: Tab, clock: FakeClock) -> None:
-    """The store forgets its points, as by a restart, and each process what it remembers of them."""
+    """The store forgets its points, as in a restart, and each process what it remembers of them."""
     store_of(tab).clear(NAMESPACE)
     clock.advance(61)
 
 
 class TestForgetting:
-    """What is lost ends sessions, it never opens them."""
+    """Lost points end sessions; they never open them."""
 
     @pytest.fixture(params=[*LOCAL, *(f"hybrid on {server}" for server in SERVERS)])
     def tab(self, request: pytest.FixtureRequest, open_tab: Open, tmp_path: Path, clock: FakeClock) -> Tab:
@@ -71,7 +71,7 @@ class TestForgetting:
         assert kept.do(user) is None
 
     def test_sessions_of_before_the_store_s_beginning_are_over(self, tab: Tab, clock: FakeClock) -> None:
-        """Nobody knows which of them were ended; a later revocation counts from the new beginning on."""
+        """Which of them were ended is not known; a later revocation counts from the new beginning on."""
         tab.do(login("ann"))
         begins_anew(tab, clock)
         other = tab.copy()
@@ -145,7 +145,7 @@ class TestPoints:
         return Revocations(store, interval=60.0, lifetime=None, clock=clock, **more), store
 
     def test_the_answer_of_one_process_stays_when_the_point_is_lost(self, clock: FakeClock) -> None:
-        """What a process knows to be over does not open again in it, remembered, read or asked fresh."""
+        """A session that a process knows to be over does not open in it again, remembered, read or asked for fresh."""
         points, store = self.points(clock)
         began = points.mark()
         points.revoke(user="ann")
@@ -160,7 +160,7 @@ class TestPoints:
         assert points.revoked_at(points.mark(), "ann") is None
 
     def test_two_processes_that_begin_a_ledger_at_once_share_it(self, clock: FakeClock) -> None:
-        """The one that comes second goes on with the first one's."""
+        """The second process continues with the ledger of the first."""
         first, store = self.points(clock)
         second, _ = self.points(clock, store.inner)
         marks = []
@@ -217,7 +217,7 @@ class TestPoints:
             assert second.revoked_at(marks[0], name, fresh=True) is None
 
     def test_a_session_without_a_mark_is_ended_by_every_revocation(self, clock: FakeClock) -> None:
-        """As of an older Beaker, or of before points were kept: it may have begun before any of them."""
+        """A session from an older Beaker, or from before points were kept, may have begun before any of them."""
         points, _ = self.points(clock)
         adopted = points.adopted()
         assert [points.revoked_at(mark, "ann") for mark in (b"", adopted)] == [None, None]

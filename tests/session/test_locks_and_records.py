@@ -84,7 +84,7 @@ class TestLock:
         tab.do(holder)
 
     def test_a_store_that_does_not_answer_gives_no_lock(self, open_tab: Open) -> None:
-        """lock() raises StoreUnavailable where nobody can know whether the lock is free."""
+        """lock() raises StoreUnavailable where it cannot know whether the lock is free."""
         tab = open_tab("file")
         tab.do(put(a=1))
         store = interrupt(tab.middleware.context)
@@ -101,7 +101,7 @@ class TestLock:
         assert tab.do(locked) == 1
 
     def test_one_who_waits_in_vain_is_told(self, open_tab: Open, clock: FakeClock) -> None:
-        """LockTimeout after lock_ttl seconds, and then a save works all the same: it needs no lock."""
+        """LockTimeout after lock_ttl seconds; a save works all the same, since it needs no lock."""
         tab = open_tab("file", lock_ttl=0.05)
         tab.do(put(a=1))
         other = tab.copy()
@@ -211,7 +211,7 @@ class TestTimeout:
 
     @pytest.mark.parametrize("timeout", [-1, float("nan"), "soon", True])
     def test_it_is_seconds(self, open_tab: Open, timeout: Any) -> None:
-        """What is no number of seconds, 0 or more, is a ConfigError, and nothing is locked."""
+        """A timeout that is no number of seconds, 0 or more, is a ConfigError, and nothing is locked."""
         tab = open_tab("file")
         tab.do(put(a=1))
         with pytest.raises(ConfigError, match="timeout"):
@@ -272,7 +272,7 @@ class TestRevocationPoints:
         return Revocations(store, interval=60.0, lifetime=None, clock=clock), store
 
     def test_a_read_that_a_revocation_overtakes_does_not_hide_it(self, clock: FakeClock) -> None:
-        """A point set while an older answer was on its way is remembered, not the older answer."""
+        """A point set while an older read was in flight is remembered, not what that read returned."""
         revocations, store = self.points(clock)
 
         def overtake(name: str, _: int) -> None:
@@ -285,7 +285,7 @@ class TestRevocationPoints:
         assert revocations.revoked_at(began, "ann") is not None
 
     def test_answers_are_remembered_for_the_interval_and_no_longer(self, clock: FakeClock) -> None:
-        """One read an interval; another process's revocation is seen when the interval is over, or when asked fresh."""
+        """One read per interval; another process's revocation is seen when the interval is over, or in a fresh read."""
         revocations, store = self.points(clock)
         other = Revocations(store.inner, interval=60.0, lifetime=None, clock=clock)
         began = revocations.mark()

@@ -84,7 +84,7 @@ def test_cookie_session_over_a_dict() -> None:
 
 
 def test_session_object_is_lazy_and_finds_by_id(tmp_path: Path) -> None:
-    """2.1.1, 5.1.4: accessed() is False until the first touch; get_by_id finds a saved session and makes none."""
+    """2.1.1, 5.1.4: accessed() is False until the first touch; get_by_id finds a saved session and creates none."""
     session = SessionObject({}, type="file", data_dir=str(tmp_path))
     assert not session.accessed()
     session["a"] = 1

@@ -1,4 +1,4 @@
-"""The laws of the three-way merge, for any values; and what each policy makes of a conflict."""
+"""The laws of the three-way merge, for any values; and how each policy resolves a conflict."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def applied(base: Packed, delta: Delta, theirs: Packed, resolve: Any = no_confli
 
 @given(STATES, STATES)
 def test_identity(base: Packed, theirs: Packed) -> None:
-    """A request that changed nothing leaves whatever the others made."""
+    """A request that changed nothing leaves what other requests wrote."""
     assert not diff(base, base)
     assert applied(base, diff(base, base), theirs) == theirs
 
 
 @given(STATES, STATES)
 def test_alone(base: Packed, after: Packed) -> None:
-    """Where nobody else wrote, the outcome is exactly what the request left."""
+    """Where no other request wrote, the outcome is exactly what the request left."""
     assert applied(base, diff(base, after), base) == after
 
 
 @given(STATES, STATES, STATES)
 def test_idempotence(base: Packed, after: Packed, theirs: Packed) -> None:
-    """Merging what is merged already changes nothing more."""
+    """Merging what is already merged changes nothing more."""
     delta = diff(base, after)
     once = applied(base, delta, theirs, mine)
     assert applied(base, delta, once, mine) == once
@@ -139,7 +139,7 @@ def test_a_list_takes_each_item_once() -> None:
 def test_a_true_conflict_is_asked_once_with_all_three_sides(
     before: bytes | None, ours: bytes | None, now: bytes | None
 ) -> None:
-    """resolve() is told base, mine and theirs, and its answer is what is kept; None deletes the key."""
+    """resolve() gets base, mine and theirs, and what it returns is kept; None deletes the key."""
     name = b'"k"'
 
     def state(data: bytes | None) -> Packed:

@@ -24,7 +24,7 @@ from tests.session.places import DRIVERS, LOCAL, SERVERS, Options, middleware_of
 
 TIMEOUT, ABSOLUTE = 1000.0, 5000.0
 BEHIND = 55.0
-"""Seconds a clock may be set back without anybody losing a session: within the skew of a minute."""
+"""Seconds a clock may be set back without any visitor losing a session: within the skew of a minute."""
 TABS, KEYS = st.integers(0, 1), st.sampled_from(["a", "b", "n"])
 
 
@@ -94,7 +94,7 @@ class Sessions(RuleBasedStateMachine):
         return self.clock() - holding.identity.died <= CLOCKS
 
     def access(self, tab: int) -> Holding | None:
-        """A request of the tab: where it finds a session it is noted, unless the clock was set back meanwhile."""
+        """A request of the tab: an access to a session is noted, unless the clock was set back meanwhile."""
         holding = self.alive(tab)
         if holding is not None and self.clock() >= holding.accessed:
             self.renew(tab, holding)
@@ -107,7 +107,7 @@ class Sessions(RuleBasedStateMachine):
             self.held[tab] = Holding(holding.identity, self.clock(), dict(holding.values))
 
     def write(self, tab: int, key: str, value: Callable[[dict[str, Any]], int]) -> None:
-        """A save of the tab in which ``key`` becomes ``value(values of before)``."""
+        """A save of the tab in which ``key`` becomes ``value(earlier values)``."""
         if self.fenced(tab):
             return
         holding = self.access(tab)
@@ -266,12 +266,12 @@ class Sessions(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.5, 20.0, BEHIND]))
     def set_clock_back(self, seconds: float) -> None:
-        """The clock is corrected, or the next request meets another host: nobody is logged out by it."""
+        """The clock is corrected, or the next request reaches another host: no visitor is logged out."""
         self.clock.advance(max(-seconds, self.latest - BEHIND - self.clock()))
 
     @rule()
     def rotate(self) -> None:
-        """A new key seals, the one before it still opens. Nobody whose session lives is logged out by it."""
+        """A new key seals, the one before it still opens. No live session is lost."""
         for number, tab in enumerate(self.tabs):
             if self.alive(number) is None:
                 # What a dead cookie of a dropped key leads to is no longer known, so such a one is not kept here.

@@ -29,7 +29,7 @@ def known(directory: Path, id: str = "abc.progress", **options: Any) -> Session:
 
 
 def test_an_id_of_the_applications_own(tmp_path: Path) -> None:
-    """Without a cookie the application names the session; whoever names it has it, and others are others."""
+    """Without a cookie the application names the session: the same name is the same session, another name another."""
     session = known(tmp_path)
     assert (session.id, session.is_new) == ("abc.progress", True)
     session["value"] = 1
@@ -77,7 +77,7 @@ def test_no_cookie_reaches_it(tmp_path: Path) -> None:
 
 
 def test_with_cookies_an_unknown_id_is_a_new_session(tmp_path: Path) -> None:
-    """Where cookies carry the id, what nobody issued names nothing: no session is fixed by whoever gives the id."""
+    """Where cookies carry the id, an id that was never issued names nothing: supplying one fixes no session."""
     session = Session({}, id="abc.progress", type="file", data_dir=str(tmp_path))
     assert (session.is_new, len(session.id)) == (True, 43)
 
@@ -97,7 +97,7 @@ def test_it_ends_by_its_timeout(tmp_path: Path, fake_clock: FakeClock) -> None:
 
 
 def test_load_reads_anew(tmp_path: Path) -> None:
-    """What others saved is there, what this object changed and did not save is gone."""
+    """What other requests saved is there, what this object changed and did not save is gone."""
     mine, theirs = known(tmp_path), known(tmp_path)
     theirs["value"] = 1
     theirs.save()
@@ -179,7 +179,7 @@ def test_the_namespace_behind_a_session() -> None:
 
 
 def test_dirty_means_unsaved_changes() -> None:
-    """Of a session as of the object in the environ."""
+    """For a session as for the object in the environ."""
     session = Session({}, type="memory")
     assert session.dirty() is False
     session["a"] = 1
@@ -294,7 +294,7 @@ def test_equal_options_share_what_they_need(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_options_that_only_look_equal_are_told_apart() -> None:
-    """True is an end for a cookie and 1, which equals it, is an error; two classes of one name are two."""
+    """As cookie_expires True is valid and 1, which equals it, is an error; two classes of one name are two."""
     assert SessionObject({}, type="memory", cookie_expires=True)._context.options.cookie_expires is True
     with pytest.raises(ConfigError):
         SessionObject({}, type="memory", cookie_expires=1)
@@ -317,7 +317,7 @@ def test_many_configurations_do_not_pile_up() -> None:
     assert len(shared_contexts._contexts) <= shared_contexts._LIMIT
 
 
-# -- what must not be lost without a word
+# -- what must not be lost silently
 
 
 def test_a_framework_that_sends_one_cookie_gets_one() -> None:

@@ -85,7 +85,7 @@ def flaky(tab: Tab) -> Flaky:
 
 
 def test_an_unreadable_store_is_an_error_and_changes_no_cookie(tab: Tab) -> None:
-    """A read that cannot be made raises StoreUnavailable; the session is there again when the store is."""
+    """A read that cannot be done raises StoreUnavailable; the session is there again when the store is."""
     tab.do(put(a=1))
     cookie = tab.cookies[COOKIE]
     flaky(tab).fail("read")
@@ -96,7 +96,7 @@ def test_an_unreadable_store_is_an_error_and_changes_no_cookie(tab: Tab) -> None
 
 
 def test_an_application_that_goes_on_gets_no_new_session(tab: Tab) -> None:
-    """Catching the error and answering the request sends no cookie and writes nothing."""
+    """An application that catches the error and responds sends no cookie and writes nothing."""
     tab.do(put(a=1))
 
     def handler(session: SessionObject) -> None:
@@ -110,7 +110,7 @@ def test_an_application_that_goes_on_gets_no_new_session(tab: Tab) -> None:
 
 
 def test_a_save_that_failed_is_an_error_and_the_old_values_stay(tab: Tab) -> None:
-    """A write that was not made raises and leaves what was stored."""
+    """A write that was not done raises and leaves what was stored."""
     tab.do(put(a=1))
     flaky(tab).fail("replace")
     with pytest.raises(StoreUnavailable):
@@ -128,7 +128,7 @@ def test_a_new_session_that_could_not_be_stored_sends_no_cookie(tab: Tab) -> Non
 
 @pytest.mark.parametrize("operation", ["insert", "replace"])
 def test_a_write_whose_answer_was_lost_is_recognised(tab: Tab, operation: str) -> None:
-    """The write's own id in the record tells that it was done: no error, no second addition."""
+    """The write's own id in the record shows that it was done: no error, no second addition."""
 
     def add(session: SessionObject) -> None:
         session.increment("n")

@@ -32,14 +32,14 @@ OWN = pytest.mark.parametrize(
 
 @OWN
 def test_its_methods_are_the_sessions(place: str, own: type[Any], open_tab: Callable[..., Tab]) -> None:
-    """The session in ``environ`` is of the class, and is kept as any."""
+    """The session in ``environ`` is of the class, and is kept like any other."""
     tab = open_tab(place, session_class=own)
     tab.do(put(prices=[3, 4]))
     assert tab.do(lambda s: (s.total(), type(s._session()))) == (7, own)
 
 
 def test_it_is_found_by_id(open_tab: Callable[..., Tab]) -> None:
-    """``get_by_id()`` answers a session of the class."""
+    """``get_by_id()`` returns a session of the class."""
     tab = open_tab("memory", session_class=OwnSession)
     tab.do(put(prices=[3, 4]))
     id = tab.do(lambda s: s.id)
@@ -49,7 +49,7 @@ def test_it_is_found_by_id(open_tab: Callable[..., Tab]) -> None:
 
 
 def test_one_of_a_cookie_is_not(open_tab: Callable[..., Tab]) -> None:
-    """An id leads to no cookie."""
+    """A cookie session is not found by its id."""
     tab = open_tab("revocable cookie", session_class=OwnCookieSession)
     tab.do(put(a=1))
     assert tab.do(lambda s: s.get_by_id(s.id)) is None

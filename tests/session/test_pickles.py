@@ -55,7 +55,7 @@ def bombs(proof: Path) -> list[bytes]:
 
 
 def forged(backend: str, key: str, id: bytes, bomb: bytes, ring: KeyRing | None) -> list[bytes]:
-    """What an attacker without our key can write for a session: raw, in a record with a checksum, under his own key."""
+    """What an attacker without our key can write for a session: raw, in a record with a checksum, under another key."""
     name = TaggedJson().dumps("user", "")
     records = [bomb]
     for tag in (b"P", b"X", b"J", b""):
@@ -81,7 +81,7 @@ def test_no_pickle_in_a_session_store_is_executed(
     """Any bytes under a session's key, on every store: a new session or an error, never an execution."""
     private = shared["type"] in ("file", "dbm", "memory")
     if secret is None and private:
-        # Who can write a private directory, or this process's memory, is the user himself.
+        # A private directory, or this process's memory, can be written only by its own user.
         return
     options = {"secret": secret, **shared} if "validate_key" not in shared else shared
     tab = open_tab("memory", **options)
@@ -100,7 +100,7 @@ def test_no_pickle_in_a_session_store_is_executed(
 def test_a_directory_others_can_write_is_not_trusted(
     open_tab: Callable[..., Tab], tmp_path: Path, kind: str, bombs: list[bytes], proof: Path
 ) -> None:
-    """Without a key pickles are taken from a private directory only; once it is open to others, no more."""
+    """Without a key pickles are taken from a private directory only, and no longer once other users can write it."""
     tab = open_tab(kind, secret=None)
     tab.do(put(user="ann"))
     context = tab.middleware.context

@@ -54,7 +54,7 @@ class TestConflict:
         assert tab.do(lambda s: (s["k"], s["other"])) == ("again", 3)
 
     def test_a_callable(self, open_tab: Open, place: str) -> None:
-        """A callable gets the key and the three values, None for an absent one, and answers the value to keep."""
+        """A callable gets the key and the three values, None for an absent one, and returns the value to keep."""
         asked: list[Any] = []
 
         def join(key: Any, base: Any, mine: Any, theirs: Any) -> Any:
@@ -76,7 +76,7 @@ class TestConflict:
         assert not tab.last.set_cookies
 
     def test_a_save_under_siege_ends_with_an_error(self, open_tab: Open, place: str) -> None:
-        """A writer that others beat for save_timeout seconds gets WriteConflict; what they wrote stays."""
+        """A writer that loses to other requests for save_timeout seconds gets WriteConflict; what they wrote stays."""
         tab = open_tab(place, save_timeout=0.5)
         tab.do(put(n=0, k=0))
         other, store = tab.copy(), interrupt(tab.middleware.context)
@@ -115,7 +115,7 @@ class TestReadOnly:
         assert tab.do(lambda s: s.get("a")) is None
 
     def test_it_does_not_bury_what_was_revoked(self, open_tab: Open, clock: FakeClock, place: str) -> None:
-        """A revoked session is not shown; its record is for others to end."""
+        """A revoked session is not shown; ending its record is left to a deployment that writes."""
         tab = open_tab(place)
         tab.do(lambda s: s.login("ann"))
         reader, seen = read_only(open_tab, tab, place)

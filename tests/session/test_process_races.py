@@ -43,7 +43,7 @@ def put(**values: Any) -> racers.Handler:
 
 
 def run(target: Any, *each: tuple[Any, ...]) -> list[Any]:
-    """Run ``target`` in one process per arguments, started together; their reports."""
+    """Run ``target`` in one process per tuple of arguments, started together; returns their reports."""
     gate, report = SPAWN.Barrier(len(each)), SPAWN.Queue()
     processes = [SPAWN.Process(target=target, args=(*args, gate, report)) for args in each]
     for process in processes:

@@ -1,4 +1,4 @@
-"""Sessions in memory where a server runs several processes: said once, with the option and the way out."""
+"""Sessions in memory where a server runs several processes: one warning, with the option and the way out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def app(environ: dict[str, Any], start: Any) -> list[bytes]:
 
 
 def told(browser: Browser, **environ: Any) -> list[str]:
-    """What two requests that use the session, after one that does not, warn of."""
+    """The warnings of two requests that use the session, after one that does not."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for path in ("/idle", "/", "/"):

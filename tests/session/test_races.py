@@ -62,7 +62,7 @@ class TestEverywhere:
         assert other.do(lambda s: s.get("a")) == 1
 
     def test_a_logout_follows_a_session_that_moved_meanwhile(self, open_tab: Callable[..., Tab], place: str) -> None:
-        """A logout under way while another request changes the id ends the session under its new id too."""
+        """A logout in flight while another request changes the id ends the session under its new id too."""
         tab = open_tab(place)
         tab.do(lambda s: s.login("ann"))
         other = overlap(tab, lambda s: s.regenerate_id(), lambda s: s.logout())
@@ -129,7 +129,7 @@ class TestMerging:
         assert tab.do(lambda s: s["p"]) == Sorted("gamma")
 
     def test_an_increment_of_what_became_a_text_is_a_conflict(self, open_tab: Callable[..., Tab], place: str) -> None:
-        """A number that another request made a text cannot be added to: the policy decides, nothing is raised."""
+        """A number that another request turned into text cannot be added to: the policy decides, nothing is raised."""
         tab = open_tab(place)
         tab.do(put(n=1))
 
@@ -143,7 +143,7 @@ class TestMerging:
         assert counters.snapshot().events["merge_conflicts{mine}"] == before + 1
 
     def test_lock_reads_what_the_last_holder_left(self, open_tab: Callable[..., Tab], place: str) -> None:
-        """After lock() the session holds what others saved before, so that read, change, save under it is exact."""
+        """After lock() the session holds what other requests saved, so that read, change, save under it is exact."""
         tab = open_tab(place)
         tab.do(put(n=1))
 
@@ -161,7 +161,7 @@ class TestMerging:
 
 
 class TestHybrid:
-    """Out of the cookie, and back, while others are under way."""
+    """Out of the cookie, and back, while other requests are in flight."""
 
     @pytest.fixture
     def tab(self, open_tab: Callable[..., Tab]) -> Tab:
@@ -214,7 +214,7 @@ class TestHybrid:
 
     @pytest.mark.parametrize("state", ["small", "big", "returned"])
     def test_logout_holds_in_every_state(self, tab: Tab, clock: FakeClock, state: str) -> None:
-        """A logged-out session stays dead in the cookie, in the store and on its way back, whoever is under way."""
+        """A logged-out session stays dead in the cookie, in the store and on its way back, whatever is in flight."""
         tab.do(lambda s: s.login("ann"))
         if state != "small":
             tab.do(put(big="x" * 2000))
@@ -234,7 +234,7 @@ class TestHybrid:
     def test_revocation_holds_in_every_state(
         self, tab: Tab, clock: FakeClock, state: str, whom: dict[str, Any]
     ) -> None:
-        """revoke() of the user, or of everybody, ends the session wherever it lives, also for a request under way."""
+        """revoke() of the user, or of everybody, ends the session wherever it lives, also for a request in flight."""
         tab.do(lambda s: s.login("ann"))
         if state != "small":
             tab.do(put(big="x" * 2000))

@@ -1,4 +1,4 @@
-"""What a session makes of the results its backend returns: values it takes over, ends, where a cookie is cleared."""
+"""What a session does with its backend's results: values it takes over, ends, where a cookie is cleared."""
 
 from __future__ import annotations
 

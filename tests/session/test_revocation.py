@@ -26,7 +26,7 @@ def put(**values: Any) -> Handler:
 @pytest.mark.parametrize("place", LOCAL)
 class TestRevocation:
     def test_everybody_means_those_without_a_name_too(self, open_tab: Callable[..., Tab], place: str) -> None:
-        """revoke(everybody=True) ends sessions nobody logged in to as well."""
+        """revoke(everybody=True) ends sessions without a login as well."""
         tab = open_tab(place, revocation_check_interval=0)
         tab.do(put(a=1))
         tab.middleware.revoke(everybody=True)
@@ -35,7 +35,7 @@ class TestRevocation:
     def test_a_user_is_ended_on_every_device_and_others_are_not(
         self, open_tab: Callable[..., Tab], clock: FakeClock, place: str
     ) -> None:
-        """revoke(user=) ends the user's sessions, on all devices, and nobody else's."""
+        """revoke(user=) ends the user's sessions, on all devices, and no other user's."""
         tab = open_tab(place, revocation_check_interval=0)
         ann, phone, bob = tab.copy(), tab.copy(), tab.copy()
         for visitor, name in ((ann, "ann"), (phone, "ann"), (bob, "bob")):
@@ -75,7 +75,7 @@ class TestRevocation:
     def test_a_clock_behind_cannot_undo_a_logout(
         self, open_tab: Callable[..., Tab], clock: FakeClock, place: str
     ) -> None:
-        """A logout on a host whose clock is behind the one that made the session ends it all the same."""
+        """A logout on a host whose clock is behind that of the host that created the session ends it all the same."""
         tab = open_tab(place, revocation_check_interval=0)
         tab.do(lambda s: s.login("ann"))
         kept = tab.copy()

@@ -1,4 +1,4 @@
-"""Revocation while the keys change: what one instance notes, those of the step before and after can read."""
+"""Revocation while the keys change: instances at the step before and after can read what one instance notes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OLD, NEW = new_key(), new_key()
 @pytest.mark.parametrize("place", ["file", "revocable cookie", "hybrid in cookie"])
 @pytest.mark.parametrize("end", ["user", "everybody"])
 def test_a_revocation_in_mid_rotation(tmp_path: Path, clock: FakeClock, place: str, end: str) -> None:
-    """Revoked by an instance that still seals with the old key while others use the new: it holds, and is read."""
+    """Revoked by an instance that still seals with the old key while another uses the new: it holds, and is read."""
 
     def instance(*keys: str) -> Tab:
         return opened(place, tmp_path, clock=clock, validate_key=list(keys), secret=None)

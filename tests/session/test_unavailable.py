@@ -1,4 +1,4 @@
-"""Sessions whose store cannot be asked: what goes on, what raises, what is never pretended."""
+"""Sessions whose store is unavailable: what works, what raises, what is never pretended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Responses whose headers are never sent: a websocket's handler answers on the socket, and its session is saved."""
+"""Responses whose headers are never sent: a websocket's handler responds on the socket, and its session is saved."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Site:
         self.browser.get("/begin")
 
     def handle(self, *, known: bool = True, **environ: Any) -> None:
-        """One request to the handler; what it raises as gunicorn expects it is raised."""
+        """One request to the handler; raises what the handler raises, as gunicorn expects it."""
         if known:
             environ["HTTP_COOKIE"] = f"{COOKIE}={self.browser.cookies[COOKIE]}"
         body = self.app({"wsgi.url_scheme": "http", **environ}, ignored)
@@ -91,7 +91,7 @@ def respond(start: Any) -> list[bytes]:
     ],
 )
 def test_an_explicit_save_is_durable(tmp_path: Path, end: Any, environ: dict[str, Any]) -> None:
-    """However a handler ends that has answered on the socket, its session is saved, and a known one in silence."""
+    """However a handler that used the socket ends, its session is saved, a known one without a warning."""
     site = Site(tmp_path, changing(end), cookie_expires=3600)
     try:
         site.handle(**environ)

@@ -77,14 +77,14 @@ def test_changes_are_never_taken_for_known() -> None:
 
 
 def test_two_names_of_one_key_are_not_known() -> None:
-    """Where nothing tells which name a value came from, it is serialized anew."""
+    """Where nothing shows which name a value came from, it is serialized anew."""
     packed = {b"1": b"J5", b"true": b"J5", b'"a"': b"J6"}
     assert CODEC.known(packed, CODEC.unpack(packed, trusted=True)) == {}
 
 
 @given(st.lists(VALUES, max_size=6))
 def test_many_at_once_are_what_each_is(items: list[Any]) -> None:
-    """loads_each() answers what loads() does for each part."""
+    """loads_each() returns what loads() returns for each part."""
     json = TaggedJson()
     parts = [data for data in map(dumped, items) if data is not None]
     assert spelled(json.loads_each(parts)) == spelled([json.loads(part) for part in parts])
@@ -110,7 +110,7 @@ def dumped(value: Any) -> bytes | None:
     ],
 )
 def test_parts_that_are_nothing_alone_are_nothing_together(parts: tuple[bytes, ...]) -> None:
-    """Pieces that only make JSON of ours when joined with commas are refused, as each of them is."""
+    """Pieces that form our JSON only when joined with commas are refused, as each of them is."""
     with pytest.raises(CorruptRecord):
         TaggedJson().loads_each(parts)
 
@@ -130,7 +130,7 @@ class Colour(enum.Enum):
     ],
 )
 def test_the_advice_fits_the_place(options: dict[str, Any], advice: str) -> None:
-    """A type that JSON does not hold: what is said works there, and nothing speaks of pickles where none can be."""
+    """A type that JSON does not hold: the advice works there, and mentions pickles only where they are possible."""
     context = SessionContext(parse_session(kwargs=options))
     with pytest.raises(UnserializableValue, match=advice) as caught:
         context.values.pack([("colour", Colour.RED)])

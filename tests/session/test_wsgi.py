@@ -139,7 +139,7 @@ def test_the_write_callable(serve: Callable[..., Browser]) -> None:
 
 
 def test_an_error_page_replaces_the_first_answer_and_keeps_the_cookie(serve: Callable[..., Browser]) -> None:
-    """start_response with exc_info before the first byte: the second status goes out, the cookie goes with it."""
+    """start_response with exc_info before the first byte: the second status goes out, and the cookie with it."""
 
     def app(environ: dict[str, Any], start: Any) -> list[bytes]:
         environ["beaker.session"]["a"] = 1
@@ -230,7 +230,7 @@ def test_a_request_that_fails_saves_nothing(serve: Callable[..., Browser], when:
 def test_a_save_that_fails_is_not_tried_again_behind_the_error(
     serve: Callable[..., Browser], body: Callable[[], Any]
 ) -> None:
-    """A store's error at the end of the request reaches the server once; close() does not save after all."""
+    """A store's error at the end of the request reaches the server once; close() does not save again."""
 
     def app(environ: dict[str, Any], start: Any) -> Any:
         environ["beaker.session"]["a"] = environ["QUERY_STRING"]

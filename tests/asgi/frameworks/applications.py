@@ -75,7 +75,7 @@ def fastapi() -> Any:
     from starlette.responses import PlainTextResponse, StreamingResponse
     from starlette.websockets import WebSocket
 
-    # Here by import_module, for the checkout's own environment has none.
+    # By import_module, because the checkout's own environment does not have them.
     app: Any = import_module("fastapi").FastAPI()
 
     async def page(request: Any) -> Any:

@@ -39,7 +39,7 @@ def gunicorn(port: int) -> None:
 
 
 if __name__ == "__main__":
-    # "tests" must be found, and this folder must not hide other packages behind its modules.
+    # "tests" must be importable, and the modules of this folder must not hide other packages.
     sys.path[0] = str(Path(__file__).resolve().parents[3])
     os.environ["FRAMEWORKS_DATA"] = sys.argv[3]
     {"uvicorn": uvicorn, "gunicorn": gunicorn}[sys.argv[1]](int(sys.argv[2]))

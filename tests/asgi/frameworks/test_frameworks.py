@@ -1,4 +1,4 @@
-"""FastAPI, Starlette, Litestar and Quart with our sessions, asked over real servers."""
+"""FastAPI, Starlette, Litestar and Quart with our sessions, over real servers."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Visitor:
         return response
 
     def text(self, page: str) -> str:
-        # What comes in chunks is read with their sizes.
+        # A chunked body arrives with the sizes of its chunks.
         body = self.ask(page).body.decode()
         return "".join(re.findall(r"(?:\A|\r\n)[0-9a-f]+\r\n([^\r]+)", body)) or body
 
     def in_the_end(self, page: str, expected: str) -> bool:
-        """Whether the page says so at last: what a stream changes is saved after it has let the client go."""
+        """Whether the page ends up with this text: what a stream changes is saved after the client has the response."""
         deadline = time.monotonic() + SECONDS
         while self.text(page) != expected and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -59,7 +59,7 @@ def server(request: pytest.FixtureRequest, asgi_served: Callable[[str], Server])
 
 @pytest.fixture
 def visitors() -> Iterator[Callable[..., Visitor]]:
-    """Makes visitors, whose connections end with the test."""
+    """Creates visitors, whose connections end with the test."""
     with contextlib.ExitStack() as stack:
 
         def visitors(port: int, kind: str, framework: str) -> Visitor:
@@ -98,7 +98,7 @@ def test_a_session_in_a_framework(server: Server, visitors: Callable[..., Visito
 @pytest.mark.parametrize("kind", ["memory", "file"])
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_session_in_a_websocket(server: Server, visitors: Callable[..., Visitor], framework: str, kind: str) -> None:
-    """A stored session is read and persisted in a websocket, and the next request finds it so."""
+    """A stored session is read and persisted in a websocket, and the next request sees the change."""
     visitor = visitors(server.port, kind, framework)
     visitor.ask("page")
     with websocket(server.port, f"{visitor.site}/socket", visitor.cookie) as told:
