@@ -2,7 +2,7 @@
 
 An actor is a function. It is run from its beginning for each of its steps: what it did before is played back from its
 history, it does one more thing to the world, and is stopped before the next. So no thread is needed, a state can be
-gone on from in several ways, and states that are equal are looked at once.
+continued in several ways, and states that are equal are looked at once.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Actor:
     _stepped: bool = False
 
     def step(self, act: Callable[[World], tuple[World, Any]]) -> Any:
-        """Do ``act`` to the world: its result. Others may do something before."""
+        """Do ``act`` to the world and return its result. Another actor may act before it."""
         if self._position == len(self._history):
             if self._stepped:
                 raise _Pause
@@ -61,11 +61,11 @@ class Actor:
         return self._record(act)
 
     def beside(self, act: Callable[[World], tuple[World, Any]]) -> Any:
-        """The same, at once: nothing comes between this and the step before."""
+        """The same, at once: no step comes between this and the step before."""
         return self._record(act)
 
     def note(self, *event: str) -> None:
-        """An event happens, at once."""
+        """Record an event, at once."""
         self.beside(lambda world: (replace(world, events=(*world.events, (*event, self.name))), None))
 
     def _record(self, act: Callable[[World], tuple[World, Any]]) -> Any:
@@ -76,7 +76,7 @@ class Actor:
         return self._history[self._position - 1]
 
     def advance(self, world: World, history: tuple[Any, ...]) -> tuple[World, tuple[Any, ...], Any]:
-        """One step on from there: the world, the history, and what the actor returned, if it ended."""
+        """One step further from there: the world, the history, and what the actor returned, if it ended."""
         self.world, self._history, self._position, self._stepped = world, list(history), 0, False
         try:
             result = self.run(self)

@@ -1,4 +1,4 @@
-"""What voids a creation, each in one function, and a process that does it when it is told to."""
+"""Each way to void a creation, as a function, and a process that runs one on request."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ VOIDING: dict[str, Callable[[Cache, str], object]] = {
 }
 
 LEAVES = {"put": "put", "put_many": "put", "item set": "put", "entry written": "put", "refresh": "put"}
-"""The value that is there afterwards; after the others there is none."""
+"""The value that is there afterwards; after the rest there is none."""
 
 
 def put_and_remove(cache: Cache, key: str) -> None:

@@ -37,7 +37,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture(params=list(KINDS))
 def cache(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> Cache:
-    """A cache on each kind of store and lock whose values expire after 10 seconds, and one that has."""
+    """A cache on each kind of store and lock, whose values expire after 10 seconds; it holds an expired one."""
     options = {"data_dir": str(tmp_path), "lock_dir": str(tmp_path / "locks"), "clock": clock, "expire": 10}
     cache = Cache(f"hung-{uuid.uuid4().hex}", **{**options, **KINDS[request.param]})
     cache.put("k", "old")
@@ -62,7 +62,7 @@ def test_another_takes_over(cache: Cache, clock: FakeClock) -> None:
 
 
 def test_one_takes_over_at_a_time(tmp_path: Path, clock: FakeClock) -> None:
-    """While the one that took over creates, the others get the old value; it is replaced in its turn when it hangs."""
+    """While the one that took over creates, every caller gets the old value; one that hangs is replaced in its turn."""
     cache = Cache("turns", type="memory", clock=clock, expire=10)
     cache.put("k", "old")
     clock.advance(11.0)
@@ -265,7 +265,7 @@ def test_how_old_a_stamp_from_the_future_is(clock: FakeClock) -> None:
 
 
 def test_a_clock_set_during_a_creation(clock: FakeClock) -> None:
-    """What a creation cost is measured by a timer that nobody sets, so early refresh does not go wild."""
+    """What a creation cost is measured by a timer that is never set, so early refresh does not go wild."""
     cache = Cache("cost", type="memory", expire=1e6)
     cache.namespace.clock = clock
 

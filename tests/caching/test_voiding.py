@@ -114,7 +114,7 @@ def expire(cache: Cache, key: str = "k") -> None:
 
 
 def check(cache: Cache, act: str, old: bool, other: Rival | None = None) -> None:
-    """Pause a creation, void it, let it end: its caller has its value, and it is stored nowhere."""
+    """Pause a creation, void it, let it end: its caller gets its value, and it is stored nowhere."""
     if old:
         expire(cache)
     paused = creation(cache)

@@ -70,7 +70,7 @@ def test_the_application_has_session_and_cache(tmp_path: Path) -> None:
 
 
 def test_the_platform_s_addresses_never_reach_the_application() -> None:
-    """Not even refused ones do; handlers=False leaves all of them to it."""
+    """Not even refused ones do; with handlers=False all of them reach it."""
     settings = Settings.from_environ(KEYED, runtime=Runtime(), cache={"type": "memory"})
     ours = Browser(compose(echo, settings=settings))
     theirs = Browser(compose(echo, settings=settings, handlers=False))

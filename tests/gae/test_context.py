@@ -65,7 +65,7 @@ def call(app: Callable[..., Iterable[bytes]]) -> Any:
 
 
 def test_the_context_lasts_until_the_body_is_closed(runtime: Runtime, note: Any) -> None:
-    """Every chunk is made in the request's own context; work left on its event loop is done when the body closes."""
+    """Every chunk is built in the request's own context; work left on its event loop is done when the body closes."""
     seen: list[Any] = []
 
     def steps() -> Iterator[bytes]:
@@ -120,7 +120,7 @@ def test_each_request_has_a_context_of_its_own_and_all_have_one_client(runtime: 
 
 
 def test_a_context_that_is_open_is_left_alone(runtime: Runtime) -> None:
-    """The application that opens its own sees that one, in the body too; no client is made."""
+    """The application that opens its own sees that one, in the body too; no client is created."""
     source = NDBSource(runtime=runtime)
     own = NDBSource(runtime=runtime).client
     seen: list[Any] = []
@@ -142,7 +142,7 @@ def test_a_context_that_is_open_is_left_alone(runtime: Runtime) -> None:
 
 
 def test_the_client_of_the_application_is_used(runtime: Runtime, tmp_path: Path) -> None:
-    """compose(ndb=client) opens its contexts with that client, around handlers and sessions; ndb=True makes one."""
+    """compose(ndb=client) opens its contexts with that client, around handlers and sessions; ndb=True creates one."""
     own = NDBSource(runtime=runtime).client
     clients: list[Any] = []
 

@@ -38,7 +38,7 @@ def application(tmp_path: Path, environ: Mapping[str, str] | None = None, **more
 
 
 def test_a_laptop_needs_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Files under the data directory, a secret made once and readable by its owner only, one line that says so."""
+    """Files under the data directory, a secret created once and readable by its owner only, one line that says so."""
     with caplog.at_level(logging.INFO, "gae"):
         browser = Browser(application(tmp_path))
     assert [browser.get().text, browser.get().text] == ["1", "2"]
@@ -54,7 +54,7 @@ def test_a_laptop_needs_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture
 
 
 def test_app_engine_without_a_secret_does_not_start(tmp_path: Path) -> None:
-    """The error says how to make a secret; nothing is written to the instance's disk."""
+    """The error says how to create a secret; nothing is written to the instance's disk."""
     with pytest.raises(ConfigError, match=r"python -m beaker keys new.*BEAKER_SESSION_SECRET"):
         application(tmp_path, runtime=APPENGINE)
     assert list(tmp_path.iterdir()) == []
@@ -129,7 +129,7 @@ def test_a_bad_variable_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixtur
 
 
 def test_health_and_warmup_answer_and_leave_the_session_alone(tmp_path: Path) -> None:
-    """/healthz and /_ah/warmup answer 200 without a cookie; a warmup calls the prefetch functions once."""
+    """/healthz and /_ah/warmup return 200 without a cookie; a warmup calls the prefetch functions once."""
     fetched: list[int] = []
     browser = Browser(application(tmp_path, prefetch=[lambda: fetched.append(1)]))
     for path in ("/healthz", "/_ah/warmup", "/_ah/warmup"):
@@ -155,7 +155,7 @@ CRON = {"HTTP_X_APPENGINE_CRON": "true"}
 
 
 def test_the_cron_header_counts_on_app_engine_only(tmp_path: Path) -> None:
-    """Elsewhere anybody can send it: 403, and nothing is purged."""
+    """Elsewhere any client can send it: 403, and nothing is purged."""
     _old_records(tmp_path)
     assert Browser(application(tmp_path)).get("/tasks/beaker/purge", **CRON).status.startswith("403")
     settings = {"BEAKER_SESSION_SECRET": SECRET, "BEAKER_SESSION_TYPE": "cookie", "BEAKER_CACHE_TYPE": "file"}
@@ -180,7 +180,7 @@ def test_a_shared_secret_starts_a_purge(tmp_path: Path) -> None:
 
 
 def test_an_oidc_token_starts_a_purge(tmp_path: Path) -> None:
-    """Only a verified token of a named account for our audience counts; others are not even verified."""
+    """Only a verified token of a named account for our audience counts; other tokens are not even verified."""
     claims = {"aud": "https://x", "email": "cron@p", "email_verified": True}
     body = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
     seen: list[str] = []

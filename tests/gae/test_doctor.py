@@ -42,7 +42,7 @@ Run = Callable[..., tuple[int, dict[str, Finding]]]
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading what every distribution owns is half a second; one test is about it, and the commands do it."""
+    """Reading what every distribution owns takes half a second: only one test and the commands do it."""
     monkeypatch.setattr(checks, "distributions", list)
 
 
@@ -64,7 +64,7 @@ def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pat
         report = json.loads(told.getvalue())
         found = [Finding(**finding) for finding in report["findings"]]
         assert (status, report["ok"]) == ((1, False) if any(f.severity == "error" for f in found) else (0, True))
-        # That files vanish is warned of once in a process: the second look is silent on it.
+        # The warning that files vanish comes once per process: the second look is silent.
         for finding in [finding for finding in found if not finding.message.startswith("type '")]:
             assert f"  {finding.severity.upper()} {finding.code}: " in text.getvalue()
             assert finding.fix
@@ -78,7 +78,7 @@ def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_a_good_deployment_has_no_findings(run: Run) -> None:
-    """Status 0 and nothing to see to."""
+    """Status 0 and no finding."""
     assert run({**GOOD, "BEAKER_CACHE_SECRET": KEY}) == (0, {})
 
 
@@ -114,7 +114,7 @@ def test_a_good_deployment_has_no_findings(run: Run) -> None:
     ],
 )
 def test_each_finding_says_what_to_do(run: Run, code: str, severity: str, environ: dict[str, str], fix: str) -> None:
-    """Found, weighed, answered with the fix; the exit status is 1 for errors."""
+    """Found, with its severity and the fix; the exit status is 1 for errors."""
     status, found = run({**GOOD, **environ})
     assert found[code].severity == severity
     assert fix in found[code].fix
@@ -146,7 +146,7 @@ def test_another_owner_of_our_package_is_found(run: Run, monkeypatch: pytest.Mon
 
 
 def test_a_wrong_clock_is_found(run: Run, dated: Any) -> None:
-    """Minutes apart is an error; a server that does not answer, a warning."""
+    """Minutes apart is an error; a server that does not respond, a warning."""
     url, handler = dated
     handler.date = formatdate(1_000_000_000, usegmt=True)
     status, found = run(GOOD, "--check-clock", url)
@@ -158,7 +158,7 @@ def test_a_wrong_clock_is_found(run: Run, dated: Any) -> None:
 
 
 def found(environ: Mapping[str, str], directory: Path, payload: bytes | None = None) -> dict[str, Finding]:
-    """What only the doctor finds; ``payload`` is what Secret Manager answers, which refuses without."""
+    """What only the doctor finds; ``payload`` is what Secret Manager returns; without one it refuses."""
 
     def access(*, name: str, timeout: float) -> Any:
         if payload is None:
@@ -171,7 +171,7 @@ def found(environ: Mapping[str, str], directory: Path, payload: bytes | None = N
 
 
 def test_secrets_are_read_and_judged(tmp_path: Path) -> None:
-    """A good one is good, a weak one is found, and of one that cannot be read only that is said."""
+    """A good secret passes, a weak one is found, and one that cannot be read is reported as that only."""
     environ = {**GOOD, "BEAKER_SESSION_SECRET": REFERENCE}
     assert found(environ, tmp_path, KEY.encode()) == {}
     assert list(found(environ, tmp_path, b"0123456789abcdef0123")) == ["config.weak-key"]
@@ -184,7 +184,7 @@ def test_secrets_are_read_and_judged(tmp_path: Path) -> None:
 
 
 def test_on_a_laptop_the_key_is_the_kept_one(tmp_path: Path) -> None:
-    """Before the first start a note that one will be made; afterwards its file is judged. Looking makes nothing."""
+    """Before the first start a note says that one will be created; then its file is judged. Looking creates nothing."""
     assert list(found({}, tmp_path)) == ["deploy.key-to-be-made"]
     assert list(tmp_path.iterdir()) == []
     kept = tmp_path / "data" / KEPT_SECRET
@@ -218,7 +218,7 @@ def test_variables_of_tasks_that_do_nothing_are_found(tmp_path: Path) -> None:
 
 
 def test_files_of_the_deployment_are_looked_at(tmp_path: Path) -> None:
-    """A secret in app.yaml is an error; a cron.yaml that purges answers the question of a TTL policy."""
+    """A secret in app.yaml is an error; a cron.yaml that purges makes a TTL policy unnecessary."""
     app_yaml = tmp_path / "app.yaml"
     app_yaml.write_text(f"env_variables:\n  BEAKER_SESSION_SECRET: '{KEY}'\n")
     leaked = found(GOOD, tmp_path)["deploy.secret-in-app-yaml"]

@@ -80,7 +80,7 @@ def test_a_wrong_kind_and_a_data_dir_for_firestore_are_refused(tmp_path: Path) -
 @needs_java
 @pytest.mark.parametrize("kind", ["datastore", "firestore"])
 def test_it_answers_resets_and_stops(kind: emulator.Kind) -> None:
-    """A started emulator answers on its host, resets, and its port is free after stop."""
+    """A started emulator responds on its host, resets, and its port is free after stop."""
     if find_jar(kind) is None and not os.environ.get("CI"):
         pytest.skip(f"the {kind} emulator is not installed")
     with start(kind) as running:
@@ -152,7 +152,7 @@ def _gone_within(pid: int, seconds: float) -> bool:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             return True
-        # Nobody may be there to reap an orphan in a container: a zombie no longer runs.
+        # A container may have no process that reaps an orphan: a zombie no longer runs.
         if state == "Z":
             return True
         time.sleep(0.05)

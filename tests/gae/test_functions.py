@@ -47,7 +47,7 @@ def counting(request: Any) -> Any:
 
 
 def test_a_function_remembers_its_visitor() -> None:
-    """The second call sees what the first saved; the headers say that the answer is one visitor's."""
+    """The second call sees what the first saved; the headers say that the response is private."""
     client = client_of(with_session(type="memory", secret=KEY)(counting))
     first = client.get("/")
     assert (first.text, client.get("/").text) == ("1", "2")
@@ -57,7 +57,7 @@ def test_a_function_remembers_its_visitor() -> None:
 
 
 def test_headers_of_the_function_are_completed() -> None:
-    """Vary and Cache-Control keep what the function said, without what contradicts a private answer."""
+    """Vary and Cache-Control keep what the function said, without what contradicts a private response."""
 
     @with_session(type="memory", secret=KEY)
     def function(request: Any) -> Any:
@@ -73,7 +73,7 @@ def test_headers_of_the_function_are_completed() -> None:
 
 
 def test_an_untouched_session_changes_nothing() -> None:
-    """No cookie, no Vary, and nothing is configured wrongly by that."""
+    """No cookie, no Vary."""
     answer = client_of(with_session(type="memory", secret=KEY)(lambda request: "x")).get("/")
     assert "Set-Cookie" not in answer.headers
     assert "Vary" not in answer.headers
@@ -135,7 +135,7 @@ def test_a_lock_ends_with_the_request(end: str) -> None:
 
 
 def test_abort_is_an_answer_and_keeps_the_session() -> None:
-    """A redirect raised by abort() saves and sends the cookie; a handler of the app is asked first."""
+    """A redirect raised by abort() saves and sends the cookie; a handler of the app runs first."""
 
     @with_session(type="memory", secret=KEY)
     def function(request: Any) -> Any:
@@ -375,7 +375,7 @@ def test_under_functions_framework(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("server", ["debug", "gunicorn"])
 def test_under_its_servers(server: str, tmp_path: Path) -> None:
-    """The debug server and gunicorn, whose forked worker serves what the master imported, answer alike."""
+    """The debug server and gunicorn, whose forked worker serves what the master imported, respond alike."""
     (tmp_path / "main.py").write_text(textwrap.dedent(SOURCE))
     port = free_port()
     if server == "debug":

@@ -1,4 +1,4 @@
-"""The addresses that a platform calls: who may, what they do, and that nothing sent to them breaks them."""
+"""The addresses that a platform calls: who may call them, what they do, and that nothing sent to them breaks them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CRON = {"HTTP_X_APPENGINE_CRON": "true"}
 
 @pytest.fixture
 def clock() -> FakeClock:
-    """What the stores take for now: the time that a purge goes by."""
+    """The clock of the stores: the time that a purge goes by."""
     return FakeClock(time.time())
 
 
@@ -92,7 +92,7 @@ def test_everything_else_is_the_application_s() -> None:
 
 @pytest.mark.parametrize("platform", [platform for platform in Platform if platform is not Platform.APPENGINE])
 def test_cron_s_header_is_worth_nothing_elsewhere(platform: Platform) -> None:
-    """Only App Engine takes it off what visitors send."""
+    """Only App Engine removes it from what visitors send."""
     assert site(runtime=Runtime(platform=platform)).get(PURGE, **CRON).status == "403 Forbidden"
     assert site().get(PURGE, HTTP_X_APPENGINE_CRON="True").status == "403 Forbidden"
 
@@ -173,7 +173,7 @@ def test_a_purge_ends_at_its_deadline(tmp_path: Path, clock: FakeClock) -> None:
 
 @pytest.mark.parametrize("store", ["file", "datastore", "firestore"])
 def test_no_cursor_breaks_a_purge(store: str, request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> None:
-    """One that no purge answered is a 400; one that an old configuration left behind is forgotten."""
+    """A cursor that no purge returned is a 400; one that an old configuration left behind is forgotten."""
     made: Any
     if store == "file":
         made = FileStore(tmp_path, clock=clock)
@@ -202,7 +202,7 @@ def test_a_parameter_that_a_purge_does_not_know_is_refused(query: str, tmp_path:
 
 
 def test_a_store_that_fails_is_asked_again(tmp_path: Path, clock: FakeClock, caplog: Any) -> None:
-    """503 with what was done and where to go on; the scheduler's next call does."""
+    """503 with what was done and where to go on; the scheduler's next call goes on there."""
 
     class Failing(FileStore):
         broken = True
@@ -244,7 +244,7 @@ def test_no_store_to_purge_is_done() -> None:
 
 
 def test_a_warmup_is_done_once_and_by_one(caplog: Any) -> None:
-    """8 calls at once: one works, the others answer at once; one that failed is tried again by the next."""
+    """8 calls at once: one works, the rest return at once; one that failed is tried again by the next."""
     calls: list[int] = []
     working, others = threading.Event(), threading.Event()
 
@@ -273,7 +273,7 @@ def test_a_warmup_is_done_once_and_by_one(caplog: Any) -> None:
 def test_a_warmup_opens_the_stores_of_named_regions(
     datastore_emulator: Any, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
-    """Session, cache and the regions BEAKER_WARMUP_REGIONS names are read once; a name that is none is told."""
+    """Session, cache and the regions BEAKER_WARMUP_REGIONS names are read once; an unknown name is reported."""
     project = f"warm-{uuid.uuid4().hex[:8]}"
     environ = {
         "BEAKER_SESSION_SECRET": KEY,

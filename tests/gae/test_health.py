@@ -51,14 +51,14 @@ def test_the_circuits_are_shown_to_whoever_may_purge(browser: Browser) -> None:
 
 @pytest.mark.parametrize("headers", [{}, {"HTTP_X_BEAKER_TASKS_SECRET": ""}, {"HTTP_AUTHORIZATION": "Bearer x.y.z"}])
 def test_strangers_learn_only_that_the_process_responds(browser: Browser, headers: dict[str, str]) -> None:
-    """Without what a purge asks for it is 403; /healthz alone stays open to all, and 200 whatever the stores do."""
+    """Without the credentials of a purge it is 403; /healthz alone stays open to all, and 200 whatever stores do."""
     answer = browser.get("/healthz?stores=1", **headers)
     assert (answer.status, answer.text) == ("403 Forbidden", "forbidden\n")
     assert (browser.get("/healthz").status, browser.get("/healthz?stores=0").text) == ("200 OK", "ok\n")
 
 
 def test_explain_shows_them_too() -> None:
-    """A report that an application makes of itself names each circuit and its state."""
+    """A report that an application builds of itself names each circuit and its state."""
     address = f"127.0.0.1:{free_port()}"
     store = RedisStore(f"redis://{address}")
     with pytest.raises(StoreUnavailable):

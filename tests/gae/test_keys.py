@@ -1,4 +1,4 @@
-"""Keys in the deployment kit: the one a laptop keeps, those of Secret Manager, and what is none."""
+"""Keys in the deployment kit: the one a laptop keeps, those of Secret Manager, and what is not a key."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class TestKeptSecret:
 
     @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o602, 0o644])
     def test_of_a_mode_that_lets_others_in(self, tmp_path: Path, mode: int) -> None:
-        """A file that others can read or write is refused with what to do."""
+        """A file that other users can read or write is refused with what to do."""
         kept_at(tmp_path).chmod(mode)
         with pytest.raises(ConfigError, match=rf"not this user's alone.*got mode {mode:o}.*chmod 600"):
             self.start(tmp_path)
 
     def test_of_another_user(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A file that somebody else has put there is refused."""
+        """A file that another user has put there is refused."""
         kept_at(tmp_path)
         monkeypatch.setattr("gae.settings.os.geteuid", lambda: 4242)
         with pytest.raises(ConfigError, match="got a file of another user"):
@@ -94,7 +94,7 @@ class TestReferences:
 
     @pytest.mark.parametrize("text", ["/etc/keys/tasks-secret", "${TASKS_SECRET_OF_MINE}", "FILE:/etc/keys/tasks"])
     def test_the_secret_of_purges_is_none(self, tmp_path: Path, text: str) -> None:
-        """What would let anybody purge who reads app.yaml is refused, in the variable and in its file."""
+        """A value that would let every reader of app.yaml purge is refused, in the variable and in its file."""
         with pytest.raises(ConfigError, match=r"BEAKER_TASKS_SECRET.* not a key"):
             Tasks.from_environ({"BEAKER_TASKS_SECRET": text})
         path = tmp_path / "tasks"

@@ -1,4 +1,4 @@
-"""Logs as Cloud Logging reads them on Google's platforms, as people do elsewhere."""
+"""Logs as Cloud Logging reads them on Google's platforms, and as people read them elsewhere."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_the_trace_is_read_from_either_header(headers: Mapping[str, str], found:
 
 
 def test_lines_of_a_request_carry_its_trace(lines: Lines, tmp_path: Path) -> None:
-    """The application's lines and its body's do, complete with the project; the next request without one has none."""
+    """Lines of the application and of its body do, complete with the project; the next request without one has none."""
 
     def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
         log.info("called")
@@ -192,7 +192,7 @@ def test_elsewhere_lines_are_for_people(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_configuring_again_replaces_ours_alone() -> None:
-    """One handler of ours, however often; other handlers stay; the level is the last one given."""
+    """There is one handler of Beaker's, however often; other handlers stay; the level is the last one given."""
     root = logging.getLogger()
     others = list(root.handlers)
     other = logging.NullHandler()
@@ -242,7 +242,7 @@ DECORATED = """
 
 @pytest.mark.parametrize("program", [COMPOSED, DECORATED], ids=["compose", "with_session"])
 def test_a_deployment_that_sets_up_no_logging_is_read_all_the_same(program: str) -> None:
-    """On the platform the start's one line is a JSON object on stdout, though nobody configured logging."""
+    """On the platform the start's one line is a JSON object on stdout, though no logging was configured."""
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "K_SERVICE": "shop", "GOOGLE_CLOUD_PROJECT": "demo"}
     environ |= {"BEAKER_SESSION_SECRET": SECRET, "BEAKER_SESSION_TYPE": "cookie"}
     command = [sys.executable, "-c", textwrap.dedent(program)]

@@ -37,7 +37,7 @@ def store(source: NDBSource, clock: FakeClock, **more: Any) -> DatastoreStore:
 
 
 def test_records_are_counted_by_what_they_are(source: NDBSource, fake_clock: FakeClock) -> None:
-    """Live, endless, expired and chunks are told apart; the earliest end is that of the longest dead record."""
+    """Live, endless, expired and chunks are counted apart; the earliest end is that of the longest dead record."""
     records = store(source, fake_clock)
     records.set("n", "gone", b"12345", ttl=10)
     fake_clock.advance(5)

@@ -145,7 +145,7 @@ def test_without_the_client_library_the_extra_is_named(monkeypatch: pytest.Monke
 
 
 def test_without_credentials_the_option_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that cannot be made, as on a laptop that has not signed in, is an error with what to do."""
+    """A client that cannot be built, as on a laptop that has not signed in, is an error with what to do."""
     from google.auth.exceptions import DefaultCredentialsError
     from google.cloud import secretmanager
 

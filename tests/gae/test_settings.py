@@ -87,7 +87,7 @@ def test_one_secret_serves_sessions_and_caches() -> None:
 
 
 def test_caches_take_the_key_whatever_its_name() -> None:
-    """A session that signs with validate_key lends that one to the caches."""
+    """A session that signs with validate_key passes that one on to the caches."""
     environ = {"BEAKER_SESSION_VALIDATE_KEY": KEYS["file"], "BEAKER_SESSION_TYPE": "cookie"}
     alone = Settings.from_environ(environ, runtime=Runtime(platform=Platform.CLOUD_RUN))
     assert (alone.cache["secret"], alone.origins["cache.secret"]) == (KEYS["file"], "session.validate_key")
@@ -155,7 +155,7 @@ def test_what_the_code_gives_is_not_blamed_on_a_variable() -> None:
 
 
 def test_an_error_of_a_function_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """with_session and configure_cache say it as compose does."""
+    """with_session and configure_cache name it as compose does."""
     import flask
 
     settings = Settings.from_environ(
@@ -234,7 +234,7 @@ def test_processes_that_start_together_keep_one_secret(tmp_path: Path) -> None:
 
 
 def test_a_secret_that_cannot_be_kept_is_an_error(tmp_path: Path) -> None:
-    """A data directory that cannot be made is named, with what to set instead."""
+    """A data directory that cannot be created is named, with what to set instead."""
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="BEAKER_SESSION_SECRET") as caught:
         Settings.from_environ({"BEAKER_DATA_DIR": str(tmp_path / "file")}, runtime=Runtime())

@@ -36,7 +36,7 @@ def key() -> rsa.RSAPrivateKey:
 
 @pytest.fixture
 def fetched(key: rsa.RSAPrivateKey, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Google's certificates are those of ``key``; answers the addresses that were asked for them."""
+    """Google's certificates are those of ``key``; returns the addresses they are fetched from."""
     import google.auth.transport.requests
 
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "federated-signon")])
@@ -73,7 +73,7 @@ def purged(sent: str) -> bool:
 
 
 def test_a_token_that_google_signed_starts_a_purge(key: rsa.RSAPrivateKey, fetched: list[str]) -> None:
-    """Signature, audience, account: all good."""
+    """Signature, audience and account are all valid."""
     assert purged(token(key))
     assert len(fetched) == 1
     assert fetched[0].startswith("https://www.googleapis.com/")
@@ -87,7 +87,7 @@ def test_a_token_that_google_signed_starts_a_purge(key: rsa.RSAPrivateKey, fetch
 def test_a_signed_token_that_is_not_good_is_refused(
     key: rsa.RSAPrivateKey, fetched: list[str], changed: dict[str, Any]
 ) -> None:
-    """It was signed by Google's key, and is over, or of somebody else."""
+    """It was signed by Google's key, and has expired or was issued by another issuer."""
     assert not purged(token(key, **changed))
     assert fetched
 
@@ -103,14 +103,14 @@ def test_a_forged_token_is_refused(key: rsa.RSAPrivateKey, fetched: list[str]) -
 
 
 def test_tokens_for_others_fetch_nothing(key: rsa.RSAPrivateKey, fetched: list[str]) -> None:
-    """A good signature for another audience or of another account is refused before anything is fetched."""
+    """A valid signature for another audience or of another account is refused before anything is fetched."""
     assert not purged(token(key, aud="https://other.example"))
     assert not purged(token(key, email="someone@demo.iam.gserviceaccount.com"))
     assert fetched == []
 
 
 def test_without_google_auth_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
-    """Nobody is let in, and the log says what to install."""
+    """Every token is refused, and the log says what to install."""
     monkeypatch.setitem(sys.modules, "google.oauth2.id_token", None)
     with pytest.raises(InvalidCacheBackendError, match="google-auth"):
         verify_google_token("x.y.z", AUDIENCE)

@@ -1,4 +1,4 @@
-"""Datastore in memory, behind the face of a gRPC channel, with faults on order: for tests without Java."""
+"""Datastore in memory, behind the interface of a gRPC channel, with faults on request: for tests without Java."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def read(synchronizer: FileSynchronizer) -> None:
 
 
 def users(place: str, data: str) -> dict[str, Callable[[], Any]]:
-    """Who keeps files in ``place``: stores, caches, sessions, and locks of every kind; ``data`` may be written."""
+    """What keeps files in ``place``: stores, caches, sessions, and locks of every kind; ``data`` may be written."""
     url = f"sqlite:///{place}/beaker.db"
     elsewhere = {"lock": "file", "lock_dir": place}
     # By default a cache without its store creates the value and returns it.

@@ -74,7 +74,7 @@ def frozen(server: Server) -> Iterator[None]:
     assert server.pid is not None
     os.kill(server.pid, signal.SIGSTOP)
     try:
-        # The signal is on its way: a thread of the server may still answer until it is stopped too.
+        # The signal is on its way: a thread of the server may still respond until it is stopped too.
         deadline, pause = time.monotonic() + 10, threading.Event()
         while not _stopped(server.pid) and time.monotonic() < deadline:
             pause.wait(0.005)
@@ -99,7 +99,7 @@ def running(server: Server) -> Iterator[Server]:
 
 
 def dead_port() -> int:
-    """A port where nobody listens."""
+    """A port on which no server listens."""
     return free_port()
 
 
@@ -131,7 +131,7 @@ def make_certificate(directory: Path) -> tuple[str, str]:
 
 
 def metadump(server: Server, prefix: str) -> list[str]:
-    """What the server says of each item whose key begins with the prefix."""
+    """What the server reports for each item whose key begins with the prefix."""
     with socket.create_connection((server.host, server.port), timeout=5) as connection:
         connection.sendall(b"lru_crawler metadump all\r\n")
         dump = b""

@@ -16,7 +16,7 @@ SHARED = ("memcached", "redis", "sqlite", "postgres", "dbm", "file", "google", "
 
 
 def open_store(name: str, request: pytest.FixtureRequest, clock: Clock, directory: Path) -> Any:
-    """A store of kind ``name`` that reads ``clock``, in a place nobody else uses."""
+    """A store of kind ``name`` that reads ``clock``, in a place that no other test uses."""
     if name == "memcached":
         from beaker.storage.memcached import MemcachedStore
 
@@ -46,7 +46,7 @@ def open_store(name: str, request: pytest.FixtureRequest, clock: Clock, director
 
 
 def session_options(name: str, request: pytest.FixtureRequest, directory: Path) -> dict[str, Any]:
-    """The session options that keep sessions on the server ``name``, in a place nobody else uses."""
+    """The session options that keep sessions on the server ``name``, in a place that no other test uses."""
     if name == "memcached":
         server = request.getfixturevalue("memcached_server")
         return {"type": "ext:memcached", "url": f"{server.host}:{server.port}", "prefix": _fresh()}

@@ -72,7 +72,7 @@ def test_five_failures_in_a_row_open_it(breaker: Breaker) -> None:
     ids=lambda error: error.code,
 )
 def test_a_reply_is_no_failure(breaker: Breaker, error: Exception) -> None:
-    """What the server refuses, or the caller asked wrongly, shows that it responds."""
+    """A refusal by the server, or a mistake of the caller's, shows that it responds."""
     for _ in range(4):
         fail(breaker)
     fail(breaker, error)
@@ -188,7 +188,7 @@ def test_the_states_of_a_process(breaker: Breaker) -> None:
 
 
 def test_a_child_begins_closed(breaker: Breaker) -> None:
-    """A forked child tries its own connections, whatever the parent's met."""
+    """A forked child tries its own connections, whatever happened to the parent's."""
     for _ in range(5):
         fail(breaker)
     pid = os.fork()

@@ -169,7 +169,7 @@ class TestNeighbours(OnEmulators):
         assert found[0] == b"from ndb"
         assert store.replace("ns", "key \N{SNOWMAN}", b"again", found[1], ttl=None)
         with ndb_client.context():
-            # A context keeps no copy, so what others write is seen within one.
+            # A context keeps no copy, so another process's write is seen within one.
             assert model.get_by_id(name).data == b"again"
             store.set("ns", "key \N{SNOWMAN}", b"once more", ttl=None)
             assert model.get_by_id(name).data == b"once more"

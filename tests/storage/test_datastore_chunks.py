@@ -250,6 +250,6 @@ class TestMany(OnEmulators):
         assert len(entities(store)) == 1
 
     def test_a_foreign_cursor_is_refused(self, store: DatastoreStore) -> None:
-        """A cursor that no purge answered is a ValueError, not a scan from somewhere."""
+        """A cursor that no purge returned is a ValueError, not a scan from somewhere."""
         with pytest.raises(ValueError, match="cursor"):
             store.purge(0, 10, cursor="not one of ours!")

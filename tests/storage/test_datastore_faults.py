@@ -1,4 +1,4 @@
-"""The Datastore store on a server that fails on order: retries, deadlines, lost answers, no conditional commits."""
+"""The Datastore store on a server that fails on request: retries, deadlines, lost responses, unconditional commits."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_server_that_is_down_fails_within_the_deadline() -> None:
 
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL"])
 def test_a_lost_answer_to_an_insert_is_found_out(store: DatastoreStore, server: FakeDatastore, code: str) -> None:
-    """An insert that landed without an answer is reported as done, also when it is large."""
+    """An insert that landed without a response is reported as done, also when it is large."""
     server.faults = [("Commit", code, True)]
     assert store.insert("n", "k", b"1", ttl=None) is True
     assert store.get("n", "k") == b"1"
@@ -133,7 +133,7 @@ def test_a_lost_answer_to_an_insert_is_found_out(store: DatastoreStore, server: 
 
 
 def test_a_lost_answer_to_a_replace_is_found_out(store: DatastoreStore, server: FakeDatastore) -> None:
-    """A replace that landed without an answer is True, even when a later writer came before we looked."""
+    """A replace that landed without a response is True, even when a later writer came before we looked."""
     store.set("n", "k", b"1", ttl=None)
     found = store.read("n", "k")
     assert found is not None
@@ -162,7 +162,7 @@ def test_a_lost_answer_to_a_replace_is_found_out(store: DatastoreStore, server: 
 
 
 def test_a_replace_that_lost_the_race_is_false(store: DatastoreStore, server: FakeDatastore) -> None:
-    """A try without an answer that did NOT land, overtaken by another writer, is False and writes nothing."""
+    """A try without a response that did NOT land, overtaken by another writer, is False and writes nothing."""
     store.set("n", "k", b"1", ttl=None)
     found = store.read("n", "k")
     assert found is not None
@@ -182,7 +182,7 @@ def test_a_replace_that_lost_the_race_is_false(store: DatastoreStore, server: Fa
 
 
 def test_an_insert_that_lost_the_race_is_false(store: DatastoreStore, server: FakeDatastore) -> None:
-    """A try without an answer that did NOT land, and then somebody else's record there: False."""
+    """A try without a response that did NOT land, and then another process's record there: False."""
     other = DatastoreStore(gateway=Gateway(store.gateway.connection), clock=store._clock)
 
     def overtake(method: str, request: Any) -> None:
@@ -197,7 +197,7 @@ def test_an_insert_that_lost_the_race_is_false(store: DatastoreStore, server: Fa
 
 
 def test_a_lost_answer_to_a_remove_is_found_out(store: DatastoreStore, server: FakeDatastore) -> None:
-    """A remove that landed without an answer is True."""
+    """A remove that landed without a response is True."""
     store.set("n", "k", b"1", ttl=None)
     found = store.read("n", "k")
     assert found is not None
@@ -208,7 +208,7 @@ def test_a_lost_answer_to_a_remove_is_found_out(store: DatastoreStore, server: F
 
 
 def test_a_server_without_conditional_commits_gets_transactions(clock: FakeClock) -> None:
-    """The self-test finds that stale writes are accepted; nothing is lost, and a lost answer is found out there too."""
+    """The self-test finds that stale writes are accepted; nothing is lost, and a lost response is found out as well."""
     server = FakeDatastore(versioned=False)
     store = DatastoreStore(gateway=server.gateway(), clock=clock)
     store.set("n", "k", b"1", ttl=None)

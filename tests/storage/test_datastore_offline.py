@@ -61,7 +61,7 @@ def store(server: FakeDatastore) -> DatastoreStore:
 
 
 def test_the_self_test_runs_once_and_leaves_nothing(store: DatastoreStore, server: FakeDatastore) -> None:
-    """One self-test a connection, at the first conditional write, counted apart; its probe is gone."""
+    """One self-test per connection, at the first conditional write, counted apart; its probe is gone."""
     store.set("n", "k", b"1", ttl=None)
     for number in range(3):
         found = store.read("n", "k")
@@ -86,7 +86,7 @@ def test_calls_of_a_session(store: DatastoreStore) -> None:
 
 
 def test_deferred_keys_and_answers_over_the_limit(store: DatastoreStore, server: FakeDatastore) -> None:
-    """Keys the server puts off are asked for again, and an answer too large for the channel in halves."""
+    """Keys that the server defers are asked for again; those whose response exceeds the channel's limit, in halves."""
     items = {f"k{number}": os.urandom(1000) for number in range(40)}
     store.set_many("n", items, ttl=None)
     server.defer = 7
@@ -100,7 +100,7 @@ def test_deferred_keys_and_answers_over_the_limit(store: DatastoreStore, server:
 
 
 def test_a_thousand_keys_a_lookup(store: DatastoreStore, server: FakeDatastore) -> None:
-    """Bulk calls stay within 1000 keys a lookup, 500 entities and 3 MB a commit."""
+    """Bulk calls stay within 1000 keys per lookup, 500 entities and 3 MB per commit."""
     sizes: list[tuple[str, int, int]] = []
     server.before = lambda method, request: sizes.append(
         (method, max(len(getattr(request, "keys", ())), len(getattr(request, "mutations", ()))), request.ByteSize())
@@ -144,7 +144,7 @@ def test_a_named_database_is_in_the_request_and_in_the_routing_header(server: Fa
     ],
 )
 def test_a_wrong_option_is_named(option: str, value: Any) -> None:
-    """An option that cannot work is refused when the store is made."""
+    """An option that cannot work is refused when the store is built."""
     options: dict[str, Any] = {option: value}
     with pytest.raises(ConfigError) as caught:
         DatastoreStore(**options)
@@ -210,7 +210,7 @@ def test_missing_credentials_are_unavailable(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_nothing_is_opened_by_the_constructor(server: FakeDatastore) -> None:
-    """Making a store imports, connects and calls nothing."""
+    """Building a store imports, connects and calls nothing."""
     connected = []
 
     def connect() -> Connection:

@@ -106,7 +106,7 @@ def only_file(store: DbmStore) -> Path:
 
 @pytest.mark.parametrize("module", [None, "dbm.dumb"])
 def test_reads_make_no_file(tmp_path: Path, module: str | None) -> None:
-    """Neither reads nor deletes of unknown namespaces make a file, or the directory."""
+    """Neither reads nor deletes of unknown namespaces create a file, or the directory."""
     store = DbmStore(tmp_path / "data", dbmmodule=module, lock_dir=tmp_path / "locks")
     for index in range(20):
         name = f"bogus{index}"
@@ -125,7 +125,7 @@ def test_reads_make_no_file(tmp_path: Path, module: str | None) -> None:
 
 
 def test_only_the_owner_may_read(store: DbmStore) -> None:
-    """Files and directory are made for this user alone, whatever the umask, and are trusted; before too."""
+    """Files and directory are created for this user alone, whatever the umask, and trusted; before they exist, too."""
     assert store.trusted is True
     before = os.umask(0)
     try:
@@ -138,7 +138,7 @@ def test_only_the_owner_may_read(store: DbmStore) -> None:
 
 
 def test_a_directory_others_may_write_is_not_trusted(store: DbmStore) -> None:
-    """The directory's mode decides at the time of asking, and so does that of a file once it is met."""
+    """The directory's mode decides at each look, and so does that of a file once it is opened."""
     store.set("ns", "k", b"1", ttl=None)
     for mode, trusted in ((0o770, False), (0o750, True)):
         os.chmod(store.directory, mode)
@@ -222,7 +222,7 @@ def test_a_truncated_file_is_absent_and_replaced(tmp_path: Path, size: int, capl
 
 @pytest.mark.parametrize("module", [None, "dbm.dumb"])
 def test_a_foreign_file_is_moved_aside(tmp_path: Path, module: str | None) -> None:
-    """Bytes of somebody else in our place are a miss, and are kept when a write needs the place."""
+    """Foreign bytes in our place are a miss, and are kept when a write needs the place."""
     store = DbmStore(tmp_path, dbmmodule=module)
     store.set("ns", "k", b"1", ttl=None)
     path = next(iter([*tmp_path.glob("*.sqlite"), *tmp_path.glob("*.dbm.dir")]))
@@ -238,7 +238,7 @@ def test_a_foreign_file_is_moved_aside(tmp_path: Path, module: str | None) -> No
 
 
 def test_a_new_file_is_not_moved_aside(store: DbmStore) -> None:
-    """Of two processes that met a corrupt file the slower one leaves the new file of the faster alone."""
+    """Of two processes that found a corrupt file the slower one leaves the new file of the faster alone."""
     store.set("ns", "k", b"1", ttl=None)
     path = only_file(store)
     store._engine.files._quarantine(str(path), (0, 0))  # type: ignore[attr-defined]
@@ -267,7 +267,7 @@ def test_another_sqlite_database_is_not_touched(store: DbmStore) -> None:
 
 
 def test_a_removed_file_is_noticed(store: DbmStore) -> None:
-    """Files that a clean-up script removes while they are open are absent, and are made again."""
+    """Files that a clean-up script removes while they are open are absent, and are created again."""
     store.set("ns", "k", b"1", ttl=None)
     other = DbmStore(store.directory)
     assert other.get("ns", "k") == b"1"
@@ -365,7 +365,7 @@ def test_a_killed_writer_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_processes_race_for_a_new_file(tmp_path: Path) -> None:
-    """Processes that write into a namespace nobody has written to lose nothing to each other."""
+    """Processes that race to create a namespace's file lose no write of each other's."""
     context = multiprocessing.get_context("fork")
     for turn in range(8):
         start = context.Barrier(4)

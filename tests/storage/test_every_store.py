@@ -140,7 +140,7 @@ def test_a_value_too_large_names_its_operation(kind: str, tmp_path: Path) -> Non
 
 
 def test_a_store_that_lacks_an_operation_cannot_be_built() -> None:
-    """A subclass of a protocol is told at once which of its methods is missing."""
+    """A subclass of a protocol without one of its methods cannot be instantiated."""
 
     class Half(Store):
         backend = "half"

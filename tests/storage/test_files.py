@@ -73,7 +73,7 @@ def files_in(store: FileStore) -> list[str]:
 
 
 def test_nothing_before_the_first_write(store: FileStore) -> None:
-    """Building the store, reading, deleting, clearing and purging make no directory."""
+    """Building the store, reading, deleting, clearing and purging create no directory."""
     assert store.get("n", "k") is None
     store.delete("n", "k")
     store.clear("n")
@@ -96,7 +96,7 @@ def test_nobody_else_may_read(store: FileStore) -> None:
 
 
 def test_trust_is_looked_up(store: FileStore) -> None:
-    """A directory that others may write in is not trusted, from the moment its mode changes."""
+    """A directory that other users may write in is not trusted, from the moment its mode changes."""
     store.set("n", "k", b"1", ttl=None)
     assert store.trusted
     for mode in (0o770, 0o707):
@@ -217,7 +217,7 @@ def test_purge_without_time_goes_on(tmp_path: Path) -> None:
 
 
 def test_refused_writes_make_no_directory(store: FileStore) -> None:
-    """Writes that write nothing, in a namespace that was never written, leave no directory for it."""
+    """Writes that are refused, in a namespace that was never written, leave no directory for it."""
     store.set("n", "k", b"1", ttl=None)
     before = sorted(os.listdir(store.directory))
     assert store.replace("never", "k", b"2", b"version", ttl=None) is False

@@ -128,7 +128,7 @@ def test_directory_removed_from_outside(store: FileStore) -> None:
 
 
 def test_oversize_costs_nothing(tmp_path: Path) -> None:
-    """A value over max_value is refused before anything is made."""
+    """A value over max_value is refused before anything is created."""
     store = FileStore(tmp_path / "data", max_value=10)
     with pytest.raises(ValueTooLarge):
         store.set("n", "k", bytes(11), ttl=None)
@@ -185,7 +185,7 @@ def test_replace_after_a_clear_writes_nothing(store: FileStore, monkeypatch: pyt
 
 
 def test_writers_hold_an_exclusive_file_lock(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a record is written nobody else gets its lock file, not even shared; afterwards anybody does."""
+    """While a record is written its lock file cannot be locked again, not even shared; afterwards it can."""
     lock = f"{store.directory}/.locks/{store._place('n', 'k').stripe:02x}.lock"
     real = paths.atomic_write
     answers: list[int | None] = []
@@ -230,7 +230,7 @@ def test_fork_with_a_lock_held(store: FileStore) -> None:
             code = 3
         finally:
             os._exit(code)
-    # The child may need the very stripe that is held here, so the holder lets go meanwhile.
+    # The child may need the very stripe that is held here, so the holder releases it meanwhile.
     done.set()
     holder.join(10)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -216,7 +216,7 @@ def test_renew_by_runtime(store: Spy) -> None:
 
 @pytest.mark.parametrize("operation", ["insert", "read"])
 def test_unavailable(store: Spy, locks: LeaseLocks, operation: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A store that stops answering in any step lets the caller proceed; it is news again after it answered."""
+    """A store that stops responding at any step lets the caller proceed; a failure is news again after it responded."""
     error = StoreUnavailable("away", backend="memory", operation=operation)
     if operation == "read":
         store.set("lease:n", "k", b"held", ttl=None)

@@ -85,7 +85,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def foreign(memcached_server: Server) -> Iterator[Any]:
-    """Somebody else's client on the same server."""
+    """Another program's client on the same server."""
     client = Client(memcached_server.address, timeout=5, default_noreply=False)
     yield client
     client.close()
@@ -139,7 +139,7 @@ def test_evicted_generation(store: MemcachedStore, foreign: Any, prefix: str, me
 def test_write_beside_a_clear_elsewhere(
     store: MemcachedStore, memcached_server: Server, clock: FakeClock, prefix: str
 ) -> None:
-    """Who has not heard of a clear elsewhere still writes records all see; versions from before it are void."""
+    """A process unaware of a clear elsewhere still writes records all see; versions from before it are void."""
     other = MemcachedStore(memcached_server.address, clock=clock, prefix=prefix)
     store.set("ns", "k", b"1", ttl=None)
     found = store.read("ns", "k")

@@ -160,7 +160,7 @@ def test_server_is_down(memcached_server: Server, store: MemcachedStore) -> None
 
 
 def test_server_hangs(memcached_server: Server, prefix: str) -> None:
-    """A server that accepts and says nothing is unavailable after the timeout, and nobody reads its late answer."""
+    """A server that accepts and says nothing is unavailable after the timeout, and its late response is never read."""
     store = MemcachedStore(memcached_server.address, timeout=0.2, prefix=prefix)
     store.set("ns", "k", b"1", ttl=60)
     store.set("ns", "other", b"2", ttl=60)

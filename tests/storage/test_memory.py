@@ -90,7 +90,7 @@ def test_bounds_that_hold_nothing() -> None:
 
 
 def test_expired_records_leave_by_writes(clock: FakeClock) -> None:
-    """Records nobody reads again leave as others are written; the bookkeeping stays in proportion."""
+    """Records that are never read again leave as others are written; the bookkeeping stays in proportion."""
     store = MemoryStore(clock=clock)
     for _ in range(50):
         for index in range(100):

@@ -151,7 +151,7 @@ def store(redis_server: RedisServer, clock: FakeClock, prefix: str) -> Iterator[
 
 @pytest.fixture
 def foreign(redis_server: RedisServer) -> Iterator[Any]:
-    """Somebody else's client on the same server."""
+    """Another program's client on the same server."""
     client = redis.Redis.from_url(redis_server.url)
     yield client
     client.close()
@@ -280,7 +280,7 @@ def test_foreign_bytes_are_a_miss(store: RedisStore, foreign: Any, prefix: str) 
 
 
 def test_given_client(redis_server: RedisServer, prefix: str) -> None:
-    """A client of the caller's is used and not closed; one that decodes answers is refused."""
+    """A client of the caller's is used and not closed; one that decodes responses is refused."""
     client = redis.Redis.from_url(redis_server.url)
     store = RedisStore("", prefix=prefix, client=client)
     store.set("ns", "k", b"1", ttl=None)

@@ -92,7 +92,7 @@ def test_server_is_down(redis_server: RedisServer, store: RedisStore) -> None:
 
 
 def test_server_hangs(redis_server: RedisServer, prefix: str) -> None:
-    """A server that accepts and says nothing is unavailable after the timeout, and nobody reads its late answer."""
+    """A server that accepts and says nothing is unavailable after the timeout, and its late response is never read."""
     store = RedisStore(redis_server.url, timeout=0.2, prefix=prefix)
     store.set("ns", "k", b"1", ttl=60)
     store.set("ns", "other", b"2", ttl=60)

@@ -58,7 +58,7 @@ class SqlHooks(StoreContract, VersionedContract, ListingContract, PurgingContrac
 
 
 def test_a_sqlite_file_is_private(tmp_path: Path) -> None:
-    """The file and what SQLite keeps beside it are this user's alone, whatever the umask; an older one is let be."""
+    """The file and what SQLite keeps beside it are this user's alone, whatever the umask; older ones are left alone."""
     before = os.umask(0)
     try:
         store = SqlStore(f"sqlite:///{tmp_path}/private.db")
@@ -74,7 +74,7 @@ def test_a_sqlite_file_is_private(tmp_path: Path) -> None:
 
 
 class SharedSqlHooks(SqlHooks, SharedContract, ProcessContract):
-    """The suites for a database that others reach by its url."""
+    """The suites for a database that other processes reach by its url."""
 
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
@@ -221,7 +221,7 @@ def test_nothing_happens_before_the_first_use(tmp_path: Path) -> None:
 
 
 def test_reads_make_no_table(store: SqlStore, admin: sa.Engine, table_name: str) -> None:
-    """Reads and deletes of an empty database leave it empty; the first write makes the table."""
+    """Reads and deletes of an empty database leave it empty; the first write creates the table."""
     assert store.get("ns", "k") is None
     assert store.read("ns", "k") is None
     assert store.get_many("ns", ["k"]) == {}
@@ -271,7 +271,7 @@ def test_a_foreign_table_is_refused(store: SqlStore, admin: sa.Engine, table_nam
 
 
 def test_a_harmless_extra_column_is_accepted(store: SqlStore, admin: sa.Engine, table_name: str) -> None:
-    """A column that rows can be inserted without is nobody's trouble."""
+    """A column that rows can be inserted without does no harm."""
     table = make_cache_table(sa.MetaData(), table_name)
     table.create(admin)
     with admin.begin() as connection:
@@ -281,7 +281,7 @@ def test_a_harmless_extra_column_is_accepted(store: SqlStore, admin: sa.Engine, 
 
 
 def test_a_wrong_table_object_is_refused() -> None:
-    """A Table that was not made by make_cache_table is an error at once."""
+    """A Table that was not built by make_cache_table is an error at once."""
     table = sa.Table("mine", sa.MetaData(), sa.Column("id", sa.Integer), sa.Column("data", sa.LargeBinary))
     with pytest.raises(ConfigError, match=r"'mine'.*key_digest.*unknown columns id"):
         SqlStore("sqlite://", table=table)
@@ -297,7 +297,7 @@ def test_a_table_that_may_not_be_created(url: str, table_name: str) -> None:
 
 
 def test_a_dropped_table_is_made_again(store: SqlStore, admin: sa.Engine) -> None:
-    """A table that somebody drops under a running store is absent, then new."""
+    """A table that is dropped under a running store is absent, then new."""
     store.set("ns", "k", b"1", ttl=None)
     store.table.drop(admin)
     assert store.get("ns", "k") is None
@@ -343,7 +343,7 @@ def test_processes_race_for_a_cold_database(url: str, store: SqlStore, table_nam
 
 
 def test_fork_after_use(url: str, store: SqlStore) -> None:
-    """Parent and children read and write their own records after a fork, and nobody gets another's answer."""
+    """Parent and children read and write their own records after a fork, and none gets another's response."""
     for index in range(5):
         store.set("ns", f"before{index}", b"%d" % index, ttl=None)
 
@@ -366,7 +366,7 @@ def test_fork_after_use(url: str, store: SqlStore) -> None:
 
 
 def test_a_child_inherits_no_sqlite_handle(tmp_path: Path) -> None:
-    """SQLite files are closed before a fork: their locks would be believed in, wrongly, by the child."""
+    """SQLite files are closed before a fork: the child would wrongly rely on their locks."""
     store = SqlStore(f"sqlite:///{tmp_path}/cache.db")
     store.set("ns", "k", b"1", ttl=None)
     links: list[int] = []
@@ -408,7 +408,7 @@ def test_memory_is_empty_in_a_child() -> None:
 
 
 def end_connections(admin: sa.Engine) -> int:
-    """Have the server close everybody's connection but this one; how many it closed."""
+    """Have the server close every connection but this one; returns how many it closed."""
     others = "FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = current_user"
     with admin.connect() as connection:
         ended = connection.execute(sa.text(f"SELECT pg_terminate_backend(pid) {others}")).all()
@@ -442,7 +442,7 @@ def test_a_closed_connection_costs_no_error(postgres_server: PostgresServer, tab
 
 
 def test_an_insert_that_was_done_before_the_connection_broke(postgres_server: PostgresServer, table_name: str) -> None:
-    """An insert whose answer was lost is recognized as our own when it is tried again."""
+    """An insert whose response was lost is recognized as our own when it is tried again."""
     store = SqlStore(postgres_server.url, table_name=table_name)
     admin = sa.create_engine(postgres_server.url)
     store.set("ns", "other", b"1", ttl=None)
@@ -539,7 +539,7 @@ def test_a_missing_sqlalchemy_names_the_extra(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_sqlite_is_journalled(tmp_path: Path) -> None:
-    """A SQLite file made by url is in WAL mode and busy for the timeout; an engine of the caller's is left alone."""
+    """A SQLite file created by url is in WAL mode and busy for the timeout; an engine of the caller's is left alone."""
     store = SqlStore(f"sqlite:///{tmp_path}/cache.db", timeout=3)
     engine = sa.create_engine(f"sqlite:///{tmp_path}/theirs.db")
     theirs = SqlStore(engine)
@@ -721,7 +721,7 @@ def test_mysql_statements() -> None:
 
 
 def test_what_is_no_engine_is_refused_by_name() -> None:
-    """An ORM session, its factory and an async engine are told what to give instead; anything else, what is taken."""
+    """For an ORM session, its factory and an async engine the error names what to give instead; else, what is taken."""
     from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
     engine = sa.create_engine("sqlite://")

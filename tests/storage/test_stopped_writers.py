@@ -1,4 +1,4 @@
-"""A process that was stopped, not killed, in the middle of a write: its locks stay, and nobody waits for ever."""
+"""A process that was stopped, not killed, in the middle of a write: its locks stay, and no process waits for ever."""
 
 from __future__ import annotations
 
