@@ -65,6 +65,7 @@ INSIDE: dict[str, tuple[str, ...]] = {
         "lease",
     ),
     "beaker.session": (
+        "typed",
         "values",
         "merge",
         "snapshot",

@@ -9,6 +9,8 @@ from typing import Any
 from flask import Flask, redirect, render_template_string, request
 
 from beaker.cache import cache_region
+from beaker.session import WebSession
+from beaker.session import get as get_session
 from gae.app import compose
 
 SEASONS = [["tomatoes", "cherries"], ["asparagus", "radishes"], ["leeks", "apples"]]
@@ -38,9 +40,9 @@ def in_season(month: int) -> list[str]:
     return SEASONS[month % len(SEASONS)]
 
 
-def session() -> Any:
+def session() -> WebSession:
     """This visitor's session."""
-    return request.environ["beaker.session"]
+    return get_session(request.environ)
 
 
 @flask_app.get("/")

@@ -10,6 +10,7 @@ from typing import Any
 from wsgiref.simple_server import make_server
 
 from beaker.middleware import CacheMiddleware, SessionMiddleware
+from beaker.session import get as get_session
 
 DATA = Path(__file__).with_name("data")
 GREETING_SECONDS = 1.0
@@ -30,7 +31,7 @@ def counter(environ: dict[str, Any], start_response: Callable[..., object]) -> I
     if environ.get("PATH_INFO", "/") != "/":
         start_response("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
         return [b"There is one page: /\n"]
-    session = environ["beaker.session"]
+    session = get_session(environ)
     visits = session.increment("visits")
     session.save()
     cache = environ["beaker.cache"].get_cache("greetings")
