@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,7 +97,7 @@ def test_mistakes_are_found_and_nothing_else(checker: Callable[[Path], Found], t
     ("protocol", "classes"), [(WebSession, (BaseSession, SessionObject)), (AsyncWebSession, (AsyncSessionObject,))]
 )
 def test_the_types_are_those_of_the_objects(protocol: type, classes: tuple[type, ...]) -> None:
-    """Each name of the protocol is one of the session's, with the same parameters; and each of the session's is there."""
+    """Each name of a protocol is one of the session's, with the same parameters."""
     declared = {name for kind in protocol.__mro__ for name in (*vars(kind), *vars(kind).get("__annotations__", ()))}
     names = {name for name in declared if not name.startswith("_")}
     real = {name for kind in (*classes, BaseSession) for name in dir(kind) if not name.startswith("_")}
@@ -120,8 +121,8 @@ def test_get_returns_the_session_of_the_request() -> None:
 
     Browser(SessionMiddleware(app, type="memory")).get("/")
     assert seen == [True]
-    scope: dict[str, object] = {"my.session": seen}
-    assert get_async(scope, "my.session") is seen
+    marker: Any = object()
+    assert get_async({"my.session": marker}, "my.session") is marker
     for look in (lambda: get({}), lambda: get_async({})):
         with pytest.raises(ConfigError, match="SessionMiddleware") as caught:
             look()
