@@ -2,7 +2,7 @@
 
 ``python -m benchmarks`` prints a Markdown table. The implementations take turns, round after round, each in a process
 and environment of its own; figures are medians, ``±`` is half the distance of the quartiles, ratios are medians of the
-rounds' ratios. ``--quick`` only proves that every row works. The environments are made at first use.
+rounds' ratios. ``--quick`` only proves that every row works. The environments are created at first use.
 """
 
 from __future__ import annotations

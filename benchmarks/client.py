@@ -15,7 +15,7 @@ HEADERS = [("Content-Type", "text/plain"), ("Content-Length", "1")]
 
 
 class Client:
-    """Sends a WSGI application the same request again and again, with the cookie it was given first."""
+    """Sends a WSGI application the same request again and again, with the cookie that the first response set."""
 
     def __init__(self, app: Callable[[Environ, Any], Iterable[bytes]]) -> None:
         self.app = app

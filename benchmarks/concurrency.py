@@ -35,7 +35,7 @@ Config = dict[str, Any]
 
 @contextlib.contextmanager
 def places(kinds: list[str]) -> Iterator[dict[str, Callable[[bool], Config | None]]]:
-    """By kind, what answers the options of a fresh place: for ours, or for Beaker 1.14.1 (None: it has none)."""
+    """By kind, what returns the options of a fresh place: for ours, or for Beaker 1.14.1 (None: it has none)."""
     with contextlib.ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="beaker-races-")))
         found: dict[str, Callable[[bool], Config | None]] = {}

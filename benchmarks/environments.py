@@ -1,4 +1,4 @@
-"""The interpreters that hold what Beaker is measured beside: made at first use, with pinned versions."""
+"""The interpreters that hold what Beaker is measured beside: created at first use, with pinned versions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Environment:
     requirements: tuple[str, ...]
 
     def python(self) -> str:
-        """Its interpreter. Made anew when the requirements are not those of last time, which needs a package index."""
+        """Its interpreter. Rebuilt when the requirements have changed, which needs a package index."""
         folder = ROOT / f".venv-{self.name}"
         python, stamp = folder / "bin" / "python", folder / ".requirements"
         wanted = "\n".join(self.requirements)
@@ -72,7 +72,7 @@ def python_of(implementation: str) -> str:
 
 
 def prepare(implementations: Iterable[str]) -> None:
-    """Make the environments of all of them, side by side, where they are not there yet."""
+    """Create those environments that are missing, side by side."""
     names = set(implementations) - {"ours", FLOOR, "ndb"}
     wanted = [*([UPSTREAM] if "beaker" in names else []), *([PEERS] if names - {"beaker"} else [])]
     with ThreadPoolExecutor() as pool:

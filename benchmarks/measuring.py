@@ -72,7 +72,7 @@ class Result:
 def measure(row: Row, workers: Workers, effort: Effort, chosen: Callable[[str], bool]) -> Result:
     """Set up the row for every chosen implementation, then measure them in turn, round after round.
 
-    An implementation that fails is left out, and said in ``failed``; the others go on.
+    An implementation that fails is left out and named in ``failed``; the rest go on.
     """
     result = Result(row.name, row.unit)
     row = dataclasses.replace(row, keys=min(row.keys, effort.keys))

@@ -17,7 +17,7 @@ class Progress:
         self._stream, self._started = stream, time.monotonic()
 
     def step(self, name: str) -> None:
-        """Say that ``name`` begins, and that what was said before is done."""
+        """Show that ``name`` begins, and that the step before is done."""
         filled = self.WIDTH * self._done // self._total
         bar = "#" * filled + "." * (self.WIDTH - filled)
         text = f"[{bar}] {self._done + 1}/{self._total} {name}{self._left()}"

@@ -40,7 +40,7 @@ class Browser:
         return [b"."]
 
     def request(self, cookie: str, handler: Handler) -> tuple[str | None, Any]:
-        """The cookie the answer sets (empty: dropped, ``None``: none), and what the handler answered."""
+        """The cookie the response sets (empty: dropped, ``None``: none), and what the handler returned."""
         environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "SERVER_NAME": "x", "SERVER_PORT": "80"}
         environ |= {"wsgi.url_scheme": "http", "HTTP_COOKIE": cookie, "wsgi.multiprocess": True}
         sent: list[tuple[str, str]] = []
@@ -130,7 +130,7 @@ def saves(team: Team, number: int) -> None:
 
 
 def visits(team: Team, number: int) -> None:
-    """R5: sessions in which two to four requests meet, then as many that meet nobody."""
+    """R5: sessions in which two to four requests collide, then as many without a collision."""
     browser, cookies = Browser(team.spec["config"]), team.spec["cookies"]
     took: dict[str, list[float]] = {"together": [], "alone": []}
     for way in took:
@@ -152,7 +152,7 @@ def visits(team: Team, number: int) -> None:
 
 
 def endings(team: Team, number: int) -> None:
-    """R6 and R7: one request ends the session, or renews its id, while 21 others are under way."""
+    """R6 and R7: one request ends the session, or renews its id, while 21 other requests are in flight."""
     config, regenerate = team.spec["config"], team.spec["race"] == "R7"
     browsers = [Browser(config) for _ in range(3)]
     found = dict.fromkeys(("alive", "cookies", "dropped", "errors"), 0)
@@ -192,7 +192,7 @@ def _renew(session: Any) -> None:
 
 
 def _under_way(browsers: list[Browser], cookie: str, gate: Any, turn: int) -> int:
-    """Three requests inside each other: all have loaded the session before the gate opens. Cookies they were sent."""
+    """Three nested requests, all of which have loaded the session before the gate opens; how many got a cookie."""
     sent: list[str | None] = []
 
     def enter(depth: int) -> None:

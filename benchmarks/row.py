@@ -1,4 +1,4 @@
-"""A row of the table: one piece of work, who does it, and what is wanted of ours.
+"""A row of the table: one piece of work, who does it, and the goal for ours.
 
 Imported in the environment of every implementation, so: the standard library only.
 """

@@ -17,7 +17,7 @@ ALL = ("memcached", "redis", "datastore", "wrk")
 
 
 class Services:
-    """``addresses`` of what runs, by name, and why the others are ``missing``."""
+    """``addresses`` of what runs, by name, and why the rest are ``missing``."""
 
     def __init__(self) -> None:
         self.addresses: dict[str, str] = {}

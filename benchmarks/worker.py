@@ -87,7 +87,7 @@ class Worker:
 
 
 def serve() -> None:
-    # What a library prints must not be taken for an answer.
+    # What a library prints must not be taken for a result.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     load_package()

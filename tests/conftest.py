@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["datastore_emulator", "firestore_emulator", "memcached_server", "postgres_server", "redis_server"]
 
-# Everything that tells Beaker, or Google's clients, where they run. The two jars say what this machine has.
+# Every variable that says where Beaker, or Google's clients, run. The two jars say what this machine has.
 PLATFORM_PREFIXES = ("BEAKER_", "CLOUD_RUN_", "DATASTORE_", "FIRESTORE_", "FUNCTION_", "GAE_", "K_")
 PLATFORM_NAMES = frozenset(
     {"CLOUDSDK_CORE_PROJECT", "GCLOUD_PROJECT", "GCP_PROJECT", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT"}

@@ -36,7 +36,7 @@ def uploaded(root: Path = ROOT) -> list[str]:
 
 
 def upload(folder: Path) -> Path:
-    """Copy those files into ``folder``, which is made."""
+    """Copy those files into ``folder``, which is created."""
     for name in uploaded():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def platform_variables(emulator: str, home: Path, extra: Mapping[str, str] | Non
     _, own = app_yaml()
     return {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-        # A file: nobody, root neither, can write below it, as below App Engine's home directory.
+        # A file: no user, not even root, can write below it, as below App Engine's home directory.
         "HOME": str(home),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",

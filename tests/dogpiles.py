@@ -98,7 +98,7 @@ class Plain:
 
 
 class Gate:
-    """A creation that says that it runs, and ends when told."""
+    """A creation that signals that it runs, and ends on request."""
 
     def __init__(self, cache: Cache, outcome: Any = "new") -> None:
         self.running = threading.Event()

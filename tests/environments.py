@@ -1,7 +1,7 @@
 """Environments of pinned packages, installed from PyPI once and kept between runs.
 
 Each lies in the user's cache directory (``$XDG_CACHE_HOME/beaker-gae``) under a name that changes with its pins and
-with the Python; remove it whenever you like. Without PyPI the asking test is skipped on a laptop and fails in CI.
+with the Python; remove it whenever you like. Without PyPI the calling test is skipped on a laptop and fails in CI.
 """
 
 from __future__ import annotations

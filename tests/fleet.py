@@ -17,7 +17,7 @@ Options = Mapping[str, Any]
 
 
 def note(ledger: Path) -> int:
-    """Append one mark to a file all processes share and answer how many there are; O_APPEND keeps marks whole."""
+    """Append one mark to a file all processes share and return how many there are; O_APPEND keeps marks whole."""
     handle = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         os.write(handle, b"x")
@@ -27,7 +27,7 @@ def note(ledger: Path) -> int:
 
 
 def put_many(options: Options, namespace: str, process: int, count: int) -> None:
-    """Puts of keys nobody else writes."""
+    """Puts of keys that no other process writes."""
     cache = Cache(namespace, **options)
     for number in range(count):
         cache.put(f"{process}-{number}", [process, number])

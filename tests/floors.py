@@ -114,11 +114,11 @@ ROOT_FILES = (
 # One line each: where Beaker up to 1.14, 2.0 betas and the documentation had these names.
 FORMER_PATHS = ("_compat", "bridge", "converters", "namespace", "purging")
 
-# Faces for users: nothing inside may lean on them, or they close a circle.
+# Interfaces for users: nothing inside may import them, or they close a circle.
 FACES = ("beaker.util", "beaker.testing", *(f"beaker.{name}" for name in FORMER_PATHS))
 # Modules whose purpose is a third-party package, and which nothing imports before it is asked for.
 THIRD_PARTY_AT_IMPORT = ("beaker.testing", "beaker.storage.datastore.ndb_model")
-# Only these ask the environment; everything else is told.
+# Only these read the environment; everything else gets the values from them.
 ENVIRONMENT_READERS = ("beaker.runtime", "beaker.__main__", "gae.emulator", "gae.settings")
 # Type aliases only; there is nothing in it that could change under a user.
 OPEN_TO_THE_KIT = ("beaker._typing",)

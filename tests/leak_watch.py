@@ -29,7 +29,7 @@ class _Listener(logging.Handler):
 
 
 def _watch(owner: Any, name: str, tell: Callable[..., None]) -> None:
-    """Call ``tell(answer, *arguments)`` after each call of ``owner.name``."""
+    """Call ``tell(result, *arguments)`` after each call of ``owner.name``."""
     real = getattr(owner, name)
 
     @functools.wraps(real)
@@ -152,7 +152,7 @@ class Reprs:
         if issubclass(cls, (BaseException, type)) or cls.__repr__ is object.__repr__ or maker not in vars(cls):
             return
         if cls.__name__ in ("SessionObject", "SessionState", "BaseSession"):
-            # A new one is empty; what a request makes of it is looked at when it ends.
+            # A new one is empty; what it holds is looked at when its request ends.
             return
         real = vars(cls)[maker]
         make = real.__func__ if isinstance(real, staticmethod) else real
@@ -187,7 +187,7 @@ def _watch_applications() -> None:
 
 
 def install() -> Reprs:
-    """Listen for the rest of the process; answers what is to be updated as modules are imported."""
+    """Listen for the rest of the process; returns what is to be updated as modules are imported."""
     _watch_secrets()
     _watch_exceptions()
     _watch_raises()

@@ -1,7 +1,7 @@
 """A pytest plugin that looks for secrets in everything the library says, during the whole suite.
 
 What counts as secret, from the moment it exists: session ids, cookies' tokens, keys and what is derived from them,
-and values that a test made with :func:`canary`. Where it looks: log records, exceptions with all they were raised
+and values that a test created with :func:`canary`. Where it looks: log records, exceptions with all they were raised
 from, warnings, reprs of the library's objects, and what pytest captured of stdout, stderr and logs. A test in
 which 24 characters of a secret are found in a row fails, with the place and the kind of the secret, not the secret.
 
@@ -24,7 +24,7 @@ __all__ = ["Plugin", "Scan", "canary"]
 PIECE: Final = 16
 STEP: Final = 8
 DISTINCT: Final = 8
-"""Characters a piece must have at least, so that runs of one byte are nobody's secret."""
+"""Characters a piece must have at least, so that a run of one byte counts as no secret."""
 SAMPLES: Final = 3
 """Objects of a class whose reprs are looked at in one test."""
 
@@ -72,7 +72,7 @@ class Scan:
             self.fresh.add((kind, value))
 
     def lasting(self, kind: str, value: bytes | str) -> None:
-        """Look for ``value`` until the run ends: keys, and what a fixture made."""
+        """Look for ``value`` until the run ends: keys, and what a fixture created."""
         if len(value) >= PIECE:
             self.pending.add((kind, value))
 
@@ -84,7 +84,7 @@ class Scan:
     def hits(self) -> list[str]:
         """Where which kind of secret was found since the last call; the test's own secrets are then forgotten."""
         found: set[str] = set()
-        # What was said before in the same words holds nothing that was made since.
+        # A text that was looked at before holds nothing that was created since.
         said = {text: where for text, where in self.said.items() if hash(text) not in self.heard}
         self.said = {}
         fresh, self.fresh = self.fresh, set()
@@ -127,7 +127,7 @@ class Scan:
             error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
     def created(self, error: Exception, args: tuple[Any, ...]) -> None:
-        """Note one of our own exceptions or warnings when it is made, whoever catches it."""
+        """Note one of our own exceptions or warnings when it is created, whoever catches it."""
         try:
             mark = (type(error), args)
             if mark in self.made:

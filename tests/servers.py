@@ -37,7 +37,7 @@ _STOP_SECONDS = 15.0
 
 
 def missing(name: str, advice: str) -> NoReturn:
-    """Skip the asking test on a laptop, fail it where ``CI`` is set."""
+    """Skip the calling test on a laptop, fail it where ``CI`` is set."""
     reason = f"{MISSING}{name} ({advice})"
     if os.environ.get("CI"):
         pytest.fail(f"{reason}; CI is set, so nothing may be skipped for it", pytrace=False)
@@ -45,7 +45,7 @@ def missing(name: str, advice: str) -> NoReturn:
 
 
 def free_port() -> int:
-    """A loopback TCP port nobody listens on now; another process may still take it first, so callers try again."""
+    """A loopback TCP port without a listener; another process may still take it first, so callers try again."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -104,7 +104,7 @@ class Server:
             return False
 
     def start(self) -> None:
-        """Start, and return once it answers; ``RuntimeError`` with its last words if not. Harmless while running."""
+        """Start, and return once it responds; ``RuntimeError`` with its last words if not. Harmless while running."""
         if self._process is not None:
             return
         restarted, self._was_started = self._was_started, True
@@ -117,7 +117,7 @@ class Server:
             cwd="/",
         )
         end = time.monotonic() + _START_SECONDS
-        # A child that has ended while the port answers means that another process holds the port.
+        # A child that has ended while the port responds means that another process holds the port.
         while self._process.poll() is None and time.monotonic() < end:
             if self._ready(self) and self._process.poll() is None:
                 if restarted:
@@ -237,7 +237,7 @@ def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL cluster of one's own; see :func:`postgres_server`."""
     binaries = _postgres_binaries() or missing("PostgreSQL", "apt-get install postgresql")
     user = _postgres_user()
-    # Not under pytest's own temporary directory: root makes that one, and only root may enter it.
+    # Not under pytest's own temporary directory: root creates that one, and only root may enter it.
     directory = Path(tempfile.mkdtemp(prefix="beaker-postgres-"))
     try:
         if user is not None:

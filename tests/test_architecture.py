@@ -98,7 +98,7 @@ def within(name: str, packages: tuple[str, ...]) -> bool:
 
 
 def own_module(target: str) -> str:
-    """The module of ours that a dotted name leads to (``beaker.cache.Cache`` to ``beaker.cache``), or ``""``."""
+    """Our module that a dotted name leads to (``beaker.cache.Cache`` to ``beaker.cache``), or ``""``."""
     while target:
         if target in modules():
             return target
@@ -281,7 +281,7 @@ def test_a_cold_start_loads_the_standard_library_only() -> None:
 
 
 def mentions(node: ast.AST) -> list[str]:
-    """The names a single node speaks of."""
+    """The names that a single node mentions."""
     if isinstance(node, ast.Attribute):
         return [node.attr]
     if isinstance(node, ast.Name):
@@ -293,7 +293,7 @@ def mentions(node: ast.AST) -> list[str]:
 
 
 def test_no_process_id_and_no_pkg_resources() -> None:
-    """Nothing asks for its pid (a fork would keep the answer), nothing uses the slow and retired pkg_resources."""
+    """Nothing asks for its pid (a fork would keep the value), nothing uses the slow and retired pkg_resources."""
     findings = []
     for source in sources("beaker", "gae", "samples"):
         for node in ast.walk(source.tree):

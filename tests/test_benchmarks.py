@@ -1,4 +1,4 @@
-"""The benchmarks still run, and tell a loss from none."""
+"""The benchmarks still run, and distinguish a loss from none."""
 
 from __future__ import annotations
 

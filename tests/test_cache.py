@@ -71,7 +71,7 @@ def test_createfunc_and_expiry(cache: Cache, fake_clock: FakeClock) -> None:
 
 
 def test_expire_for_one_value(cache: Cache, fake_clock: FakeClock) -> None:
-    """put and get may say how long this one value is good for, in words too."""
+    """put and get may say how long this one value is valid, in words too."""
     cache.put("short", 1, expire=10)
     cache.put("old name", 1, expiretime="10")
     cache.put("forever", 1, expire=None)
@@ -107,7 +107,7 @@ def test_clear_spares_other_namespaces(cache: Cache) -> None:
 
 
 def test_keys_of_other_types(cache: Cache) -> None:
-    """A key may be what a cache key can be made from; 1, '1', True and (1,) are four keys."""
+    """A key may be anything a cache key can be built from; 1, '1', True and (1,) are four keys."""
     for key in (1, "1", True, (1,), None):
         cache[key] = repr(key)
     assert [cache[key] for key in (1, "1", True, (1,), None)] == ["1", "'1'", "True", "(1,)", "None"]
@@ -243,7 +243,7 @@ def _app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
 
 
 def test_middleware(tmp_path: Path) -> None:
-    """The manager is in the environ; prefixed options are taken and others' left, keyword arguments win."""
+    """The manager is in the environ; prefixed options are taken, other prefixes' left, keyword arguments win."""
     config = {"cache.type": "file", "cache.data_dir": str(tmp_path), "session.type": "memory", "debug": "x"}
     app = CacheMiddleware(_app, config, environ_key="my.cache", expire="7")
     assert app.cache_manager.kwargs["type"] == "file"

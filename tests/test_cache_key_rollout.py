@@ -54,7 +54,7 @@ def test_each_value_is_created_once(tmp_path: Path, key: str, fake_clock: FakeCl
         for creator in pair:
             known.append(f"{n}-{creator}-{len(known)}")
             instances[creator].get(known[-1], createfunc=lambda: create(known[-1]))
-        # What nobody has read since it was written before is not written anew by reading.
+        # A value written before, and not read since, is not written again by reading.
         for stage in pair:
             for name in known[-4:]:
                 assert instances[stage].get(name, createfunc=lambda name=name: create(name)) == {"of": name}

@@ -257,7 +257,7 @@ def test_keys_are_the_same_in_every_process() -> None:
 
 def local() -> Any:
     def inner() -> None:
-        """Known to nobody by name."""
+        """Cannot be reached by name."""
 
     return inner
 

@@ -71,7 +71,7 @@ def test_errors_of_a_region_name_it() -> None:
 
 
 def test_errors_of_a_key_name_function_and_parameter() -> None:
-    """An argument no key can be made from is named as the function's author named it."""
+    """An argument no key can be built from is named as the function's author named it."""
     cache_regions["short"] = {}
 
     @cache_region("short", "deco")
@@ -105,7 +105,7 @@ def test_errors_of_a_key_name_function_and_parameter() -> None:
 def test_advice_is_true(
     value: Any, options: dict[str, Any], advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What JSON cannot hold is advised to be signed only where a signed pickle would hold it, and then it does."""
+    """For what JSON cannot hold, signing is advised only where a signed pickle would hold it, and then it does."""
     from beaker.storage.files import FileStore
 
     monkeypatch.setattr(FileStore, "trusted", False)

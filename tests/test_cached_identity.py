@@ -1,4 +1,4 @@
-"""Different functions do not share cached results: they are told apart, or it is said when they are decorated."""
+"""Different functions do not share cached results: they are told apart, or decorating them warns or raises."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_lambdas() -> None:
 
 
 def test_names_are_the_same_in_every_process() -> None:
-    """A namespace is made of values, never of identities or of Python's random hashes."""
+    """A namespace is built from values, never from identities or Python's random hashes."""
     program = textwrap.dedent(
         """
         from beaker.caching.identity import namespace_of
@@ -130,7 +130,7 @@ def test_names_are_the_same_in_every_process() -> None:
 
 
 def test_module_level_names_stay() -> None:
-    """A function its module can be asked for is named module:qualname, however it is wrapped."""
+    """A function that its module holds is named module:qualname, however it is wrapped."""
 
     def wrap(function: Any, n: int) -> Any:
         @functools.wraps(function)

@@ -74,7 +74,7 @@ class Branch(Shop):
 
 
 def test_methods(clock: FakeClock, calls: list[Any]) -> None:
-    """Results of a method belong to what __cache_key__ answers; invalidating goes through the instance."""
+    """Results of a method belong to what __cache_key__ returns; invalidating goes through the instance."""
     ann, bob, ann_again = Shop("ann", calls), Shop("bob", calls), Shop("ann", calls)
     assert (ann.price("x"), bob.price("x"), ann_again.price("x"), ann.price(item="x", count=1)) == (1, 2, 1, 1)
     ann.price.invalidate("x")
@@ -96,7 +96,7 @@ def test_methods(clock: FakeClock, calls: list[Any]) -> None:
 
 
 def test_subclasses_do_not_share(clock: FakeClock, calls: list[Any]) -> None:
-    """An inherited method may answer otherwise, so its results are kept by the instance's own class."""
+    """An inherited method may return something else, so its results are kept by the instance's own class."""
     assert Shop("ann", calls).price("x") == 1
     assert Branch("ann", calls).price("x") == 2
 

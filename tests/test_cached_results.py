@@ -79,7 +79,7 @@ def test_what_can_be_used_once_is_refused(cache: Cache, kind: str) -> None:
 
 
 def test_results_that_can_be_used_once(fake_clock: FakeClock) -> None:
-    """A decorated function whose result can be used once is named; a sync wrapper hides a coroutine from nobody."""
+    """A decorated function whose result can be used once is named; a sync wrapper does not hide a coroutine."""
     cache_regions["short"] = {"expire": 60, "clock": fake_clock}
 
     @functools.wraps(coroutine)
@@ -104,7 +104,7 @@ def test_results_that_can_be_used_once(fake_clock: FakeClock) -> None:
 
 
 def test_what_can_be_read_again_is_kept(cache: Cache) -> None:
-    """Ranges, views that are made lists, and objects that can be iterated again are no iterators."""
+    """Ranges, lists, texts and dicts can be read again, and are kept."""
     for value in (range(3), [1], "text", {1: 2}):
         cache.put("k", value)
         assert cache.get("k") == value

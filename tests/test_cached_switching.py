@@ -122,7 +122,7 @@ def numbered(decorator: Any, calls: list[Any]) -> Any:
 
 @pytest.mark.parametrize("kind", ["memory", "file"])
 def test_a_region_switched_off_and_on(kind: str, tmp_path: Path, clock: FakeClock, calls: list[Any]) -> None:
-    """Results of before the region was off do not come back: in place, or by replacing the region."""
+    """Results from before the region was off do not come back, switched in place or by replacing the region."""
     options = {"type": kind, "data_dir": str(tmp_path), "expire": 60, "clock": clock}
     cache_regions["short"] = dict(options)
     load, other = (numbered(cache_region("short", name), calls) for name in ("load", "other"))
@@ -143,7 +143,7 @@ def test_a_region_switched_off_and_on(kind: str, tmp_path: Path, clock: FakeCloc
 
 
 def test_a_manager_switched_off_and_on(clock: FakeClock, calls: list[Any]) -> None:
-    """The same of a manager's own functions; those of another manager, and of its regions, are not concerned."""
+    """The same for a manager's own functions; another manager's, and its regions', are not affected."""
     manager, second = CacheManager(clock=clock), CacheManager(clock=clock, max_entries=99)
     load, other = numbered(manager.cache("a"), calls), numbered(second.cache("b"), calls)
     assert (load(), other()) == (1, 2)

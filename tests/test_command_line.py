@@ -144,7 +144,7 @@ def test_a_variable_that_is_wrong_purges_nothing(
 
 
 def test_purge_finds_what_a_laptop_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without variables it is the directory the deployment kit uses; what nothing was stored in yet is passed over."""
+    """Without variables it is the directory the deployment kit uses; a store that holds nothing yet is skipped."""
     monkeypatch.chdir(tmp_path)
     expired_and_live(tmp_path / "data" / "cache")
     assert run("purge") == (0, "file: 30 expired records removed\n")

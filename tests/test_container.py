@@ -51,7 +51,7 @@ def test_time_of_this_module_is_the_clock(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_value_without_createfunc() -> None:
-    """A value nobody made and nobody can make is a KeyError."""
+    """A value that was not created, and that nothing can create, is a KeyError."""
     value = Value("a", MemoryNamespaceManager("without"))
     assert not value.can_have_value()
     with pytest.raises(KeyError):
@@ -72,7 +72,7 @@ def test_storedtime() -> None:
 
 
 def test_containers(tmp_path: Path) -> None:
-    """A container finds its manager by context and namespace, made once."""
+    """A container finds its manager by context and namespace, created once."""
     context: dict[str, Any] = {}
     kinds: list[tuple[type[Container], dict[str, Any]]] = [
         (MemoryContainer, {}),
@@ -93,7 +93,7 @@ def test_containers(tmp_path: Path) -> None:
 
 
 def test_container_class_needs_a_manager() -> None:
-    """A container class is told at its definition that its namespace_class is none."""
+    """A container class whose namespace_class is no manager is refused at its definition."""
     assert type(Container) is ContainerMeta
 
     with pytest.raises(ConfigError, match="namespace_class"):
@@ -145,7 +145,7 @@ def test_memory_is_bounded_by_bytes() -> None:
 
 
 def test_expired_entries_leave_memory() -> None:
-    """What nobody can want any more goes as new entries come."""
+    """Entries past their end leave as new entries come."""
     clock = FakeClock()
     pool = LivePool(1000, 10**9, clock)
     space = pool.space("ns")
@@ -175,7 +175,7 @@ def test_overwriting_does_not_grow() -> None:
 
 
 def test_reading_leaves_nothing_behind() -> None:
-    """A read of what is not there, and a manager that stored nothing, stay in nobody's memory."""
+    """A read of what is not there, and a manager that stored nothing, keep no memory."""
     pool = LivePool(10, 10**6, FakeClock())
     for n in range(1000):
         assert pool.space(f"bogus-{n}").get("x") is None
@@ -222,7 +222,7 @@ def test_store_beside_the_live_objects() -> None:
 
 
 def test_null_keeps_nothing() -> None:
-    """The null backend makes every value anew."""
+    """The null backend creates every value anew."""
     made: list[int] = []
     value = Value("a", NullNamespaceManager("null"), createfunc=lambda: made.append(1))
     value.get_value()
@@ -235,7 +235,7 @@ def test_null_keeps_nothing() -> None:
 
 @pytest.mark.parametrize("manager", [FileNamespaceManager, DBMNamespaceManager])
 def test_constructors_touch_no_disk(manager: Any, tmp_path: Path) -> None:
-    """No directory is made before something is written, nor by reading; a hit needs no lock file."""
+    """No directory is created before something is written, nor by reading; a hit needs no lock file."""
     made = manager("ns", data_dir=str(tmp_path / "data"), lock_dir=str(tmp_path / "lock"))
     assert made.read("a") is None
     assert list(tmp_path.iterdir()) == []

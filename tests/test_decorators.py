@@ -87,13 +87,13 @@ def test_arguments_that_look_alike_do_not_meet(clock: FakeClock) -> None:
 
 
 def test_argument_without_a_key(clock: FakeClock) -> None:
-    """An argument no key can be made from is refused, not printed."""
+    """An argument no key can be built from is refused, not printed."""
     with pytest.raises(UncacheableArgument):
         module_level(object())  # type: ignore[arg-type]
 
 
 def test_expiry(clock: FakeClock, calls: list[Any]) -> None:
-    """Results are made anew after the region's expire."""
+    """Results are created anew after the region's expire."""
 
     @cache_region("short")
     def f() -> int:
@@ -168,7 +168,7 @@ def test_invalidate_spares_other_results(clock: FakeClock, calls: list[Any]) -> 
 
 
 def test_enabled_is_looked_at_on_each_call(clock: FakeClock, calls: list[Any]) -> None:
-    """Caching is switched off and on in place, in a region and in a manager; text counts too. Results of before stay
+    """Caching is switched off and on in place, in a region and in a manager; text counts too. Earlier results stay
     forgotten."""
     manager = CacheManager(clock=clock)
 

@@ -100,7 +100,7 @@ def write(block: Block) -> bool:
 
 @pytest.fixture(autouse=True)
 def _reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each page is read in an empty directory, with a key as its first step makes one, and no region configured."""
+    """Each page is read in an empty directory, with a key as its first step creates one, and no region configured."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "secret.key").write_text("fN4oXyQ2vT7bWk9sLd1mZr6cHg3pJe8uAiB5tVqExKo\n")
@@ -158,7 +158,7 @@ def test_few_examples_cannot_run() -> None:
     assert sum(marks) <= 3
 
 
-# The option of the backend that docs/extending.md makes.
+# The option of the backend that docs/extending.md builds.
 FOREIGN = "shelf_path"
 OPTIONS = {
     "session": {*describe(SessionOptions), *describe(BackendOptions), *ACCEPTED, FOREIGN},
@@ -239,7 +239,7 @@ def test_commands_exist(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of the page's headings, as GitHub and MyST make them."""
+    """The anchors of the page's headings, as GitHub and MyST build them."""
     titles = re.findall(r"(?m)^#+ (.+)$", prose(page))
     plain = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title).strip().lower() for title in titles]
     return {re.sub(r"[^\w\- ]", "", title).replace(" ", "-") for title in plain}
@@ -261,7 +261,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name.startswith("start-")], ids=lambda page: page.name)
 def test_a_page_that_deploys_keeps_the_laptops_secret_back(page: Path) -> None:
-    """Where the folder that served on a laptop is uploaded, the page tells to leave data/ out."""
+    """Where the folder that served on a laptop is uploaded, the page says to leave data/ out."""
     text = page.read_text("utf-8")
     uploads = re.search(r"gcloud (app deploy|(run|functions) deploy [^`]*--source)", text)
     assert not uploads or (".gcloudignore" in text and "data/" in text)

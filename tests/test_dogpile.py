@@ -25,7 +25,7 @@ def cache(request: pytest.FixtureRequest) -> Cache:
 
 
 def test_fresh_is_one_read(cache: Cache) -> None:
-    """A fresh value is answered after exactly one read; no lock is even made."""
+    """A fresh value is returned after exactly one read; no lock is even created."""
     cache.put("old", age=9.9)
     cache.lock = None  # type: ignore[assignment,method-assign]
     assert get_or_create(cache, cache._create, lambda: pytest.fail("a lock was made"), clock=cache.clock) == "old"
@@ -45,7 +45,7 @@ def test_miss_creates_and_stores(cache: Cache, value: Any) -> None:
 
 @pytest.mark.parametrize("threads", [8, 16])
 def test_cold_start(cache: Cache, threads: int) -> None:
-    """Of many threads that find nothing one creates, and all answer what it made."""
+    """Of many threads that find nothing one creates, and all return what it created."""
     everybody_read = threading.Barrier(threads)
     first_read = threading.local()
 
@@ -64,7 +64,7 @@ def test_cold_start(cache: Cache, threads: int) -> None:
 
 
 def test_old_value_meanwhile(cache: Cache) -> None:
-    """While one creates, the others answer the old value at once, after one read each."""
+    """While one creates, the other calls return the old value at once, after one read each."""
     cache.put("old", age=11.0)
     gate = Gate(cache)
     creator = Call(cache)
@@ -79,7 +79,7 @@ def test_old_value_meanwhile(cache: Cache) -> None:
 
 
 def test_reads_again_under_the_lock(cache: Cache) -> None:
-    """Who gets the lock after another wrote answers what it wrote."""
+    """A call that gets the lock after another wrote returns what that one wrote."""
     cache.put("old", age=11.0)
     cache.on_read = lambda: cache.put("other's") if cache.reads == 1 else None
     assert cache.get() == "other's"
@@ -101,7 +101,7 @@ def test_failing_creator(cache: Cache) -> None:
 
 @pytest.mark.parametrize("front", ["threads", "leases"])
 def test_waiters_of_a_failing_creator(front: str) -> None:
-    """Those that waited for a creator that raises get its exception; none of them runs it again, later ones do."""
+    """Calls that waited for a creator that raises get its exception; none of them runs it again, later ones do."""
     locks = LayeredLocks(ThreadLocks(), LeaseLocks(MemoryStore(), renew=False))
     cache = Cache(locks if front == "leases" else None)
     gate = Gate(cache, ValueError("backend is down"))
@@ -163,7 +163,7 @@ def test_starttime(cache: Cache) -> None:
 
 
 def test_lock_timeout(cache: Cache) -> None:
-    """Whose wait runs out creates the value itself and stores it, counted; the lock stays with its holder."""
+    """A call whose wait runs out creates the value itself and stores it, counted; the lock stays with its holder."""
     counters.reset()
     lock = cache.lock()
     lock.acquire()
@@ -176,7 +176,7 @@ def test_lock_timeout(cache: Cache) -> None:
 
 
 def test_last_look_after_the_wait(cache: Cache) -> None:
-    """Whose wait runs out looks once more before it creates."""
+    """A call whose wait runs out looks once more before it creates."""
     lock = cache.lock()
     lock.acquire()
     cache.on_read = lambda: cache.put("other's")
@@ -197,7 +197,7 @@ def test_unlimited_wait(cache: Cache, timeout: float | None) -> None:
 
 
 def test_value_appears_while_polling() -> None:
-    """Who polls for a lease reads the value between tries and needs no lease once another host wrote it."""
+    """A call that polls for a lease reads the value between tries and needs no lease once another host wrote it."""
     store = MemoryStore()
     lease = LeaseLocks(store, renew=False).creation("n", "k")
     lease.acquire()
@@ -226,7 +226,7 @@ def test_errors_of_reading_and_writing(cache: Cache) -> None:
 
 
 def test_creation_that_asks_for_itself() -> None:
-    """A creation function that wants its own value is told so instead of hanging."""
+    """A creation function that wants its own value gets an error instead of a hang."""
     cache = Cache()
     cache.create = cache.get
     with pytest.raises(LockError, match="waits for itself"):
@@ -265,7 +265,7 @@ def test_lock_without_timeout() -> None:
 
 
 def test_lock_itself() -> None:
-    """The lock may be given instead of a function that makes it."""
+    """The lock may be given instead of a function that creates it."""
     cache = Cache(NullLocks())
     lock = threading.Lock()
     assert get_or_create(cache, cache._create, lock, clock=cache.clock) == "new"

@@ -116,7 +116,7 @@ def test_invalidate_makes_a_new_value_for_everybody(site: str) -> None:
 
 
 def test_rubbish_is_answered(site: str) -> None:
-    """Forms without a token, unreadable bodies, wrong methods and odd cookies get an answer, never a 500."""
+    """Forms without a token, unreadable bodies, wrong methods and odd cookies get a response, never a 500."""
     visitor = Visitor(site)
     visitor.open()
 

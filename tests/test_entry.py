@@ -21,7 +21,7 @@ OTHER = "Zq8wE2rT6yU0iO4pA1sD3fG5hJ7kL9xC"
 
 
 class Shared(MemoryStore):
-    """A store that others can write."""
+    """A store that other users can write."""
 
     backend = "shared"
     trusted = False
@@ -85,7 +85,7 @@ def test_error_names_the_path() -> None:
 
 @pytest.mark.parametrize("serializer", ["auto", "json"])
 def test_planted_pickle_is_never_executed(serializer: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A pickle with a valid checksum on a store others can write is a miss and a counter, not an execution."""
+    """A pickle with a valid checksum on a store other users can write is a miss and a counter, not an execution."""
     store = Shared()
     data = Envelope(backend="shared").seal(
         "ns", "secret-key", bytes(4) + pickle.dumps(Evil()), stored=1.0, expires=None, kind=2
@@ -124,7 +124,7 @@ def test_record_is_good_for_one_place_only() -> None:
 
 
 def test_trust_is_asked_at_read_time() -> None:
-    """A pickle is refused as soon as the store's directory may be written by others."""
+    """A pickle is refused as soon as the store's directory may be written by other users."""
 
     class Directory(MemoryStore):
         private = True

@@ -262,7 +262,7 @@ def test_stamps_that_are_no_times() -> None:
 
 
 def forged(prefix: bytes, flags: int, ring: KeyRing | None) -> bytes:
-    """A record with a right tag, made by whoever may write the store (and holds the key)."""
+    """A record with a right tag, created by whoever may write the store (and holds the key)."""
     kid = bytes(4) if ring is None else ring.current.kid
     header = prefix + bytes((flags, 0)) + kid + struct.pack(">dd", golden.CREATED, golden.EXPIRES)
     bound = lp("beaker2/store", "file", "shop", "key é", header)

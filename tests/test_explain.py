@@ -67,7 +67,7 @@ def test_regions_have_rows_of_their_own() -> None:
 
 
 def test_what_was_detected_says_by_what() -> None:
-    """Platform and project name the variable they were told by."""
+    """Platform and project name the variable they come from."""
     detected = {item.name: (item.value, item.reason) for item in of_variables(KEYED).detected}
     assert detected["platform"] == ("appengine", "GAE_ENV")
     assert detected["project"] == ("demo", "GOOGLE_CLOUD_PROJECT")
@@ -75,7 +75,7 @@ def test_what_was_detected_says_by_what() -> None:
 
 
 def test_a_good_deployment_has_no_findings() -> None:
-    """Key, place and TTL policy known: nothing to see to."""
+    """Key, place and TTL policy are known: no finding."""
     assert found(QUIET) == {}
 
 
@@ -118,7 +118,7 @@ def test_a_good_deployment_has_no_findings() -> None:
     ],
 )
 def test_each_finding_comes_with_its_fix(code: str, severity: str, environ: dict[str, str], fix: str) -> None:
-    """What is wrong is found, weighed, and answered with what to do."""
+    """What is wrong is found, with its severity and what to do."""
     finding = found(environ)[code]
     assert finding.severity == severity
     assert fix in f"{finding.fix} {finding.message}"
@@ -198,7 +198,7 @@ def dated() -> Iterator[tuple[str, type[_Dated]]]:
 
 
 def test_the_clock_is_compared_with_a_server(dated: tuple[str, type[_Dated]]) -> None:
-    """The offset is found from an answer's date, an error's too; no date is an error."""
+    """The offset is found from a response's date, an error's too; no date is an error."""
     url, handler = dated
     handler.date, handler.status = formatdate(1_700_000_000, usegmt=True), 404
     assert abs(clock_offset(url, clock=lambda: 1_700_000_100.0) - 100) < 10
@@ -222,7 +222,7 @@ def test_a_wrong_clock_is_an_error_and_no_answer_a_warning(dated: tuple[str, typ
 
 
 def test_small_offsets_are_no_finding() -> None:
-    """Seconds are within what a date header tells; a minute is a warning, more an error."""
+    """Seconds are within what a date header shows; a minute is a warning, more an error."""
     weights = []
     for offset in (4.0, -30.0, 90.0):
         report = Report()
@@ -232,7 +232,7 @@ def test_small_offsets_are_no_finding() -> None:
 
 
 def test_json_and_exit_status(monkeypatch: pytest.MonkeyPatch) -> None:
-    """--json answers one object; the status is 1 with errors and 0 without."""
+    """--json prints one object; the status is 1 with errors and 0 without."""
     for name, value in QUIET.items():
         monkeypatch.setenv(name, value)
     out = io.StringIO()

@@ -41,7 +41,7 @@ class TestFilesWithoutFiles(LockContract):
 
 
 def test_no_file_before_a_lock(tmp_path: Path) -> None:
-    """Neither the factory nor a lock that is not taken makes a file or directory."""
+    """Neither the factory nor a lock that is not taken creates a file or directory."""
     FileLocks(tmp_path / "locks", file_locks=True).creation("n", "k")
     assert list(tmp_path.iterdir()) == []
 
@@ -70,7 +70,7 @@ def test_symbolic_link_is_refused(tmp_path: Path) -> None:
 
 
 def test_removed_directory(tmp_path: Path) -> None:
-    """A lock directory that was cleaned away is made again."""
+    """A lock directory that was cleaned away is created again."""
     lock = FileLocks(tmp_path / "a" / "b", stripes=1, file_locks=True).creation("n", "k")
     lock.acquire()
     lock.release()

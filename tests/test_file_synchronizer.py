@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_files_are_bounded_and_stay(tmp_path: Path) -> None:
-    """2,000 names make 256 files at most, none before the first lock, and none is unlinked."""
+    """2,000 names create 256 files at most, none before the first lock, and none is unlinked."""
     locks = [FileSynchronizer(str(number), tmp_path / "locks", file_locks=True) for number in range(2000)]
     assert list(tmp_path.iterdir()) == []
     counts = []
@@ -49,7 +49,7 @@ def colliding(lock_dir: Path) -> tuple[FileSynchronizer, FileSynchronizer]:
 
 
 def test_shared_stripe(tmp_path: Path) -> None:
-    """Names that share a file do not deadlock a thread: it is re-entrant, or told at once."""
+    """Names that share a file do not deadlock a thread: it is re-entrant, or raises at once."""
     one, other = colliding(tmp_path)
     one.acquire_write_lock()
     assert other.acquire_write_lock() is True
@@ -71,7 +71,7 @@ def test_directory_in_the_way(tmp_path: Path) -> None:
 
 
 def test_serverless_touches_no_file(tmp_path: Path) -> None:
-    """Where the runtime has no shared disk the synchronizer is among threads, and makes no file."""
+    """Where the runtime has no shared disk the synchronizer is among threads, and creates no file."""
     try:
         runtime.override(runtime.Runtime(platform=runtime.Platform.FUNCTIONS))
         lock = FileSynchronizer("x", tmp_path / "locks")

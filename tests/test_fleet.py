@@ -89,10 +89,10 @@ def test_no_put_of_eight_processes_is_lost(options: Options, namespace: str, spa
 
 @pytest.mark.parametrize("state", ["cold", "expired"])
 def test_one_creation_in_the_fleet(options: Options, namespace: str, spawn: Any, tmp_path: Path, state: str) -> None:
-    """8 processes x 8 threads ask for one key at once: one creation; while an old value is there nobody waits."""
+    """8 processes x 8 threads ask for one key at once: one creation; while an old value is there no call waits."""
     ledger = tmp_path / "creations"
     if state == "expired":
-        # Made and over at once: what is stored is old when the others ask.
+        # Created and expired at once: what is stored is old when the other calls ask.
         Cache(namespace, **options, expire=0).put("shared", 0)
     gate, waits = SPAWN.Barrier(PROCESSES), SPAWN.Queue()
     run = [({**options, "expire": 600}, namespace, str(ledger), THREADS, gate, waits)] * PROCESSES
@@ -161,7 +161,7 @@ def test_clear_keeps_to_its_namespace(options: Options, namespace: str) -> None:
 
 
 def test_bogus_reads_leave_nothing(options: Options, namespace: str, tmp_path: Path) -> None:
-    """Reading keys that do not exist makes no file, no row, no record."""
+    """Reading keys that do not exist creates no file, no row, no record."""
     cache: Any = Cache(namespace, **options)
     cache.put("real", 1)
     before = sorted(path.name for path in tmp_path.rglob("*"))

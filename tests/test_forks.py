@@ -1,4 +1,4 @@
-"""Forks and patches of threading: one hook for the process, what is called in which order, what is made anew."""
+"""Forks and patches of threading: one hook for the process, what is called in which order, what is renewed."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_order() -> None:
 
 
 def test_a_method_is_held_weakly() -> None:
-    """A hook that is a bound method keeps its object no longer than others do."""
+    """A hook that is a bound method keeps its object no longer than other references do."""
     notes: list[str] = []
     item = Noting(notes, "one")
     after_fork(item.noted)
@@ -206,7 +206,7 @@ class TestAPatch:
 
     @pytest.fixture(autouse=True)
     def patchable(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-        """Undone with everything made anew, so that no later test meets a lock of these."""
+        """Undone with everything renewed, so that no later test gets one of these locks."""
         forks.notice_patch()
         with monkeypatch.context() as patch:
             self.patch = patch
@@ -295,7 +295,7 @@ def elsewhere(work: Callable[[], object]) -> object:
 
 
 def locks_in(item: object, depth: int = 4) -> set[int]:
-    """The locks that an object of ours holds, by identity, through its own objects and their containers."""
+    """The locks that one of our objects holds, by identity, through its own objects and their containers."""
     found: set[int] = set()
     pending = [(item, depth)]
     while pending:

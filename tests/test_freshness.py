@@ -20,7 +20,7 @@ def cache(request: pytest.FixtureRequest) -> Cache:
 
 
 def test_wait_policy(cache: Cache) -> None:
-    """on_expired=wait: nobody sees the old value; those that come meanwhile wait for the new one."""
+    """on_expired=wait: no call sees the old value; those that come meanwhile wait for the new one."""
     policy = Freshness(on_expired="wait")
     cache.put("old", age=11.0)
     gate = Gate(cache)
@@ -65,7 +65,7 @@ def test_stale_if_error(cache: Cache, on_expired: Any, caplog: pytest.LogCapture
 
 
 def test_stale_if_error_for_waiters() -> None:
-    """Those that waited for a creator that raises answer the old value too, where the policy allows it."""
+    """Calls that waited for a creator that raises return the old value too, where the policy allows it."""
     policy = Freshness(on_expired="wait", stale_if_error=60.0)
     cache = Cache()
     cache.put("old", age=11.0)
@@ -107,7 +107,7 @@ def test_aborted(cache: Cache) -> None:
 
 
 def test_early_refresh() -> None:
-    """A fresh value is refreshed early by chance: surely not when cheap or young, surely when dear and near expiry."""
+    """A fresh value is refreshed early by chance: never when cheap or young, always when expensive and near expiry."""
     policy = Freshness(early=1.0)
     cache = Cache()
     cache.cost = 2.0
@@ -124,7 +124,7 @@ def test_early_refresh() -> None:
 
 
 def test_early_refresh_never_hurts(cache: Cache) -> None:
-    """Early refresh waits for nobody, and its failure leaves the fresh value."""
+    """Early refresh does not wait for a lock, and its failure leaves the fresh value."""
     options: dict[str, Any] = {"policy": Freshness(early=1.0, on_expired="wait"), "rng": lambda: 0.999}
     cache.cost = 5.0
     cache.put("old", age=9.0)
@@ -139,7 +139,7 @@ def test_early_refresh_never_hurts(cache: Cache) -> None:
 
 
 def test_early_refresh_happens_once(cache: Cache) -> None:
-    """Who gets the lock after another refreshed answers the newer value."""
+    """A call that gets the lock after another refreshed returns the newer value."""
     cache.cost = 5.0
     cache.put("old", age=9.0)
     cache.on_read = lambda: cache.put("newer") if cache.reads == 1 else None

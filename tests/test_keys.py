@@ -1,4 +1,4 @@
-"""Physical names that never meet, and names for functions."""
+"""Physical names that never collide, and names for functions."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_a_cookie_in_the_traceback_of_a_log_is_found(scan: Scan) -> None:
 
 
 def test_a_key_in_an_exception_is_found(scan: Scan) -> None:
-    """Whoever catches it, and when the key was made long before."""
+    """Whoever catches it, and when the key was created long before."""
     key = new_key()
     KeyRing.from_option(key)
     assert scan.hits() == []
@@ -123,7 +123,7 @@ def test_a_value_in_a_warning_is_found(scan: Scan) -> None:
 
 
 def test_a_key_in_a_repr_is_found(scan: Scan, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Objects of the library are asked for their repr when they are made."""
+    """Objects of the library are asked for their repr when they are created."""
     monkeypatch.setattr(KeyRing, "__repr__", lambda ring: f"<KeyRing {ring.current._prk!r}>")
     KeyRing.from_option(new_key())
     assert scan.hits() == ["a key in the repr of beaker.crypto.keyring.KeyRing"]

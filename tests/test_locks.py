@@ -37,7 +37,7 @@ def test_plain_lock_is_a_lock() -> None:
 
 
 def test_one_object_per_key() -> None:
-    """The lock of a key is one object while somebody has it, and nothing is kept afterwards."""
+    """The lock of a key is one object while a thread has it, and nothing is kept afterwards."""
     locks = ThreadLocks()
     lock = locks.creation("n", "k")
     assert locks.creation("n", "k") is lock
@@ -60,7 +60,7 @@ def test_waiting_for_oneself() -> None:
 
 
 def test_release_of_free_lock() -> None:
-    """Releasing what nobody holds is an error, not a second release of somebody else's."""
+    """Releasing a lock that is not held is an error, and does not release another thread's."""
     lock = ThreadLocks().creation("n", "k")
     with pytest.raises(LockError, match="not held"):
         lock.release()
@@ -92,7 +92,7 @@ def test_failure_reaches_the_waiting() -> None:
 
 
 def test_failure_without_waiters_is_forgotten() -> None:
-    """Where nobody waits the exception, and the frames it holds, are not kept."""
+    """Where no thread waits the exception, and the frames it holds, are not kept."""
     lock = CreationLock()
     lock.acquire()
     lock.fail(RuntimeError("no"))
@@ -102,7 +102,7 @@ def test_failure_without_waiters_is_forgotten() -> None:
 
 
 def test_null() -> None:
-    """NullLocks let everybody in."""
+    """NullLocks let every thread in."""
     one, other = NullLocks().creation("n", "k"), NullLocks().creation("n", "k")
     assert one.acquire()
     assert other.acquire(False)
@@ -133,7 +133,7 @@ class Recorder:
 
 
 def test_order() -> None:
-    """The first lock is taken first and given up last."""
+    """The first lock is taken first and released last."""
     log: list[str] = []
     lock = LayeredLock(Recorder("1", log), Recorder("2", log))
     assert lock.acquire() is True
@@ -143,7 +143,7 @@ def test_order() -> None:
 
 @pytest.mark.parametrize("wait", [True, False])
 def test_half_taken_is_undone(wait: bool) -> None:
-    """When the second is not to be had the first is given up."""
+    """When the second cannot be taken the first is released."""
     log: list[str] = []
     lock = LayeredLock(Recorder("1", log), Recorder("2", log, answers=False))
     assert (lock.acquire(True, 0.0) if wait else lock.acquire(False)) is False
@@ -151,7 +151,7 @@ def test_half_taken_is_undone(wait: bool) -> None:
 
 
 def test_half_taken_is_undone_on_errors() -> None:
-    """When the second raises, or the question whether it is needed does, the first is given up."""
+    """When the second raises, or the question whether it is needed does, the first is released."""
     log: list[str] = []
     second = Recorder("2", log)
     lock = LayeredLock(Recorder("1", log), second)
@@ -162,7 +162,7 @@ def test_half_taken_is_undone_on_errors() -> None:
 
 
 def test_first_not_taken() -> None:
-    """When the first is not to be had the second is not asked."""
+    """When the first cannot be taken the second is not asked."""
     log: list[str] = []
     lock = LayeredLock(Recorder("1", log, answers=False), Recorder("2", log))
     assert lock.acquire(False) is False
@@ -172,7 +172,7 @@ def test_first_not_taken() -> None:
 
 
 def test_done_after_waiting_in_front() -> None:
-    """Who waited for the thread lock asks whether it is done before it goes to the second lock."""
+    """A thread that waited for the first lock asks whether it is done before it goes to the second."""
     log: list[str] = []
     lock = LayeredLock(CreationLock(), Recorder("2", log))
     lock.first.acquire()
@@ -188,7 +188,7 @@ def test_done_after_waiting_in_front() -> None:
 
 
 def test_done_between_tries() -> None:
-    """A second lock that is not told when it is free is polled, asking in between; then the first is free."""
+    """A second lock that is not notified when it is free is polled, asking in between; then the first is free."""
     log: list[str] = []
     lock = LayeredLock(CreationLock(), Recorder("2", log, answers=False))
     asked: list[int] = []

@@ -41,7 +41,7 @@ def cache(tmp_path: Path) -> CacheManager:
 
 
 def test_1_configuration_of_the_cache_manager(cache: CacheManager, tmp_path: Path) -> None:
-    """Chapter 1 and 3.2: a dict of prefixed options makes a CacheManager with files where they say."""
+    """Chapter 1 and 3.2: a dict of prefixed options builds a CacheManager with files where they say."""
     manager = cache.get_cache("x").namespace
     assert isinstance(manager, FileNamespaceManager)
     manager["a"] = 1
@@ -97,7 +97,7 @@ def test_1_3_1_regions(tmp_path: Path) -> None:
 
 
 def test_3_3_programmatic_api(cache: CacheManager, searches: list[Any]) -> None:
-    """3.3: a namespace of its own type and expiry, and a value made by a creation function."""
+    """3.3: a namespace of its own type and expiry, and a value created by a creation function."""
     tmpl_cache = cache.get_cache("mytemplate.html", type="dbm", expire=3600)
     assert isinstance(tmpl_cache.namespace, DBMNamespaceManager)
     search_param = "gophers"
@@ -250,7 +250,7 @@ def test_5_1_1_manager(tmp_path: Path, searches: list[Any], by_region: bool) -> 
 
 
 def test_4_16_removing_the_file_invalidates(cache: CacheManager, tmp_path: Path, searches: list[Any]) -> None:
-    """4.16: a value whose file was removed from outside is made anew."""
+    """4.16: a value whose file was removed from outside is created anew."""
     files = cache.get_cache("x")
 
     def create() -> int:

@@ -160,7 +160,7 @@ def test_failing_open_leaves_no_lock() -> None:
 
 
 def test_expiretime_reaches_set_value() -> None:
-    """A manager that overrides set_value learns how long each value is good for."""
+    """A manager that overrides set_value learns how long each value is valid."""
     seen: list[float | None] = []
 
     class Pruning(DictManager):
@@ -201,7 +201,7 @@ def test_foreign_creation_lock(tmp_path: Any) -> None:
 
 
 def test_garbage_in_a_foreign_manager_is_a_miss() -> None:
-    """A value that somebody stored past the engine is no entry."""
+    """A value that was stored past the engine is no entry."""
     manager = DictManager("garbage")
     for garbage in ("text", (1, 2), ("when", None, 3), (1.0, "long", 3)):
         manager["a"] = garbage
@@ -318,7 +318,7 @@ def test_another_host_reads_once() -> None:
 def test_the_store_keeps_a_value_past_its_expiry(
     expiretime: float | None, options: dict[str, Any], ttl: float | None
 ) -> None:
-    """The store is told to keep what a next caller may still want: the old value while a new one is made."""
+    """The store is told to keep what a next caller may still want: the old value while a new one is created."""
     clock = FakeClock()
     store = Counting(clock=clock)
     manager = StoreNamespaceManager("ns", store, clock=clock, **options)

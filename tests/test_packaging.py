@@ -42,7 +42,7 @@ IMPORT_MIDDLEWARE = """
 import sys; before = set(sys.modules); import beaker.middleware
 print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)))
 """
-# Asked by itself, in the way a server would; answers what it was given and prints its cookie.
+# A request as a server would send it; prints the response and its cookie.
 VISIT = """
 import sys
 from wsgiref.util import setup_testing_defaults
@@ -66,7 +66,7 @@ class Built(NamedTuple):
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    """What a program prints; its failure fails the test with its words."""
+    """What a program prints; its failure fails the test with its output."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PIP_", "VIRTUAL_ENV"))}
     done = subprocess.run(command, cwd=cwd, env=kept, capture_output=True, text=True)
     assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}"
@@ -176,7 +176,7 @@ def test_every_module_imports_without_any_extra(installed: Path, tmp_path: Path)
 
 
 def test_the_readmes_first_application_counts(installed: Path, tmp_path: Path) -> None:
-    """With a key made as it says, each visit by a process of its own, sessions in files."""
+    """With a key created as it says, each visit by a process of its own, sessions in files."""
     blocks = re.findall(r"(?s)```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"))
     (tmp_path / "shop.py").write_text(next(block for block in blocks if "SessionMiddleware(app" in block))
     (tmp_path / "secret.key").write_text(run(installed, "-m", "beaker", "keys", "new", cwd=tmp_path))

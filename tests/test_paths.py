@@ -1,4 +1,4 @@
-"""Paths: names that stay inside, directories made together, writes that are all or nothing."""
+"""Paths: names that stay inside, directories created together, writes that are all or nothing."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_safe_names(left: str, right: str) -> None:
 
 
 def test_verify_directory(tmp_path: Path) -> None:
-    """Missing parents are made, private whatever the umask; an existing directory is fine; a file is not."""
+    """Missing parents are created, private whatever the umask; an existing directory is fine; a file is not."""
     before = os.umask(0)
     try:
         paths.verify_directory(tmp_path / "a" / "b" / "c")
@@ -96,7 +96,7 @@ def test_verify_directory_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_many_make_one_directory(tmp_path: Path) -> None:
-    """Threads that make the same directories at once all succeed."""
+    """Threads that create the same directories at once all succeed."""
     for turn in range(20):
         run_threads(4, lambda index, turn=turn: paths.verify_directory(tmp_path / str(turn) / "a" / "b" / "c"))  # type: ignore[misc]
 

@@ -105,7 +105,7 @@ ALLOWED = {
 
 
 def test_only_the_named_ciphers_and_hashes_are_used() -> None:
-    """Beside SHA-256 and AES-256-GCM nothing, but where the page says so; and nobody uses the manual's PBKDF2."""
+    """Beside SHA-256 and AES-256-GCM nothing, but where the page says so; and nothing uses the manual's PBKDF2."""
     found = {}
     for name, tree in modules():
         used = names_used(tree) & (HASHES | CIPHERS)
@@ -117,7 +117,7 @@ def test_only_the_named_ciphers_and_hashes_are_used() -> None:
 
 
 def test_random_numbers_that_must_not_be_guessed_come_from_the_system() -> None:
-    """No UUID is made, and the random module serves waits and jitter only, never the code that makes ids and keys."""
+    """No UUID is used, and the random module serves waits and jitter only, never the code that creates ids and keys."""
     waits = {
         "beaker/locking/api.py",
         "beaker/caching/dogpile.py",

@@ -75,7 +75,7 @@ def test_auto_and_pickle_round_trip_too(value: Any) -> None:
 
 
 def test_plain_values_are_plain_json() -> None:
-    """What JSON has is written as anybody's JSON, without spaces, in UTF-8."""
+    """What JSON has is written as plain JSON, without spaces, in UTF-8."""
     value: Any = {"name": "Zoë", "n": [1, 2.5, True, None, {"deep": []}]}
     assert JSON.dumps(value) == '{"name":"Zoë","n":[1,2.5,true,null,{"deep":[]}]}'.encode()
     for scalar in ("a", 5, -5, 1 << 70, 2.5, True, False, None):
@@ -171,7 +171,7 @@ def test_by_name(option: object) -> None:
 
 
 def test_by_name_keeps_ours_and_wraps_others() -> None:
-    """A serializer of ours is used as it is; permission to pickle reaches auto."""
+    """One of our serializers is used as it is; permission to pickle reaches auto."""
     assert by_name(JSON) is JSON
     wrapped = by_name(json)
     assert isinstance(wrapped, Custom)
@@ -205,7 +205,7 @@ class Foreign:
 
 @pytest.mark.parametrize("made", [ZeroDivisionError(), 5, None, "\ud800", bytearray(b"x")])
 def test_a_users_serializer_keeps_our_errors(made: Any) -> None:
-    """Whatever a user's object raises or answers arrives as one of our errors."""
+    """Whatever a user's object raises or returns arrives as one of our errors."""
     custom = by_name(Foreign(made))
     with pytest.raises(UnserializableValue, match=r"session\['x'\]"):
         custom.dumps(1, "session['x']")

@@ -45,7 +45,7 @@ def killed_and_served_again(folder: Path, *arguments: str) -> Iterator[tuple[Ser
         site.process.send_signal(signal.SIGKILL)
         site.process.wait(STOP_SECONDS)
         with serve(folder, *arguments, port=int(site.url.rpartition(":")[2])) as again:
-            # The old server may still have answered while it ended.
+            # The old server may still have responded while it ended.
             deadline = time.monotonic() + STOP_SECONDS
             while shown(page, "instance") in (first, None):
                 assert time.monotonic() < deadline, (
@@ -64,7 +64,7 @@ def test_sessions_in_files_outlive_a_kill(tmp_path: Path) -> None:
 
 
 def test_sessions_on_the_emulator_outlive_a_kill(datastore_emulator: Any, tmp_path: Path) -> None:
-    """The emulator ends with the script and has its data again with the next one, which others see at work."""
+    """The emulator ends with the script and has its data again with the next one, which other scripts see running."""
     script = runpy.run_path(COMMAND[1])
     data = tmp_path / "serve" / "data"
     with killed_and_served_again(tmp_path / "serve", "--datastore") as (again, page):

@@ -30,7 +30,7 @@ Make = Callable[[str], SynchronizerImpl]
 
 @pytest.fixture(params=["condition", "file", "file without files"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
-    """Makes a synchronizer for a name."""
+    """Creates a synchronizer for a name."""
     if request.param == "condition":
         return lambda name: ConditionSynchronizer(f"{tmp_path}{name}")
     return lambda name: FileSynchronizer(name, str(tmp_path), file_locks=request.param == "file")
@@ -217,7 +217,7 @@ def test_name_lock() -> None:
 
 
 def test_reentrant_name_lock() -> None:
-    """With reentrant=True its thread may take it again, and others not before the last release."""
+    """With reentrant=True its thread may take it again, and other threads not before the last release."""
     lock = NameLock("a", reentrant=True)
     assert lock.acquire()
     assert NameLock("a", reentrant=True).acquire()
@@ -228,7 +228,7 @@ def test_reentrant_name_lock() -> None:
 
 
 def test_factories(tmp_path: Path) -> None:
-    """The manual's factories answer a file lock where there is a directory, else one among threads, or none."""
+    """The manual's factories return a file lock where there is a directory, else one among threads, or none."""
     assert isinstance(file_synchronizer("x", lock_dir=str(tmp_path)), FileSynchronizer)
     assert isinstance(file_synchronizer("x"), ConditionSynchronizer)
     assert isinstance(file_synchronizer("x", lock_dir=None, other=1), ConditionSynchronizer)

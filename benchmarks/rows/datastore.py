@@ -36,7 +36,7 @@ def bare_client(place: Place) -> Store:
 
 
 def bare_ndb(place: Place) -> Store:
-    """ndb without its caches: a context a call, as of a request."""
+    """ndb without its caches: a context per call, as a request has."""
     from google.cloud import ndb
 
     class Kept(ndb.Model):  # type: ignore[misc, unused-ignore]

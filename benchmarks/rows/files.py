@@ -50,7 +50,7 @@ def bare_files(place: Place) -> Store:
 
 
 def bare_sqlite(place: Place) -> Store:
-    """The standard library's sqlite3 in WAL mode, a commit a put."""
+    """The standard library's sqlite3 in WAL mode, a commit per put."""
     connection = sqlite3.connect(f"{place.directory}/floor.db", isolation_level=None, check_same_thread=False)
     connection.execute("pragma journal_mode = wal")
     connection.execute("pragma synchronous = normal")

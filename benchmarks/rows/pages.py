@@ -1,4 +1,4 @@
-"""A Flask page that counts in a session, behind gunicorn (one process, four threads), asked by wrk."""
+"""A Flask page that counts in a session, behind gunicorn (one process, four threads), loaded by wrk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _WHO = {
     "file": ("ours", "beaker", "Flask-Session", "floor"),
 }
 _TITLES = {"redis": "redis", "signed": "signed cookie", "file": "files"}
-# As the cost of the bare page: it gave 2,384 requests a second where 1,300 and 2,000 are wanted.
+# Relative to the bare page: it served 2,384 requests a second where 1,300 and 2,000 are wanted.
 _GOALS = {"write": Goal(2384 / 1300, "floor"), "read": Goal(2384 / 2000, "floor")}
 
 

@@ -22,7 +22,7 @@ def write(session: Any) -> None:
 
 
 def builders(kind: str, way: str) -> dict[str, Builder]:
-    """Those that can keep sessions so."""
+    """Builders for the peers that can keep sessions this way."""
     if way == "untouched":
         return {}
     made: dict[str, Builder] = {}

@@ -65,7 +65,7 @@ def django_home() -> tempfile.TemporaryDirectory[str]:
 
 
 def django_configured(place: Place) -> Any:
-    """Django's settings, made at first use: one process has one."""
+    """Django's settings, built at first use: a process has only one."""
     from django.conf import settings
 
     if not settings.configured:

@@ -29,7 +29,7 @@ FLAGS = (
     "--disable-sync",
     "--disable-dev-shm-usage",
     "--force-color-profile=srgb",
-    # Nothing but loopback, whatever the browser would like to ask its maker.
+    # Loopback only, whatever the browser would send to its vendor.
     "--no-proxy-server",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
@@ -67,7 +67,7 @@ def site(datastore_emulator: Emulator, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def visitor(chromium: webdriver.Chrome, site: str, tmp_path: Path) -> Iterator[Visitor]:
-    """Somebody new on the sample's page, in a window of desktop size; ends with one empty window and no cookie."""
+    """A new visitor on the sample's page, in a window of desktop size; ends with one empty window and no cookie."""
     visitor = Visitor(chromium, site, tmp_path)
     try:
         yield visitor

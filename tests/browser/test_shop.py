@@ -33,7 +33,7 @@ ANSWERS = "const done = arguments[0]; window.answers.then(done, error => done(St
 
 
 def test_a_visit(visitor: Visitor) -> None:
-    """Visits are counted, a name is shown as typed, the cart fills and empties, the cached value stays until told."""
+    """Visits are counted, a name is shown as typed, the cart fills and empties, a cached value stays until dropped."""
     assert visitor.shown("visits") == "1"
     assert visitor.shown("user") is None
     # The value that another test left may be about to expire.
@@ -66,7 +66,7 @@ def test_the_cookie_is_closed(visitor: Visitor) -> None:
 
 
 def test_two_tabs_that_press_at_once(visitor: Visitor) -> None:
-    """25 presses in each of two windows at the same time make 50 in the cart, and every page was a visit."""
+    """25 presses in each of two windows at the same time put 50 into the cart, and every page was a visit."""
     tabs = [visitor.tab(), visitor.tab()]
     before = int(visitor.shown("visits") or 0)
     for tab in tabs:
@@ -85,7 +85,7 @@ def test_two_tabs_that_press_at_once(visitor: Visitor) -> None:
 
 
 def test_two_tabs_whose_scripts_post_at_once(visitor: Visitor) -> None:
-    """20 requests under way in each of two windows make 40 in the cart; all are answered 200."""
+    """20 requests in flight in each of two windows put 40 into the cart; every response is a 200."""
     tabs = [visitor.tab(), visitor.tab()]
     before = int(visitor.shown("visits") or 0)
     for tab in tabs:
@@ -139,7 +139,7 @@ def test_signing_in_changes_the_id(visitor: Visitor) -> None:
 
 
 def test_after_signing_out_nothing_comes_back(visitor: Visitor) -> None:
-    """The page, the back button, the other tab and the old cookie all show nobody and an empty cart."""
+    """The page, the back button, the other tab and the old cookie all show no user and an empty cart."""
     visitor.sign_in("Ann")
     visitor.press("Add one coffee")
     first = visitor.driver.current_window_handle

@@ -13,7 +13,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 SECONDS = 60
 DESKTOP, PHONE = (1180, 730), (375, 812)
 
-# A page left by a click is still there for a moment; a mark on it tells the next page from it.
+# A page left by a click is still there for a moment; a mark on it distinguishes it from the next page.
 _MARK, _ARRIVED = "window.left = true", "return !window.left && document.readyState === 'complete'"
 
 
@@ -46,7 +46,7 @@ class Visitor:
         self.driver.get("about:blank")
 
     def tab(self, path: str = "/") -> str:
-        """Open a page in another window of the same browser; answers its handle."""
+        """Open a page in another window of the same browser; returns its handle."""
         self.driver.switch_to.new_window("window")
         self.open(path)
         return self.driver.current_window_handle
@@ -84,7 +84,7 @@ class Visitor:
         self.wait(_ARRIVED)
 
     def wait(self, script: str) -> None:
-        """Wait until a script answers true."""
+        """Wait until a script returns true."""
         WebDriverWait(self.driver, SECONDS, poll_frequency=0.05).until(lambda driver: driver.execute_script(script))
 
     def sign_in(self, name: str) -> None:

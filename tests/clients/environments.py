@@ -38,7 +38,7 @@ class Client(NamedTuple):
     """Where the wheel of this checkout is installed."""
 
     def run(self, *arguments: str | Path, cwd: Path, fails: bool = False) -> str:
-        """What ``python ARGUMENTS`` prints with our wheel importable; its failure fails the test with its words."""
+        """What ``python ARGUMENTS`` prints with our wheel importable; its failure fails the test with its output."""
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "BEAKER_"))}
         environ |= {"PYTHONPATH": os.pathsep.join((str(self.site), str(cwd))), "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
@@ -49,7 +49,7 @@ class Client(NamedTuple):
         return done.stdout + done.stderr
 
     def pytest(self, *arguments: str | Path, cwd: Path) -> str:
-        """The last line of ``pytest ARGUMENTS`` in this environment; a failed test fails the asking one."""
+        """The last line of ``pytest ARGUMENTS`` in this environment; a failed test fails the calling one."""
         plain = ("-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", cwd, "--import-mode=importlib")
         return self.run("-m", "pytest", *plain, *arguments, cwd=cwd).strip().splitlines()[-1]
 

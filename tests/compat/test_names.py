@@ -65,7 +65,7 @@ def test_the_names_are_there_and_in_the_table(module: str) -> None:
 
 
 def test_import_beaker_is_enough() -> None:
-    """``import beaker`` loads nothing; its modules are there when they are spoken of, others are AttributeErrors."""
+    """``import beaker`` loads nothing; its modules load when they are used, other names are AttributeErrors."""
     program = (
         "import sys, beaker\n"
         "assert not [name for name in sys.modules if name.startswith('beaker.')], 'loaded'\n"
@@ -109,7 +109,7 @@ def test_booleans_lists_and_numbers() -> None:
     ],
 )
 def test_session_options_are_coerced_in_place(given: dict[str, Any], coerced: dict[str, Any]) -> None:
-    """The mapping itself is changed and returned; options nobody knows stay."""
+    """The mapping itself is changed and returned; unknown options stay."""
     options = {**given, "mine": "1"}
     assert util.coerce_session_params(options) is options
     assert options == {**coerced, "mine": "1"}

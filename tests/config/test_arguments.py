@@ -1,4 +1,4 @@
-"""What is no option and can be wrong all the same: applications, functions, and what options are given in."""
+"""Wrong arguments that are no options: applications, functions, and what options are given in."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_what_with_session_cannot_wrap(wrong: Any) -> None:
 
 
 def test_ready_options_stand_alone() -> None:
-    """Options beside ready-made ones would be passed over."""
+    """Options beside ready-made ones would be ignored."""
     ready = parse.parse_session({"session.type": "memory"})
     SessionMiddleware(app, options=ready)
     for given in ({"config": {"session.secret": KEY}}, {"secret": KEY}):

@@ -1,4 +1,4 @@
-"""Numbers and times that would make dead sessions, or end those in use, are refused."""
+"""Numbers and times that would create dead sessions, or end those in use, are refused."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_as_upstream_reads_cookie_expires() -> None:
 
 
 def test_a_date_in_the_past_is_refused() -> None:
-    """A cookie that has already ended makes dead sessions."""
+    """A cookie that has already expired creates dead sessions."""
     for gone in (dt.datetime(2001, 1, 1), dt.datetime(2001, 1, 1, tzinfo=dt.timezone.utc)):
         with pytest.raises(ConfigError, match=r"session\.cookie_expires.*past"):
             SessionMiddleware(app, type="memory", cookie_expires=gone)

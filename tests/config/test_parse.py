@@ -25,7 +25,7 @@ def test_the_longer_prefix_wins() -> None:
 
 
 def test_an_unknown_option_warns_with_the_nearest_name() -> None:
-    """A misspelt option of ours says what was probably meant."""
+    """A misspelt option of Beaker's is reported with the name that was probably meant."""
     with pytest.warns(ConfigWarning, match=r"session\.compres is not an option.*session\.compress"):
         parse.parse_session({"session.compres": True})
     with pytest.warns(ConfigWarning, match=r"cache\.long\.expire.*not in cache\.regions"):

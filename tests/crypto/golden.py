@@ -1,4 +1,4 @@
-"""Tokens and records of every version there ever was, made once and committed: they must open for ever.
+"""Tokens and records of every version there ever was, created once and committed: they must open for ever.
 
 When a format changes, add vectors under new names; never edit or drop one of these.
 """

@@ -238,7 +238,7 @@ def test_a_half_written_file_is_not_used(tmp_path: Path, fake_clock: FakeClock) 
 
 
 def test_a_file_left_alone_for_a_while_is_used_at_once(tmp_path: Path, fake_clock: FakeClock) -> None:
-    """A process that is asked rarely does not seal with the old key once more."""
+    """A process with few requests does not seal with the old key once more."""
     path = tmp_path / "keys"
     path.write_text(KEY)
     ring = KeyRing.from_option(f"file:{path}", clock=fake_clock)
@@ -250,7 +250,7 @@ def test_a_file_left_alone_for_a_while_is_used_at_once(tmp_path: Path, fake_cloc
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are those of POSIX")
 def test_a_file_that_anybody_can_write(tmp_path: Path) -> None:
-    """Its keys are anybody's."""
+    """It is refused, since any user may have written its keys."""
     path = tmp_path / "keys"
     path.write_text(KEY)
     path.chmod(0o646)
@@ -261,7 +261,7 @@ def test_a_file_that_anybody_can_write(tmp_path: Path) -> None:
 def test_a_file_that_comes_to_another_owner(
     tmp_path: Path, fake_clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who can replace the file in its directory cannot put a key of his own in: the old ones stay."""
+    """Who can replace the file in its directory cannot put in another key: the old ones stay."""
     path = tmp_path / "keys"
     path.write_text(KEY)
     ring = KeyRing.from_option(f"file:{path}", clock=fake_clock)

@@ -63,13 +63,13 @@ def test_key_ids_and_subkeys_never_change() -> None:
 
 @given(st.lists(st.binary(max_size=300), max_size=4))
 def test_mac_is_hmac_sha256(chunks: list[bytes]) -> None:
-    """The fast MAC answers what the standard library's HMAC answers for the joined chunks."""
+    """The fast MAC returns what the standard library's HMAC returns for the joined chunks."""
     key = Key(golden.SECRET)
     assert key.mac("store-mac", *chunks) == hmac.digest(key.subkey("store-mac"), b"".join(chunks), "sha256")
 
 
 def test_purposes_are_separate() -> None:
-    """No two purposes share a key, and a purpose nobody defined has none."""
+    """No two purposes share a key, and an undefined purpose has none."""
     key = Key(golden.SECRET)
     assert len({key.subkey(purpose) for purpose in PURPOSES}) == len(PURPOSES)
     with pytest.raises(ValueError, match="purpose"):
@@ -193,7 +193,7 @@ def key_file(tmp_path: Path) -> Path:
 
 
 def test_a_file_is_read_again_when_it_changes(key_file: Path, fake_clock: FakeClock) -> None:
-    """A mounted secret that is replaced counts within 10 seconds, its new first line seals, gone keys are gone."""
+    """A mounted secret that is replaced is used within 10 seconds, its new first line seals, gone keys are gone."""
     ring = KeyRing.from_option(f"file:{key_file}", clock=fake_clock)
     assert ring.kids == (kid(FIRST),)
     write(key_file, SECOND, "", FIRST)
@@ -314,7 +314,7 @@ def test_nothing_shows_a_key(key_file: Path) -> None:
 
 
 def test_two_keys_with_one_id_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys whose ids meet by chance cannot both be found, so the ring says so at once."""
+    """Two keys whose ids collide by chance cannot both be found, so the ring says so at once."""
     real = Key._expand
     monkeypatch.setattr(Key, "_expand", lambda self, purpose: bytes(32) if purpose == "kid" else real(self, purpose))
     with pytest.raises(ConfigError, match="share a key id"):

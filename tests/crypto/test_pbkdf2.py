@@ -26,7 +26,7 @@ RFC_6070 = [
 
 
 class OtherMac:
-    """A MAC module of somebody's own."""
+    """A MAC module of a third party."""
 
     @staticmethod
     def new(key: bytes, message: bytes, digest: Any) -> hmac.HMAC:

@@ -84,7 +84,7 @@ def test_without_cryptography_signing_works() -> None:
 
 
 def test_an_encrypted_record_without_cryptography_is_corrupt(request: pytest.FixtureRequest) -> None:
-    """A signing process that meets an encrypted record it cannot open calls it corrupt, not its own crash."""
+    """A signing process that reads an encrypted record it cannot open calls it corrupt, not its own crash."""
     ring = KeyRing.from_option(golden.SECRET)
     record = Envelope(backend="file", ring=ring, encrypt=True).seal("n", "k", b"x", stored=1, expires=None)
     request.getfixturevalue("no_cryptography")

@@ -22,7 +22,7 @@ from tests.crypto.making import FUZZ, KINDS, RING, data_tokens, raw, reason, sea
 
 
 def everything() -> Iterator[tuple[tuple[str, str, str], Callable[[], str], Callable[[str], object]]]:
-    """(key, name, kind), a function that makes such a token, a function that opens one."""
+    """(key, name, kind), a function that creates such a token, a function that opens one."""
     other = KeyRing.from_option(golden.OTHER_SECRET)
     for key, ring in (("a", RING), ("b", other)):
         for name in ("sid", "sid2", "sid\0", "si", "d"):
@@ -62,7 +62,7 @@ def test_a_token_relabelled_as_another_type_is_refused() -> None:
 
 
 def test_downgrades_are_refused() -> None:
-    """A ring that encrypts takes no signed token and the other way round, whoever made it."""
+    """A ring that encrypts takes no signed token and the other way round, whoever created it."""
     assert reason(lambda: data_tokens(encrypt=True).open(sealed(data_tokens(), b"x" * 100))) == "version"
     assert reason(lambda: data_tokens().open(sealed(data_tokens(encrypt=True)))) == "version"
 

@@ -137,7 +137,7 @@ class TestSessions:
         assert struct.pack(">d", golden.ISSUED) not in raw(one)
 
     def test_expiry_is_inside(self, fake_clock: FakeClock) -> None:
-        """A token is good until its expiry and not at it."""
+        """A token is valid until its expiry and not at it."""
         fake_clock.seconds = golden.EXPIRES - 0.001
         for encrypt in (False, True):
             tokens = DataTokens(RING, "sid", encrypt=encrypt, clock=fake_clock)
@@ -159,7 +159,7 @@ class TestSessions:
         assert tokens.open(token, max_age=101, absolute_timeout=1101)
 
     def test_the_future(self) -> None:
-        """A clock that was ahead, or was set back since, makes no token of ours a bad one."""
+        """A clock that was ahead, or was set back since, does not invalidate our tokens."""
         for ahead in (60, 60.01, 3600):
             token = sealed(data_tokens(), issued=NOW + ahead)
             assert data_tokens().open(token).issued == NOW + ahead
@@ -201,7 +201,7 @@ class TestSessions:
 
 
 def forge(payload: bytes, flags: int, *, key: Key | None = None) -> str:
-    """A signed token made by whoever holds the key, with any payload and flags."""
+    """A signed token created by whoever holds the key, with any payload and flags."""
     key = key or RING.current
     body = b"\x01" + key.kid + struct.pack(">dddB", golden.CREATED, golden.ISSUED, golden.EXPIRES, flags) + payload
     bound = lp("beaker2/signed", golden.COOKIE) + (5 + 25).to_bytes(4, "big")
@@ -210,7 +210,7 @@ def forge(payload: bytes, flags: int, *, key: Key | None = None) -> str:
 
 class TestBombs:
     def test_forged_tokens_are_like_real_ones(self) -> None:
-        """The forging helper makes what seal makes; otherwise the tests below prove nothing."""
+        """The forging function creates what seal creates; otherwise the tests below prove nothing."""
         assert forge(golden.SHORT, 0) == sealed(data_tokens())
 
     def test_a_bomb_is_bounded(self) -> None:

@@ -80,7 +80,7 @@ def each_line(call: Callable[[], object], error: type[BaseException], step: int)
 
 
 def came_from(err: BaseException | None, kind: type[BaseException]) -> bool:
-    """Whether ``kind`` is in it: a library's own tidying up may raise another exception in its place."""
+    """Whether ``kind`` is in the chain: a library's own tidying up may raise another exception in its place."""
     while err is not None and not isinstance(err, kind):
         err = err.__context__
     return err is not None
@@ -179,7 +179,7 @@ def test_alarms_leave_no_connections_at_the_server(place_of: Callable[[str], Pla
 
 @pytest.mark.parametrize("renew", [False, True])
 def test_a_lease_whose_holder_was_aborted_is_free_after_its_ttl(fake_clock: FakeClock, renew: bool) -> None:
-    """At whichever line acquire() is aborted, another gets the lease once the ttl is over, and no thread renews it."""
+    """At whichever line acquire() is aborted, the lease is free once its ttl is over, and no thread renews it."""
     earlier = set(threading.enumerate())
     store = MemoryStore(clock=fake_clock)
     locks = LeaseLocks(store, ttl=1.5, clock=fake_clock, sleep=fake_clock.advance, timer=fake_clock, renew=renew)

@@ -25,7 +25,7 @@ from tests.faults.proxy import proxy_to, replying
 
 @contextmanager
 def bounded(seconds: float = TOO_LONG) -> Iterator[None]:
-    """The block ends in a multiple of the timeout, where it once took as long as the server pleased."""
+    """The block ends within a multiple of the timeout, not when the server chooses to respond."""
     begun = time.monotonic()
     yield
     assert time.monotonic() - begun < seconds
@@ -187,7 +187,7 @@ HUGE = 10**15
     ],
 )
 def test_a_length_of_the_servers_is_not_allocated(kind: str, reply: bytes) -> None:
-    """A reply that claims 10^15 bytes or elements, or never ends, is an error at the price of what was sent."""
+    """A reply that claims 10^15 bytes or elements, or never ends, is an error that costs no more than what was sent."""
     fields: dict[int, tuple[Any, ...]] = {0: (), 1: (HUGE,), 2: (b"k", HUGE)}
     with replying(reply % fields[reply.count(b"%")]) as address:
         store: Any = (

@@ -31,7 +31,7 @@ DOWN: dict[str, Callable[[], dict[str, Any]]] = {
 
 @pytest.fixture(autouse=True)
 def _apart(monkeypatch: pytest.MonkeyPatch, fake_clock: FakeClock) -> Iterator[None]:
-    """Nothing is remembered from other tests, and a minute is one of the test's."""
+    """Nothing is remembered from other tests, and the clock is the test's."""
     monkeypatch.setattr(outage, "notices", outage._Notices(fake_clock))
     counters.reset()
     yield
@@ -40,7 +40,7 @@ def _apart(monkeypatch: pytest.MonkeyPatch, fake_clock: FakeClock) -> Iterator[N
 
 @pytest.fixture(params=DOWN)
 def down(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The options of a cache on each store, whose server is not there or whose directory cannot be made."""
+    """The options of a cache on each store, whose server is not there or whose directory cannot be created."""
     if request.param == "ext:google":
         monkeypatch.setenv("DATASTORE_EMULATOR_HOST", f"127.0.0.1:{free_port()}")
     return {"type": request.param, **{k: v for k, v in DOWN[request.param]().items() if v is not None}}
@@ -86,7 +86,7 @@ def test_what_changes_the_store_raises(down: dict[str, Any]) -> None:
 
     calls: list[Callable[[], object]] = [lambda: cache.put("k", 1), lambda: cached.refresh(1), lambda: cached.set(2, 1)]
     if down["type"] not in ("file", "dbm"):
-        # Of a directory that is not there it is known that it holds nothing.
+        # A directory that is not there is known to hold nothing.
         calls += [
             lambda: cache.remove("k"),
             lambda: cache.clear(),

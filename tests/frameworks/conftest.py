@@ -1,4 +1,4 @@
-"""One process a server, each with every framework, started when a test asks for it first."""
+"""One process per server, each with every framework, started when a test first asks for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP without a library in between: what a server has sent, byte for byte, and what its connection is worth then."""
+"""HTTP without a library in between: what a server has sent, byte for byte, and whether its connection goes on."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Client:
     def ask(self, method: str, path: str, cookie: str = "", *, last: bool = False) -> Exchange:
         """The response to a request; ``last`` asks the server to close the connection, and reads all it sends.
 
-        So is HEAD, for some servers and frameworks send a body after all.
+        HEAD is always the last, because some servers and frameworks send a body after all.
         """
         last = last or method == "HEAD"
         if last:

@@ -129,7 +129,7 @@ def write_late(environ: Environ, start: Start) -> Iterator[bytes]:
     yield b"two"
 
 
-# The first calls have no headers, for gunicorn sends those of both.
+# The first calls have no headers, because gunicorn sends those of both.
 def again(environ: Environ, start: Start) -> Iterable[bytes]:
     start("200 OK", [])
     try:

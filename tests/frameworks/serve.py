@@ -13,7 +13,7 @@ HOST = "127.0.0.1"
 
 
 def application() -> Any:
-    """The site; imported late, for gunicorn's gevent worker patches first."""
+    """The site; imported late, because gunicorn's gevent worker patches first."""
     from tests.frameworks.site import Site
 
     return Site()
@@ -35,7 +35,7 @@ def gunicorn(worker: str, port: int) -> None:
 
 
 def waitress(port: int) -> None:
-    # Here by import_module, for the checkout's own environment has none.
+    # By import_module, because the checkout's own environment does not have it.
     server: Any = import_module("waitress")
     server.serve(application(), host=HOST, port=port, threads=4)
 
@@ -58,7 +58,7 @@ def werkzeug(port: int) -> None:
 
 
 def main(server: str, port: int, data: str) -> None:
-    # "tests" must be found, and this folder must not hide other packages behind its modules.
+    # "tests" must be importable, and the modules of this folder must not hide other packages.
     sys.path[0] = str(Path(__file__).resolve().parents[2])
     os.environ["FRAMEWORKS_DATA"] = data
     kind, _, worker = server.partition("-")

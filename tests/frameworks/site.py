@@ -24,7 +24,7 @@ def options(kind: str) -> dict[str, Any]:
 
 
 def variants(app: Any) -> dict[str, Any]:
-    """``app`` bare and behind everything of ours that a WSGI application is put behind."""
+    """``app`` bare and behind each of our WSGI middlewares."""
     return {
         "bare": app,
         **{kind: SessionMiddleware(app, **options(kind)) for kind in TYPES},

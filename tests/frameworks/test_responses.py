@@ -1,4 +1,4 @@
-"""What frameworks answer, asked of real servers bare and behind each of our middlewares: the same, byte for byte."""
+"""Frameworks' responses on real servers, bare and behind each of our middlewares: the same, byte for byte."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ CASES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 VARIANTS = dict.fromkeys(CASES, (*TYPES, *UNTOUCHED, "compose")) | {"functions": TYPES}
 
-# Sent without start_response: no header can be added to these, and what servers make of them is theirs.
+# Sent without start_response: no header can be added to these, and servers treat them in their own ways.
 UNSTARTED = ("too-late", "never")
 
 
 class Seen(NamedTuple):
-    """One response, and what the visitor's next request was told of the session when the response had a cookie."""
+    """One response, and what the visitor's next request found in the session when the response had a cookie."""
 
     response: Exchange
     cookies: list[str]
@@ -78,7 +78,7 @@ def visit(port: int, framework: str, variant: str) -> dict[tuple[str, str], Seen
 
 
 def headers(response: Exchange, variant: str) -> list[tuple[str, str]]:
-    """The headers without what tells the time and what a session adds or completes."""
+    """The headers without the date, and without what a session adds or completes."""
     ours = () if variant in UNTOUCHED else ("vary", "cache-control")
     return [
         (name, value)

@@ -29,7 +29,7 @@ LOST = "so that its cookie could not be"
 
 @contextlib.contextmanager
 def websocket(port: int, path: str, cookie: str = "") -> Iterator[str]:
-    """The first message of a handler; it is told to close afterwards."""
+    """The first message of a handler, which is then asked to close."""
     with socket.create_connection(("127.0.0.1", port), SECONDS) as connection, connection.makefile("rb") as reader:
         head = [
             f"GET {path} HTTP/1.1", "Host: site.example", "Connection: Upgrade", "Upgrade: websocket",

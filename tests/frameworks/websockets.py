@@ -35,7 +35,7 @@ def websockets() -> Any:
 
     @app.route("/flask-response", websocket=True)
     def flask_response() -> str:
-        # As simple-websocket's documentation has it: a response that nobody receives.
+        # As simple-websocket's documentation has it: a response that no client receives.
         talk(flask.request.environ, server.accept(flask.request.environ))
         return ""
 

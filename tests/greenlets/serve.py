@@ -29,7 +29,7 @@ def late(port: int) -> None:
 
 
 def main(way: str, port: int, data: str) -> None:
-    # "tests" must be found, and this folder must not hide other packages behind its modules.
+    # "tests" must be importable, and the modules of this folder must not hide other packages.
     sys.path[0] = str(Path(__file__).resolve().parents[2])
     os.environ["GREENLETS_DATA"] = data
     if way == "late":

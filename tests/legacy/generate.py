@@ -1,4 +1,4 @@
-"""Makes corpus.json: sessions written by real Beakers, each in a directory of packages of its own.
+"""Builds corpus.json: sessions written by real Beakers, each in a directory of packages of its own.
 
 ``python -m tests.legacy.generate [VERSION ...]`` needs pip, memcached, redis-server and the Pythons of ENVIRONMENTS
 (pyenv's are found). Versions that are not named keep the vectors they have. All keys are test constants.

@@ -1,4 +1,4 @@
-"""What of an old session's content is kept, and what is told of taking it over."""
+"""What of an old session's content is kept, and what is reported about taking it over."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_every_copy_of_an_old_cookie_ends_with_the_session(place: str, arrive: A
 
 
 def test_the_takeover_is_counted(arrive: Arrive) -> None:
-    """``legacy_tokens`` tells how many sessions came, by what carried them; ours do not count."""
+    """``legacy_tokens`` counts the sessions taken over, by what carried them; ours do not count."""
     for vector, kind in ((FILE, "id"), (SIGNED, "cookie")):
         before = counters.snapshot().events.get(f"legacy_tokens{{{kind}}}", 0)
         tab = arrive(vector)

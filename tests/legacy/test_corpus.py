@@ -1,4 +1,4 @@
-"""Every session real Beakers wrote, taken over by every kind of session of ours."""
+"""Every session real Beakers wrote, taken over by every kind of our sessions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def typed(value: Any) -> Any:
 
 
 def taken_over(tab: Tab, vector: Vector) -> None:
-    """The session is whole, of its old age, and goes on under a cookie of ours."""
+    """The session is whole, of its old age, and goes on under our cookie."""
     refused = {name: n for name, n in counters.snapshot().events.items() if name.startswith("legacy_refused")}
     found, is_new, created = tab.do(lambda session: (values_of(session), session.is_new, session["_creation_time"]))
     assert typed(found) == typed(expected(vector))

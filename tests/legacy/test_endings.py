@@ -1,4 +1,4 @@
-"""What old cookies lead to once their session was ended, revoked or damaged, and what errors say of them."""
+"""What old cookies lead to once their session was ended, revoked or damaged, and what errors say about them."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_plain_record_is_no_sealed_one(tmp_path: Path) -> None:
 
 @BOTH
 def test_a_damaged_new_record_is_no_error_of_the_request(vector: Any, arrive: Arrive) -> None:
-    """What took the old session's place cannot be read: ``invalidate_corrupt`` makes that a new session."""
+    """What took the old session's place cannot be read: ``invalidate_corrupt`` turns that into a new session."""
     tab = arrive(vector, invalidate_corrupt=True)
     tab.do(number)
     store = tab.middleware.context.records.store

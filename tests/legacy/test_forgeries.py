@@ -1,4 +1,4 @@
-"""Old cookies and records that nobody wrote: mutated, swapped, under other keys. None is read, none raises."""
+"""Old cookies and records that no Beaker wrote: mutated, swapped, under other keys. None is read, none raises."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.legacy.writer import ENCRYPT_KEY, VALIDATE_KEY
 from tests.legacy.writer import SECRET as OLD_SECRET
 
 PER_VECTOR = int(os.environ.get("BEAKER_FUZZ", "10000")) // 100
-"""Mutations of each vector: 108 vectors make more than ten thousand."""
+"""Mutations of each vector: 108 vectors give more than ten thousand."""
 LETTERS = "0123456789abcdefABCDEFxyzXYZ+/=-_.,:!#%"
 
 SIGNED = [vector for vector in VECTORS if not vector.get("unsigned")]
@@ -46,7 +46,7 @@ class Deployment:
     """Sessions in memory that read one old deployment, without WSGI."""
 
     def __init__(self, vector: Vector, directory: Path, **policy: Any) -> None:
-        # Nobody listens there: a forged cookie that led to a server would be an error.
+        # No server listens there: a forged cookie that led to one would be an error.
         nowhere = {"ext:memcached": "127.0.0.1:1", "ext:redis": "redis://127.0.0.1:1/0"}
         legacy = policy_of(vector, directory, nowhere.get(vector["type"], ""), **policy)
         options = {"type": "memory", "secret": SECRET, "key": COOKIE, "legacy": legacy}
@@ -168,7 +168,7 @@ def _changed_row(path: Path, luck: random.Random) -> bytes:
 
 
 class Bomb:
-    """What runs a command when pickle makes it."""
+    """Runs a command when it is unpickled."""
 
     def __init__(self, target: Path) -> None:
         self.target = target

@@ -59,7 +59,7 @@ def test_a_dbm_file_that_is_half_gone_is_gone(arrive: Arrive, tmp_path: Path) ->
 
 @pytest.mark.parametrize("content", [b"1\n", b"[\n", b"\xff\n", b"'session', 7\n", b"'session', (0, -1)\n"])
 def test_a_dbm_index_of_any_content_is_no_error(content: bytes, arrive: Arrive, tmp_path: Path) -> None:
-    """Whatever the dbm library makes of it."""
+    """However the dbm library reads it."""
     vector = pick(beaker="1.14.1", type="dbm", serializer="pickle")
     tab = arrive(vector)
     (tmp_path / "old" / next(name for name in vector["files"] if name.endswith(".dir"))).write_bytes(content)

@@ -76,13 +76,13 @@ def test_until_is_needed_and_at_most_90_days_ahead() -> None:
 
 
 def test_a_policy_that_is_over_warns() -> None:
-    """A deployment may go on with it, but is told to take it out."""
+    """A deployment may go on with it, but a warning says to remove it."""
     with pytest.warns(ConfigWarning, match=r"session\.legacy is over"):
         context({"until": "2023-01-01", **KEYS})
 
 
 def test_json_text_is_a_dict() -> None:
-    """For INI files and environment variables; ``null`` is as good as absent."""
+    """For INI files and environment variables; ``null`` counts as absent."""
     text = json.dumps({"until": UNTIL, "secret": None, **KEYS})
     assert LegacyPolicy.from_option(text, clock=lambda: NOW) == policy()
     assert legacy_reader(context(text)) is not None
@@ -200,7 +200,7 @@ def test_a_url_that_cannot_be_used_is_refused_at_start_up(type: str, url: str) -
 
 
 def test_a_policy_of_the_class_is_checked_too() -> None:
-    """Ids without a store lead nowhere, however the policy was made."""
+    """Ids without a store lead nowhere, however the policy was built."""
     with pytest.raises(ConfigError, match=r"session\.legacy\.type"):
         context(LegacyPolicy(until=NOW + 1, secrets=(b"s",)))
 

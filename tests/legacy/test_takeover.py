@@ -129,7 +129,7 @@ def test_the_old_session_does_not_come_back(place: str, arrive: Arrive, tmp_path
 @pytest.mark.parametrize("place", ["memory", "hybrid in cookie", "revocable cookie"])
 @BOTH
 def test_a_logout_in_the_first_request_ends_it(vector: Any, place: str, arrive: Arrive, tmp_path: Path) -> None:
-    """The first request of an old session may be the logout: record gone, both cookies told to go."""
+    """The first request of an old session may be the logout: the record is removed, both cookies are cleared."""
     tab = arrive(vector, place, key="new")
     tab.do(lambda session: session.logout())
     assert tab.cookies == {}
@@ -140,7 +140,7 @@ def test_a_logout_in_the_first_request_ends_it(vector: Any, place: str, arrive: 
 @pytest.mark.parametrize("place", ["memory", "hybrid in cookie", "revocable cookie", "cookie"])
 @BOTH
 def test_an_old_cookie_of_another_name_goes(vector: Any, place: str, arrive: Arrive) -> None:
-    """The answer that brings our cookie tells the browser to drop the old one."""
+    """The response that sets our cookie also drops the old one."""
     tab = arrive(vector, place, key="new")
     assert tab.do(number) == vector["number"]
     assert set(tab.cookies) == {"new"}
@@ -216,7 +216,7 @@ def test_after_until_nothing_is_read(vector: Any, place: str, arrive: Arrive, cl
 
 @BOTH
 def test_a_session_of_after_the_cut_is_refused(vector: Any, arrive: Arrive) -> None:
-    """``since`` is when the old fleet ended: what claims to have begun later was made with a stolen key."""
+    """``since`` is when the old fleet ended: what claims to have begun later was created with a stolen key."""
     before = refused("created")
     assert arrive(vector, policy={"since": until(-1)}).do(number) is None
     assert refused("created") == before + 1
@@ -225,7 +225,7 @@ def test_a_session_of_after_the_cut_is_refused(vector: Any, arrive: Arrive) -> N
 
 @BOTH
 def test_an_old_session_is_as_old_as_it_is(vector: Any, arrive: Arrive, clock: FakeClock) -> None:
-    """The timeouts of ours count from the old stamps."""
+    """Our timeouts count from the old stamps."""
     clock.seconds = MADE + 3000
     assert arrive(vector, timeout=2900).do(number) is None
     assert arrive(vector, absolute_timeout=2900).do(number) is None
@@ -243,7 +243,7 @@ def test_revoking_everybody_includes_old_sessions(place: str, vector: Any, arriv
 
 @pytest.mark.parametrize("place", ["memory", "hybrid in cookie", "revocable cookie", "cookie"])
 def test_what_is_ours_comes_first(place: str, arrive: Arrive, clock: FakeClock) -> None:
-    """Beside a session of ours an old cookie does nothing; nor when ours was ended elsewhere, at once and later."""
+    """Beside our session an old cookie does nothing; nor when ours was ended elsewhere, at once and later."""
     tab = _beside_ours(place, arrive)
     assert tab.do(number) == "ours"
     if place != "cookie":

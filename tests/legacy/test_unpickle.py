@@ -63,7 +63,7 @@ def test_plain_values_come_back(value: Any, protocol: int) -> None:
     found = unpickle.loads(pickle.dumps(value, protocol))
     assert found == value
     assert type(found) is type(value)
-    # What an optimizer makes of it is the same pickle.
+    # Its optimized form is the same pickle.
     assert unpickle.loads(pickletools.optimize(pickle.dumps(value, protocol))) == value
 
 
@@ -140,7 +140,7 @@ CALLS = [
     b"cbuiltins\nbytearray\n(J\xff\xff\xff\x7ftR.",
     b"cbuiltins\nobject\n)R.",
     b"cuuid\nUUID\n)R.",
-    b"cuuid\nUUID\n)\x81.",  # made, and never given its state
+    b"cuuid\nUUID\n)\x81.",  # created, and never given its state
     b"cuuid\nUUID\n)\x81}b.",
     b"cdatetime\ndatetime\n)\x81.",
     b"cdatetime\ndatetime\n(Vshort\ntR.",
@@ -210,7 +210,7 @@ REPEATED = {
 
 @pytest.mark.parametrize("name", REPEATED)
 def test_what_is_repeated_counts_each_time(name: str) -> None:
-    """A long text or number that a few bytes each name thousands of times is not made, or written out, as often."""
+    """A long text or number that a few bytes each name thousands of times is not built, or written out, as often."""
     assert len(REPEATED[name]) < 65_536
     tracemalloc.start()
     try:

@@ -55,7 +55,7 @@ def rich_values():  # type: () -> dict
 
 
 def _write(plan, options, number):  # type: (dict, dict, int) -> str
-    """The value of the cookie real Beaker answers with."""
+    """The value of the cookie that real Beaker sets."""
     from beaker.middleware import SessionMiddleware
 
     values = plain_values() if plan["serializer"] == "json" else rich_values()

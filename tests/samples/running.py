@@ -50,7 +50,7 @@ def environment(folder: Path, extra: Mapping[str, str] | None = None) -> dict[st
 
 
 class Served(NamedTuple):
-    """A child that answers on ``url``; ``log`` is what it has printed, to be read whole."""
+    """A child that responds on ``url``; ``log`` is what it has printed, to be read whole."""
 
     url: str
     process: subprocess.Popen[bytes]
@@ -65,7 +65,7 @@ def serving(
     *,
     path: str = "/",
 ) -> Iterator[str]:
-    """The URL of ``command(port)`` run in ``folder``, once it answers ``path`` with anything."""
+    """The URL of ``command(port)`` run in ``folder``, once it responds to ``path`` at all."""
     with served(command, folder, environment(folder, environ), path=path) as sample:
         yield sample.url
 
@@ -99,7 +99,7 @@ def served(
                     return
             finally:
                 end(server)
-        # The port may have been taken by somebody in between.
+        # Another process may have taken the port in between.
         if attempt == ATTEMPTS or b"already in use" not in log.read_bytes():
             pytest.fail(f"{folder.name} did not start:\n{log.read_text(errors='replace')[-3000:]}", pytrace=False)
 
@@ -127,7 +127,7 @@ def end(server: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             server.wait(STOP_SECONDS)
             break
-    # A reloader's child outlives its parent when only that one has answered the signal.
+    # A reloader's child outlives its parent when only that one has reacted to the signal.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGKILL)
 
@@ -150,7 +150,7 @@ class Client:
         return self._send(urllib.request.Request(self.url + path, urllib.parse.urlencode(form).encode()))
 
     def refusal(self, path: str, **form: str) -> int:
-        """The status of a GET, or with a form of a POST, that is answered with some text."""
+        """The status of a GET, or with a form of a POST, whose response has some text."""
         assert self.post(path, **form) if form else self.get(path)
         return self.status
 

@@ -32,7 +32,7 @@ def framework(target: str, *options: str) -> Callable[[int], Sequence[str]]:
 
 @pytest.mark.parametrize("options", [(), ("--debug",)], ids=["gunicorn", "debug server"])
 def test_an_http_function_knows_its_visitor(tmp_path: Path, options: tuple[str, ...]) -> None:
-    """Visits are counted a visitor, the lookup is made once for all of them, an unknown city is a 404."""
+    """Visits are counted per visitor, the lookup is done once for all of them, an unknown city is a 404."""
     folder = copied("functions_http", tmp_path)
     with serving(framework("hello", *options), folder, path="/?city=none") as url:
         ann, bob = Client(url), Client(url)
@@ -48,7 +48,7 @@ def test_an_http_function_knows_its_visitor(tmp_path: Path, options: tuple[str, 
 
 
 def publish(url: str, message: bytes, id: str = "1") -> int:
-    """Deliver a message as Pub/Sub's push of a CloudEvent does; answers the status."""
+    """Deliver a message as Pub/Sub's push of a CloudEvent does; returns the status."""
     body = json.dumps({"message": {"data": base64.b64encode(message).decode(), "messageId": id}}).encode()
     headers = {
         "Content-Type": "application/json",

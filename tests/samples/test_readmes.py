@@ -1,4 +1,4 @@
-"""What the samples' READMEs tell to type, typed: each command but the install, and the answers they show."""
+"""What the samples' READMEs say to type, typed: each command but the install, and the output they show."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.servers import missing
 SERVED = re.compile(r"python main\.py\n\Z|functions-framework |PORT=")
 NAMES = sorted({path.parent.name for path in (ROOT / "samples").glob("*/requirements.txt")} - {"appengine"})
 READY = "/none?city=none&good=none"
-"""An address that every server answers and that changes nothing."""
+"""An address that every server serves and that changes nothing."""
 INSTALL = """\
 python3 -m venv .venv && . .venv/bin/activate
 pip wheel --quiet --no-deps --wheel-dir wheels ../..
@@ -30,7 +30,7 @@ def blocks(text: str, *kinds: str) -> list[str]:
 
 
 def shape(text: str) -> list[str]:
-    """Lines with fractions and times of day made alike: counts must be those shown, durations need not."""
+    """Lines with fractions and times of day normalized: counts must be those shown, durations need not."""
     return [re.sub(r"\d+\.\d+(?:e-\d+)?|\d+e-\d+|\d\d:\d\d:\d\d", "0.0", line) for line in text.splitlines()]
 
 

@@ -73,7 +73,7 @@ def test_wsgiref_counts_visits(tmp_path: Path) -> None:
 
 
 def test_wsgiref_without_a_key_says_what_to_do(tmp_path: Path) -> None:
-    """Whoever skips the README's line about the key is told which option names a file that is not there."""
+    """Without the README's line about the key the error names the option whose file is not there."""
     folder = copied("local_wsgi", tmp_path)
     ended = subprocess.run(script(0), cwd=folder, env=environment(folder), capture_output=True, text=True)
     assert ended.returncode != 0

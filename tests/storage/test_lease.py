@@ -47,7 +47,7 @@ class TestThreadsInFront(LockContract):
 
 
 class Spy(MemoryStore):
-    """A memory store that counts, and does what it is told on a named operation."""
+    """A memory store that counts, and raises or acts on request in a named operation."""
 
     def __init__(self, clock: FakeClock) -> None:
         super().__init__(clock=clock)

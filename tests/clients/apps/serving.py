@@ -14,7 +14,7 @@ from waitress.server import create_server
 
 
 class Browser:
-    """Keeps its cookies. ``get`` answers the body; ``status`` is the last response's."""
+    """Keeps its cookies. ``get`` returns the body; ``status`` is the last response's."""
 
     def __init__(self, address: str) -> None:
         self.address = address
