@@ -181,6 +181,10 @@ class AsyncSessionObject(SessionObject):
         """:meth:`BaseSession.invalidate`: end the session and go on with an empty one. Raises StoreUnavailable."""
         await self._call(self._session().invalidate)
 
+    async def amonotonic(self, key: str, n: int = 0) -> int:
+        """:meth:`BaseSession.monotonic`: add to a number that only grows, at once. Raises what that raises."""
+        return await self._call(partial(self._session().monotonic, key, n))
+
     async def alock(self, timeout: float | None = None) -> None:
         """:meth:`BaseSession.lock`, waited for in a thread: pair it with :meth:`aunlock` in a ``finally``.
 
@@ -245,6 +249,11 @@ class AsyncSessionObject(SessionObject):
         """:meth:`BaseSession.invalidate`, in a worker thread; :meth:`ainvalidate` in the event loop."""
         self._refuse("invalidate")
         self._session().invalidate()
+
+    def monotonic(self, key: str, n: int = 0) -> int:
+        """:meth:`BaseSession.monotonic`, in a worker thread; :meth:`amonotonic` in the event loop."""
+        self._refuse("monotonic")
+        return self._session().monotonic(key, n)
 
     def lock(self, timeout: float | None = None) -> None:
         """:meth:`BaseSession.lock`, in a worker thread; :meth:`alock` in the event loop."""

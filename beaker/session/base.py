@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import Any
 
-from beaker.config.coerce import as_seconds
+from beaker.config.coerce import as_seconds, wrong
 from beaker.counters import count
 from beaker.crypto.tokens import new_id
 from beaker.exceptions import BeakerException, LockError
@@ -356,6 +356,34 @@ class BaseSession(OlderNames, SessionState):
         """Forget the cookie's own end, so that it ends with the browser."""
         self.pop("_expires", None)
 
+    # -- what must not go back -----------------------------------------------------------------------
+
+    def monotonic(self, key: str, n: int = 0) -> int:
+        """Add ``n`` to a number that only grows, at once and in the store, and return the sum; with 0 it is only read.
+
+        Older copies of a cookie show and count the same number, also after ``login()`` and ``regenerate_id()``; it ends
+        with the session. A new session, or one whose id has just changed, is saved first; a hybrid one lives in its
+        store from then on. ``n`` is a whole number, 0 or more. Raises ConfigError for cookie sessions without
+        ``revocation``, BeakerException when the session has ended meanwhile, StoreUnavailable, WriteConflict.
+        """
+        key, n = _checked(key, n)
+        if self.unavailable:
+            raise refusal()
+        self._context.check_numbers()
+        if n:
+            self._check_writable()
+        elif self.is_new and not self._ended:
+            return 0
+        if not self._ended and (self.is_new or self._moving is not None):
+            self._save(self._packed())
+        counted = Ended() if self._ended else self._backend.count(self._draft(self._snapshot.values), key, n)
+        if isinstance(counted, Ended):
+            self._end()
+            raise BeakerException("the session has ended meanwhile, and nothing was counted", code="session.ended")
+        if counted.saved is not None:
+            self._take(counted.saved)
+        return counted.number
+
     # -- locking -------------------------------------------------------------------------------------
 
     def lock(self, timeout: float | None = None) -> None:
@@ -460,6 +488,14 @@ class BaseSession(OlderNames, SessionState):
             self._cookie = Cookie.KEEP
         self._exchange.answered = True
         return lines
+
+
+def _checked(key: object, n: object) -> tuple[str, int]:
+    if not isinstance(key, str):
+        raise wrong("key", key, "a text")
+    if not isinstance(n, int) or isinstance(n, bool) or n < 0:
+        raise wrong("n", n, "a whole number, 0 or more")
+    return key, n
 
 
 def _do(work: Work | None) -> None:

@@ -186,6 +186,21 @@ class SessionContext:
         return records
 
     @property
+    def numbers(self) -> SessionRecords:
+        """Where the numbers of ``monotonic()`` are: the sessions' records, or such in the store of ``revocation``."""
+        return self.shared(_records_beside_cookies) if self.type == "cookie" else self.records
+
+    def check_numbers(self) -> None:
+        """Raise ConfigError for cookie sessions without ``revocation``."""
+        if self.type == "cookie" and self._revocation is None:
+            raise ConfigError(
+                "cookie sessions keep no numbers, because an older cookie would set them back",
+                option="session.revocation",
+                hint="name a store: session.revocation = ext:google",
+                code="session.no-revocation",
+            )
+
+    @property
     def revocations(self) -> Revocations | None:
         """Where revocation points are kept: the ``revocation`` option's store, else the sessions' own.
 
@@ -233,6 +248,14 @@ class SessionContext:
 
     def __repr__(self) -> str:
         return f"<SessionContext type={self.type!r} cookie={self.cookie.name!r}>"
+
+
+def _records_beside_cookies(context: SessionContext) -> SessionRecords:
+    context.check_numbers()
+    assert context.revocations is not None  # it has just been checked
+    store = context.revocations.store
+    envelope = Envelope(backend=store.backend, ring=context.ring, encrypt=context.encrypt, older=context._older)
+    return SessionRecords(store, envelope, timeout=None, absolute=context.absolute, clock=context.clock)
 
 
 def _check_chunks(options: SessionOptions) -> None:

@@ -8,6 +8,9 @@ another name, so that every session of before is over. Clocks decide nothing; th
 What is noted is found by names that only the holder of the key and the cookie's name can compute, and is sealed. It is
 remembered in the process for ``interval`` seconds, so that a visitor costs at most one read per interval and instance.
 A write of a session that is in its cookie asks anew.
+
+An id's point says how the session ended, or, of a hybrid session, that it lives in the store: cookies that carried it
+before then do not open it any more. Both are one record, so that asking costs nothing more.
 """
 
 # over 320 lines because what ends a session, what a process remembers of it and what is stored prove each other
@@ -24,7 +27,7 @@ from typing import Any, Literal, NamedTuple
 
 from beaker._typing import Clock
 from beaker.counters import count
-from beaker.crypto.envelope import Envelope
+from beaker.crypto.envelope import Envelope, Opened
 from beaker.crypto.keyring import Key, KeyRing, lp
 from beaker.crypto.tokens import store_key
 from beaker.exceptions import ConfigError, CorruptRecord, StoreUnavailable
@@ -32,7 +35,7 @@ from beaker.keys import cache_key
 from beaker.session.snapshot import MARK_BYTES
 from beaker.storage.api import Bulk, Versioned
 
-__all__ = ["NAMESPACE", "Revocations", "user_key"]
+__all__ = ["NAMESPACE", "Revocations", "Standing", "user_key"]
 
 NAMESPACE = "beaker.session.revoked"
 REMEMBERED = 10_000
@@ -42,6 +45,7 @@ _BEGINNING = 4
 _LEDGER_FORM = struct.Struct(">4sIId")
 _POINT_FORM = struct.Struct(">4sI")
 _MARK_FORM = struct.Struct(">4sI")
+_IN_STORE = b"in:"
 _MOVES = 8
 """Changes of the id that a logout follows; see SessionRecords.kill."""
 _TRIES = 32
@@ -63,10 +67,21 @@ class _Point(NamedTuple):
 
 
 class _IdPoint(NamedTuple):
-    """The end of one id, and the record's name of the id under which the session goes on, if it does."""
+    """The end of one id, and the record's name of the id under which the session goes on, if it does.
+
+    With a ``serial`` it is no end: the cookies that have a smaller one, or none, do not carry the session any more.
+    """
 
     at: float
     successor: str = ""
+    serial: int = 0
+
+
+class Standing(NamedTuple):
+    """When a session was revoked, ``None`` if it was not, and the serial from which on its cookies carry it."""
+
+    revoked: float | None
+    serial: int = 0
 
 
 _Noted = dict[bytes, Any]
@@ -151,9 +166,9 @@ class Revocations:
         if len(self._scopes()) > 1 and self._successor(name) is not None:
             # Noted under a key that is on its way out.
             return False
-        now, scope = self._clock(), self._scopes()[0]
+        now = self._clock()
         try:
-            first = self._insert(scope, name, successor.encode(), ttl=self._lifetime)
+            first = self._end_point(name, successor.encode())
         except StoreUnavailable:
             # Nobody else names this successor, so a point that does is this one, and the reply was lost.
             if not successor or self._successor(name) != successor:
@@ -163,13 +178,60 @@ class Revocations:
             self._remember(name, now, {b"": _IdPoint(now, successor)}, own=True)
         return first
 
+    def _end_point(self, name: str, payload: bytes) -> bool:
+        """Note the end of an id. ``False``: it is noted already."""
+        scope = self._scopes()[0]
+        for _ in range(_TRIES):
+            if self._insert(scope, name, payload, ttl=self._lifetime):
+                return True
+            found = self._get_versioned(scope, name)
+            if found is None:
+                continue
+            if not self._noted(scope, name, found[0])[b""].serial:
+                return False
+            data = self._sealed(scope, name, payload)
+            if self._replace(self._name(scope, name), data, found[1], ttl=self._lifetime):
+                return True
+        raise StoreUnavailable("others kept changing it", backend=self._store.backend, operation="revoke")
+
     def _successor(self, name: str) -> str | None:
         """Under which name the session of an id that ended goes on: empty if it does not, ``None`` if it lives."""
         noted = self._read([name])[name]
-        if not noted:
+        if not noted or noted[b""].serial:
             return None
         successor: str = noted[b""].successor
         return successor
+
+    # -- living in the store ---------------------------------------------------------------------------
+
+    def outdate(self, id: bytes, serial: int | None = None) -> None:
+        """Note that the cookies of ``id`` up to ``serial`` no longer carry the session, because the store has it.
+
+        ``None``: all cookies there are. An id that has ended stays so. Raises StoreUnavailable.
+        """
+        name, now = _id(id), self._clock()
+        # Also what is noted under a key that is on its way out.
+        known = self._read([name])[name].get(b"")
+        if known is not None and not known.serial:
+            return
+        wanted = 1 + (0 if known is None else known.serial) if serial is None else 1 + serial
+        scope = self._scopes()[0]
+        payload = b"%s%d" % (_IN_STORE, wanted)
+        for _ in range(_TRIES):
+            if known is not None and (not known.serial or known.serial >= wanted):
+                return
+            if self._insert(scope, name, payload, ttl=self._lifetime):
+                break
+            found = self._get_versioned(scope, name)
+            known = None if found is None else self._noted(scope, name, found[0])[b""]
+            if found is None or known is None or not 0 < known.serial < wanted:
+                continue
+            data = self._sealed(scope, name, payload)
+            if self._replace(self._name(scope, name), data, found[1], ttl=self._lifetime):
+                break
+        else:
+            raise StoreUnavailable("others kept changing it", backend=self._store.backend, operation="write")
+        self._remember(name, now, {b"": _IdPoint(now, serial=wanted)}, own=True)
 
     # -- asking ----------------------------------------------------------------------------------------
 
@@ -197,13 +259,19 @@ class Revocations:
 
         The time is another host's, and says nothing but when. ``fresh`` asks the store whatever is remembered.
         """
+        return self.standing(mark, user, id=id, fresh=fresh).revoked
+
+    def standing(self, mark: bytes, user: Hashable = None, *, id: bytes | None = None, fresh: bool = False) -> Standing:
+        """:meth:`revoked_at`, and from which serial on cookies carry the session of ``id``, in one question."""
         names = [_LEDGER]
         if id:
             names.append(_id(id))
         if user is not None:
             names.append(_user(user))
         noted = self._ask(names, fresh=fresh)
-        ends = [point.at for name in names if name.startswith("id:") for point in noted[name].values()]
+        points = [point for name in names if name.startswith("id:") for point in noted[name].values()]
+        ends = [point.at for point in points if not point.serial]
+        serial = max((point.serial for point in points), default=0)
         beginning, number = _MARK_FORM.unpack(mark) if mark else (b"", 0)
         ledgers = noted[_LEDGER]
         if beginning and beginning not in ledgers:
@@ -220,7 +288,7 @@ class Revocations:
         for known, point in noted[_user(user)].items() if user is not None else ():
             if beginning in (b"", known) and number < point.number:
                 ends.append(point.at)
-        return max(ends, default=None)
+        return Standing(max(ends, default=None), serial)
 
     def _looked_again(self, beginning: bytes, *, fresh: bool) -> _Noted:
         """The ledgers, if that beginning, which what is remembered lacks, is among them; else nothing."""
@@ -325,7 +393,7 @@ class Revocations:
     def _noted(self, scope: Key | None, name: str, data: bytes) -> _Noted:
         opened = self._envelope.open(NAMESPACE, self._name(scope, name), data)
         if name.startswith("id:"):
-            return {b"": _IdPoint(opened.stored, str(opened.payload, "ascii"))}
+            return {b"": _id_point(opened)}
         try:
             if name == _LEDGER:
                 beginning, *ledger = _LEDGER_FORM.unpack(opened.payload)
@@ -399,15 +467,15 @@ class Revocations:
         data = self._get(scope, name)
         return None if data is None else (data, None)
 
-    def _replace(self, place: str, data: bytes, version: Hashable) -> bool:
+    def _replace(self, place: str, data: bytes, version: Hashable, *, ttl: float | None = None) -> bool:
         if isinstance(self._store, Versioned):
-            return bool(self._store.replace(NAMESPACE, place, data, version, ttl=None))
-        self._store.set(NAMESPACE, place, data, ttl=None)
+            return bool(self._store.replace(NAMESPACE, place, data, version, ttl=ttl))
+        self._store.set(NAMESPACE, place, data, ttl=ttl)
         return True
 
 
 def _later(first: _Noted, second: _Noted) -> _Noted:
-    """Both together; of one beginning the greater number, of one id what was noted first."""
+    """Both together; of one beginning the greater number, of one id its end, and what was noted first."""
     merged = dict(first)
     for beginning, noted in second.items():
         mine = merged.get(beginning)
@@ -417,6 +485,8 @@ def _later(first: _Noted, second: _Noted) -> _Noted:
             merged[beginning] = _Ledger(max(mine.number, noted.number), *max(mine[1:], noted[1:]))
         elif isinstance(noted, _Point):
             merged[beginning] = max(mine, noted)
+        elif mine.serial and (not noted.serial or noted.serial > mine.serial):
+            merged[beginning] = noted
     return merged
 
 
@@ -427,6 +497,16 @@ def _user(user: Hashable) -> str:
 def user_key(user: Hashable) -> str:
     """What a user is called in revocation points. Raises UncacheableArgument where nothing stable can be made."""
     return cache_key((user,))
+
+
+def _id_point(opened: Opened) -> _IdPoint:
+    said = opened.payload
+    if not said.startswith(_IN_STORE):
+        return _IdPoint(opened.stored, str(said, "ascii"))
+    try:
+        return _IdPoint(opened.stored, serial=int(said.removeprefix(_IN_STORE)))
+    except ValueError:
+        raise CorruptRecord("a revocation point cannot be read") from None
 
 
 def _id(id: bytes) -> str:

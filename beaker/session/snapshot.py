@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import math
 import struct
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 
 from beaker.crypto.tokens import store_key
@@ -28,7 +28,8 @@ USER = "_user"
 
 _HEAD = struct.Struct(">IddB")
 _LENGTH = struct.Struct(">I")
-_RETURNED, _MARKED = 0x80, 0x40
+_RETURNED, _MARKED, _NUMBERED = 0x80, 0x40, 0x20
+_FLAGS = _RETURNED | _MARKED | _NUMBERED
 _ID_BYTES = 32
 
 
@@ -47,6 +48,8 @@ class Snapshot:
     """What a hybrid session held when it went back into its cookie; the record then only takes late writes."""
     mark: bytes = b""
     """Which beginning and number of the revocations it began under; empty: not known, or none are kept."""
+    numbers: Mapping[str, int] = field(default_factory=dict)
+    """What ``monotonic()`` has counted; only records hold any."""
     trusted: bool = False
     """Whether a key or a private place protects the bytes: then pickles in them are our own."""
     current: bool = True
@@ -80,12 +83,15 @@ class Snapshot:
 
     def encode(self) -> bytes:
         """The payload of the record's envelope."""
-        flags = _RETURNED * (self.returned is not None) | _MARKED * bool(self.mark)
+        flags = _RETURNED * (self.returned is not None) | _MARKED * bool(self.mark) | _NUMBERED * bool(self.numbers)
         head = _HEAD.pack(self.epoch, self.created, self.accessed, len(self.write_ids) | flags) + self.mark
-        items = pack_items(self.values)
+        parts = [pack_items(self.values)]
         if self.returned is not None:
-            items = _LENGTH.pack(len(items)) + items + pack_items(self.returned)
-        return head + b"".join(self.write_ids) + items
+            parts.append(pack_items(self.returned))
+        if self.numbers:
+            parts.append(pack_items({key.encode(): b"%d" % number for key, number in self.numbers.items()}))
+        lengths = [_LENGTH.pack(len(part)) + part for part in parts[:-1]]
+        return head + b"".join((*self.write_ids, *lengths, parts[-1]))
 
     @classmethod
     def decode(cls, id: bytes, payload: bytes, *, key: str = "") -> Snapshot:
@@ -96,20 +102,35 @@ class Snapshot:
         if not (math.isfinite(created) and math.isfinite(accessed)):
             # What compares false with every time would never be over.
             raise CorruptRecord("the session record has impossible stamps")
-        has_returned, marked, count = count & _RETURNED, count & _MARKED, count & ~(_RETURNED | _MARKED)
+        flags, count = count & _FLAGS, count & ~_FLAGS
+        marked, following = flags & _MARKED, bool(flags & _RETURNED) + bool(flags & _NUMBERED)
         first = _HEAD.size + MARK_BYTES * bool(marked)
         at = first + 8 * count
         if count > WRITE_IDS or len(payload) < at:
             raise CorruptRecord("the session record ends early")
         mark = payload[_HEAD.size : first]
         write_ids = tuple(payload[i : i + 8] for i in range(first, at, 8))
-        if not has_returned:
+        if not following:
             return cls(id, created, accessed, epoch, unpack_items(payload, at), write_ids, mark=mark, _key=key)
-        start = at + _LENGTH.size
-        if len(payload) < start or len(payload) < (end := start + _LENGTH.unpack_from(payload, at)[0]):
-            raise CorruptRecord("the session record ends early")
-        values, returned = unpack_items(payload[:end], start), unpack_items(payload, end)
-        return cls(id, created, accessed, epoch, values, write_ids, returned=returned, mark=mark, _key=key)
+        parts = []
+        for _ in range(following):
+            start = at + _LENGTH.size
+            if len(payload) < start or len(payload) < (end := start + _LENGTH.unpack_from(payload, at)[0]):
+                raise CorruptRecord("the session record ends early")
+            parts.append(unpack_items(payload[:end], start))
+            at = end
+        parts.append(unpack_items(payload, at))
+        numbers = _numbers(parts.pop()) if flags & _NUMBERED else {}
+        returned = parts.pop() if flags & _RETURNED else None
+        values = parts.pop()
+        return cls(id, created, accessed, epoch, values, write_ids, None, returned, mark, numbers, _key=key)
+
+
+def _numbers(items: Packed) -> dict[str, int]:
+    try:
+        return {name.decode(): int(data) for name, data in items.items()}
+    except ValueError:
+        raise CorruptRecord("the numbers of a session record cannot be read") from None
 
 
 def chosen_id(name: str) -> bytes:

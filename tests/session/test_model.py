@@ -91,7 +91,8 @@ class Sessions(RuleBasedStateMachine):
         ended = self.clock() - holding.accessed >= TIMEOUT or self.clock() - holding.identity.created >= ABSOLUTE
         if not self.shared and ended:
             return False
-        return self.clock() - holding.identity.died <= CLOCKS
+        # An end in the future, after a clock was set back, says nothing of requests in flight.
+        return abs(self.clock() - holding.identity.died) <= CLOCKS
 
     def access(self, tab: int) -> Holding | None:
         """A request of the tab: an access to a session is noted, unless the clock was set back meanwhile."""

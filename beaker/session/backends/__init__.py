@@ -17,7 +17,7 @@ from beaker.session.records import CLOCKS
 from beaker.session.snapshot import USER, Snapshot
 from beaker.session.values import Packed
 
-__all__ = ["Draft", "Ended", "InCookie", "InStore", "Loaded", "Place", "Saved", "SessionBackend", "dropped"]
+__all__ = ["Counted", "Draft", "Ended", "InCookie", "InStore", "Loaded", "Place", "Saved", "SessionBackend", "dropped"]
 
 _USER_NAME = b'"%s"' % USER.encode()
 
@@ -31,10 +31,12 @@ class InCookie(NamedTuple):
 
     ``sealed`` is the names and values of the cookies that carry it, once it was saved. ``came_back`` is when a hybrid
     session returned from the store, in seconds since the epoch, 0 when it did not or all requests of then are over.
+    ``serial`` is how often it had moved to the store; cookies of before a move do not carry it any more.
     """
 
     sealed: tuple[tuple[str, str], ...] = ()
     came_back: float = 0.0
+    serial: int = 0
 
     def __repr__(self) -> str:
         return f"<InCookie of {len(self.sealed)} cookies>"
@@ -104,6 +106,16 @@ class Saved:
         return f"<Saved {self.snapshot!r}>"
 
 
+class Counted(NamedTuple):
+    """A number of :meth:`SessionBackend.count`, and the session as it is saved now, ``None`` if nothing was written."""
+
+    number: int
+    saved: Saved | None = None
+
+    def __repr__(self) -> str:
+        return "<Counted>"
+
+
 @dataclass(repr=False, slots=True)
 class Draft:
     """What a session wants saved."""
@@ -140,7 +152,7 @@ class Draft:
         if _USER_NAME in self.values:
             values[_USER_NAME] = self.values[_USER_NAME]
         snapshot = self.snapshot.renamed(id)
-        snapshot.version, snapshot.returned, snapshot.write_ids = None, None, ()
+        snapshot.version, snapshot.returned, snapshot.write_ids, snapshot.numbers = None, None, (), {}
         return replace(self, snapshot=snapshot, values=values, place=None, moving=None)
 
 
@@ -172,6 +184,13 @@ class SessionBackend(Protocol):
 
     def refresh(self, draft: Draft) -> Loaded | Ended | None:
         """What concurrent requests have saved, with the draft's changes in ``unsaved``; ``None``: nothing is shared."""
+        ...
+
+    def count(self, draft: Draft, key: str, n: int) -> Counted | Ended:
+        """Add ``n`` to the number at ``key`` of a saved session, at once and in the store, and save nothing else.
+
+        Raises ConfigError where there is no store, WriteConflict like save.
+        """
         ...
 
     def end(self, identity: Snapshot | None, sent: Sent) -> tuple[str, ...]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import secrets
 import struct
 from collections.abc import Iterable
+from contextlib import suppress
 
 from beaker.counters import count, count_key
 from beaker.crypto.tokens import BadToken, DataTokens, OpenedData, RollingTokens
-from beaker.exceptions import CorruptRecord, SessionTooLarge
-from beaker.session.backends import Draft, Ended, InCookie, Loaded, Place, Saved, dropped
+from beaker.exceptions import CorruptRecord, SessionTooLarge, StoreUnavailable
+from beaker.session.backends import Counted, Draft, Ended, InCookie, Loaded, Place, Saved, dropped
+from beaker.session.backends.server import count_in
 from beaker.session.context import SessionContext
 from beaker.session.cookies import part_name, read_cookie
 from beaker.session.exchange import Cookie, Sent
 from beaker.session.records import ends, over
+from beaker.session.revocation import Standing
 from beaker.session.snapshot import MARK_BYTES, USER, Snapshot
 from beaker.session.values import Packed, pack_items, unpack_items
 
@@ -115,25 +118,32 @@ class CookieBackend:
             raise error
         return Ended()
 
-    def admit(self, snapshot: Snapshot, sent: Sent, *, fresh: bool = False) -> Loaded | Ended:
-        """See SessionBackend; ``fresh`` asks the revocation store whatever is remembered."""
+    def admit(self, snapshot: Snapshot, sent: Sent, *, serial: int = 0, fresh: bool = False) -> Loaded | Ended:
+        """See SessionBackend; ``serial`` is the token's, ``fresh`` asks the revocation store whatever is remembered."""
         if over(snapshot, sent.now, self.context.timeout, self.context.absolute):
             return Ended()
         try:
             values = self.context.values.unpack(snapshot.values, trusted=snapshot.trusted)
         except CorruptRecord as error:
             return self.corrupt(error)
-        revoked = self.revoked_at(snapshot, values.get(USER), fresh=fresh)
-        if revoked is not None:
-            return Ended(revoked, (snapshot.id,))
+        standing = self.standing(snapshot, values.get(USER), fresh=fresh)
+        if standing.revoked is not None:
+            return Ended(standing.revoked, (snapshot.id,))
+        if standing.serial > serial:
+            return self.outdated(snapshot, sent)
         cookie = Cookie.KEEP if snapshot.current else Cookie.RESEAL
-        return Loaded(snapshot, values, _IN_COOKIE, cookie, snapshot.accessed)
+        place = InCookie(serial=serial) if serial else _IN_COOKIE
+        return Loaded(snapshot, values, place, cookie, snapshot.accessed)
 
-    def revoked_at(self, snapshot: Snapshot, user: object, *, fresh: bool = False) -> float | None:
-        """When the session in a token was revoked, ``None`` if it was not."""
+    def outdated(self, snapshot: Snapshot, sent: Sent) -> Loaded | Ended:
+        """What a token leads to whose session has moved to a store since; here, where there is none, to nothing."""
+        return Ended(None, (snapshot.id,))
+
+    def standing(self, snapshot: Snapshot, user: object, *, fresh: bool = False) -> Standing:
+        """Whether the session in a token was revoked, and whether the token still carries it."""
         if self.revocations is None:
-            return None
-        return self.revocations.revoked_at(snapshot.mark, user, id=snapshot.id, fresh=fresh)
+            return Standing(None)
+        return self.revocations.standing(snapshot.mark, user, id=snapshot.id, fresh=fresh)
 
     # -- saving --------------------------------------------------------------------------------------
 
@@ -143,19 +153,25 @@ class CookieBackend:
         snapshot = draft.snapshot.copy()
         snapshot.values, snapshot.accessed, snapshot.current = draft.values, draft.now, True
         sealed = self.seal(snapshot)
+        self._carry_numbers(draft.moving, snapshot)
         if not self.retire(draft.moving, snapshot):
             if not draft.logged_in:
                 return dropped("revoked")
             # A visitor who has just logged in gets a session all the same, but nothing out of the one that ended.
             snapshot.values = draft.restarted(snapshot.id).values
             sealed = self.seal(snapshot)
+            self._forget_numbers(snapshot)
+        else:
+            # What was counted just before the old id ended; what is counted after that is refused.
+            with suppress(StoreUnavailable):
+                self._carry_numbers(draft.moving, snapshot)
         return Saved(snapshot, InCookie(sealed), Cookie.SEND)
 
     def has_ended(self, draft: Draft) -> bool:
         """Whether the identity this request came with is dead by now. A login in this request needs none."""
         if draft.place is None or draft.logged_in:
             return False
-        return self.revoked_at(draft.moving or draft.snapshot, draft.known_user, fresh=True) is not None
+        return self.standing(draft.moving or draft.snapshot, draft.known_user, fresh=True).revoked is not None
 
     def touch(self, draft: Draft) -> Saved | Ended | None:
         return self.save(draft)
@@ -166,6 +182,33 @@ class CookieBackend:
 
     def refresh(self, draft: Draft) -> Loaded | Ended | None:
         return None
+
+    def count(self, draft: Draft, key: str, n: int) -> Counted | Ended:
+        records = self.context.numbers
+        if self.has_ended(draft):
+            return dropped("revoked")
+        record = _record_of_numbers(draft.snapshot)
+        if records.load(record.id) == "gone":
+            if not n:
+                return Counted(0)
+            records.insert(record)
+        found = count_in(self.context, records, record, key, n)
+        # A change of the id may have taken the numbers along just before.
+        return dropped("revoked") if n and self.has_ended(draft) else found
+
+    def _carry_numbers(self, old: Snapshot | None, new: Snapshot) -> None:
+        """What was counted under one id counts under the next."""
+        if old is None or self.revocations is None:
+            return
+        found = self.context.numbers.load(old.id)
+        if isinstance(found, Snapshot):
+            record = _record_of_numbers(new)
+            record.numbers = found.numbers
+            self.context.numbers.overwrite(record)
+
+    def _forget_numbers(self, new: Snapshot) -> None:
+        if self.revocations is not None:
+            self.context.numbers.forget(new.id)
 
     def end(self, identity: Snapshot | None, sent: Sent) -> tuple[str, ...]:
         if identity is not None and self.revocations is not None:
@@ -206,6 +249,11 @@ class CookieBackend:
         assert isinstance(place, InCookie)  # this backend knows no other place
         # A loaded session is sealed here if its cookie has to go out without having been saved.
         return place.sealed or self.seal(snapshot)
+
+
+def _record_of_numbers(snapshot: Snapshot) -> Snapshot:
+    """What is stored of a session in its cookie whose application counts."""
+    return Snapshot(snapshot.id, snapshot.created, snapshot.accessed)
 
 
 def _chunk(value: str) -> tuple[str, int, int, str] | None:

@@ -4,7 +4,8 @@ The cookie's token says which: the session itself, or a pointer to its record. B
 requests:
 
 * Out: the record is inserted under the session's own id. If another request moved it out first, this one merges into
-  that record like any concurrent save.
+  that record like any concurrent save. Then a point is noted that outdates the tokens of before: such a token leads to
+  the record from now on, and the session in it, however old, is not opened.
 * Back: the record stays for some minutes, with what the session held at its return noted in it, and the token says
   since when. During that time, a request with the token looks whether another request that held the pointer wrote to
   the record meanwhile; if so, both sides' changes are merged and the session goes on in the store. The first request
@@ -12,7 +13,7 @@ requests:
   operation but for revocation.
 
 Two requests that hold the same token and both stay in the cookie cannot be merged, as with every cookie session: the
-browser keeps the response that arrives last.
+browser keeps the response that arrives last. A session that counts (``monotonic()``) lives in the store for good.
 
 A session that ends leaves a tombstone and, while it is in its cookie, a revoked id.
 """
@@ -22,11 +23,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 from beaker.counters import count
 from beaker.crypto.tokens import OpenedData, new_id
 from beaker.exceptions import CorruptRecord, SessionTooLarge, StoreUnavailable, WriteConflict
-from beaker.session.backends import Draft, Ended, InCookie, InStore, Loaded, Place, Saved, dropped
+from beaker.session.backends import Counted, Draft, Ended, InCookie, InStore, Loaded, Place, Saved, dropped
 from beaker.session.backends.cookie import CookieBackend, Sealed
 from beaker.session.backends.server import Fenced, ServerBackend
 from beaker.session.context import SessionContext
@@ -38,9 +40,11 @@ from beaker.session.values import Packed, pack_items, unpack_items
 
 __all__ = ["HybridBackend"]
 
-_POINTER, _DATA, _MARKED_DATA = 2, 3, 5
+_POINTER, _DATA, _MARKED_DATA, _OUT_DATA = 2, 3, 5, 6
+"""Kinds of tokens; the last is marked and holds how often the session had moved to the store."""
 _HEAD = struct.Struct(">B32sI")
 _BACK = struct.Struct(">d")
+_SERIAL = struct.Struct(">I")
 _SHRUNK = 0.5
 """A session comes back when it fills at most this much of the cookie, so that it does not move to and fro."""
 _TRIES = 8
@@ -62,7 +66,7 @@ class HybridBackend(CookieBackend):
 
     def load(self, opened: OpenedData, sent: Sent) -> Loaded | Ended:
         try:
-            kind, snapshot, came_back = _decoded(opened)
+            kind, snapshot, place = _decoded(opened)
         except CorruptRecord as error:
             return self.corrupt(error)
         if kind == _POINTER:
@@ -72,23 +76,32 @@ class HybridBackend(CookieBackend):
                 found.cookie = Cookie.KEEP if opened.current else Cookie.RESEAL
                 found.issued = opened.issued
             return found
-        return self._load_returned(snapshot, came_back, sent) if came_back else self.admit(snapshot, sent)
+        if place.came_back:
+            return self._load_returned(snapshot, place, sent)
+        return self.admit(snapshot, sent, serial=place.serial)
 
-    def _load_returned(self, snapshot: Snapshot, came_back: float, sent: Sent) -> Loaded | Ended:
+    def outdated(self, snapshot: Snapshot, sent: Sent) -> Loaded | Ended:
+        found = self.server.load(snapshot.id, sent)
+        if isinstance(found, Ended):
+            return Ended(found.at, (snapshot.id,))
+        # While another cookie carries the session, which has come back, that one stays.
+        found.cookie = Cookie.RESEAL if found.snapshot.returned is None else Cookie.KEEP
+        found.issued = snapshot.accessed
+        return found
+
+    def _load_returned(self, snapshot: Snapshot, place: InCookie, sent: Sent) -> Loaded | Ended:
         """The session in a token that came back from the store a while ago."""
         record = self.context.records.load(snapshot.id)
-        if isinstance(record, Tombstone):
-            # Every end leaves one, but so does a change of the id that failed: the revocation point alone decides.
-            return self.admit(snapshot, sent, fresh=True)
-        if isinstance(record, Snapshot) and (record.returned is None or record.values != record.returned):
-            return self._merge_late(snapshot, record, sent)
-        found = self.admit(snapshot, sent)
-        if isinstance(found, Ended):
+        # Every end leaves a tombstone, but so does a change of the id that failed: the point alone decides.
+        found = self.admit(snapshot, sent, serial=place.serial, fresh=isinstance(record, Tombstone))
+        if isinstance(found, Ended) or isinstance(found.place, InStore) or isinstance(record, Tombstone):
             return found
-        found.place = InCookie(came_back=came_back)
-        settled = sent.now - came_back > SETTLED and not self.context.options.readonly
+        if isinstance(record, Snapshot) and (record.values != record.returned or record.numbers):
+            return self._merge_late(snapshot, record, sent)
+        found.place = place
+        settled = sent.now - place.came_back > SETTLED and not self.context.options.readonly
         if settled and (record == "gone" or self.context.records.drop(record)):
-            found.place, found.cookie = InCookie(), Cookie.RESEAL
+            found.place, found.cookie = InCookie(serial=place.serial), Cookie.RESEAL
         return found
 
     def _merge_late(self, token: Snapshot, record: Snapshot, sent: Sent) -> Loaded | Ended:
@@ -97,7 +110,7 @@ class HybridBackend(CookieBackend):
         if record.returned is not None:
             # A reader neither decides who the visitor is nor raises a conflict: then the store's side counts.
             with suppress(Fenced, WriteConflict):
-                values = self._with_late(record, token.values, record, {})
+                values = self._with_late(record.returned, token.values, record, {})
         found = self.server.load(token.id, sent)
         if isinstance(found, Ended):
             return found
@@ -118,32 +131,45 @@ class HybridBackend(CookieBackend):
             return dropped(fenced.args[0])
 
     def _save_sealed(self, draft: Draft) -> Saved | Ended:
-        if self.has_ended(draft):
-            return self._restart(draft)
+        place, outdated = _in_cookie(draft.place), False
+        if draft.place is not None:
+            standing = self.standing(draft.moving or draft.snapshot, draft.known_user, fresh=True)
+            outdated = standing.serial > place.serial
+            # A login in this request needs no session of before.
+            if standing.revoked is not None and not draft.logged_in:
+                return dropped("revoked")
         if draft.moving is not None:
-            return self._renew(draft, draft.moving)
-        snapshot, came_back = _accessed(draft), _came_back(draft.place)
-        sealed = self._fitting(snapshot, draft.values, came_back=came_back)
+            return self._renew(draft, draft.moving, outdated)
+        if outdated:
+            return self._join(draft)
+        snapshot = _accessed(draft)
+        sealed = self._fitting(snapshot, draft.values, place)
         if sealed is None:
             return self._move_out(draft, snapshot)
         snapshot.values = draft.values
-        return Saved(snapshot, InCookie(sealed, came_back), Cookie.SEND)
+        return Saved(snapshot, place._replace(sealed=sealed), Cookie.SEND)
 
     def _restart(self, draft: Draft) -> Saved | Ended:
         """Another request ended the session that this one has in its cookie."""
         return self._save_sealed(draft.restarted(new_id())) if draft.logged_in else dropped("revoked")
 
-    def _renew(self, draft: Draft, old: Snapshot) -> Saved | Ended:
-        """Give a session in its cookie another id, while others may move it to the store or end it."""
+    def _renew(self, draft: Draft, old: Snapshot, outdated: bool) -> Saved | Ended:
+        """Give a session in its cookie another id, while others may move it to the store or end it.
+
+        ``outdated``: the request's token does not carry the session any more, so the record counts.
+        """
         records, snapshot, version = self.context.records, _accessed(draft), None
         snapshot.values = draft.values
-        reread = bool(_came_back(draft.place))
+        reread = outdated or bool(_in_cookie(draft.place).came_back)
         for _ in range(_TRIES):
             record = records.load(old.id) if reread else "gone"
             if isinstance(record, Snapshot):
-                version = record.version
-                snapshot.values = self._with_late(old, draft.values, record, draft.operations)
-            sealed = self._fitting(snapshot, snapshot.values, came_back=0.0)
+                version, snapshot.numbers = record.version, record.numbers
+                base = old.values if outdated or record.returned is None else record.returned
+                snapshot.values = self._with_late(base, draft.values, record, draft.operations)
+            elif outdated:
+                return self._restart(draft)
+            sealed = None if snapshot.numbers else self._fitting(snapshot, snapshot.values, InCookie())
             if sealed is None:
                 records.overwrite(snapshot)
             # The tombstone keeps other requests from moving the old id to the store; the point ends the id.
@@ -165,10 +191,9 @@ class HybridBackend(CookieBackend):
         return Saved(snapshot, InStore() if sealed is None else InCookie(sealed), Cookie.SEND)
 
     def _with_late(
-        self, old: Snapshot, mine: Packed, record: Snapshot, operations: Mapping[bytes, tuple[Operation, ...]]
+        self, base: Packed, mine: Packed, record: Snapshot, operations: Mapping[bytes, tuple[Operation, ...]]
     ) -> Packed:
-        """``mine`` with what was written to the record since the session was in the cookie as ``old``."""
-        base = old.values if record.returned is None else record.returned
+        """``mine`` with what was written to the record since the session held ``base``."""
         return self.server.merged(base, diff(base, mine, operations), record)
 
     def _move_out(self, draft: Draft, snapshot: Snapshot) -> Saved | Ended:
@@ -177,16 +202,43 @@ class HybridBackend(CookieBackend):
         snapshot.values = draft.values
         if draft.place is None:
             self.context.records.create(snapshot)
-        elif not self.context.records.insert(snapshot):
-            # Another request was first, or the record of an earlier return is still there.
-            base = draft.snapshot.copy()
-            base.version = None
-            written = self.server.commit(draft, base)
-            if isinstance(written, Ended):
-                return written
-            snapshot = written
+        else:
+            if not self.context.records.insert(snapshot):
+                written = self._merge_out(draft)
+                if isinstance(written, Ended):
+                    return written
+                snapshot = written
+            # Not before the record is there: an outdated token leads to nothing else.
+            self._outdate(snapshot.id, _in_cookie(draft.place).serial)
         snapshot.values, snapshot.version = draft.values, None
         return Saved(snapshot, InStore(), Cookie.SEND)
+
+    def _merge_out(self, draft: Draft) -> Snapshot | Ended:
+        """Another request moved the session out first, or the record of an earlier return is still there."""
+        base = draft.snapshot.copy()
+        base.version = None
+        if _in_cookie(draft.place).came_back:
+            record = self.context.records.load(base.id)
+            if isinstance(record, Snapshot) and record.returned is not None:
+                # What the cookie has seen since then is a change, too.
+                base.values = record.returned
+        return self.server.commit(draft, base, settled=True)
+
+    def _join(self, draft: Draft) -> Saved | Ended:
+        """Save into the record: another request has moved the session to the store meanwhile."""
+        base = draft.snapshot.copy()
+        base.version = None
+        written = self.server.commit(draft, base)
+        if isinstance(written, Ended):
+            return written
+        # While a later cookie carries the session, which has come back, that one stays.
+        cookie = Cookie.SEND if written.returned is None else Cookie.KEEP
+        written.values, written.version = draft.values, None
+        return Saved(written, InStore(), cookie)
+
+    def _outdate(self, id: bytes, serial: int | None) -> None:
+        if self.revocations is not None:
+            self.revocations.outdate(id, serial)
 
     def _save_stored(self, draft: Draft) -> Saved | Ended:
         # A token that carried the session while it was small has the old id too; it may die before the record.
@@ -194,36 +246,60 @@ class HybridBackend(CookieBackend):
         saved = self.server.save(draft)
         if isinstance(saved, Ended) or saved.snapshot.id != draft.snapshot.id:
             return saved
+        if draft.snapshot.returned is not None and saved.snapshot.returned is None:
+            # It had come back and lives in the store again, because of a late write.
+            self._outdate(saved.snapshot.id, None)
         return self._come_back(draft, saved.snapshot) or saved
 
     def _come_back(self, draft: Draft, saved: Snapshot) -> Saved | None:
         """Move a session that has become small back into its cookie."""
-        records, packed = self.context.records, draft.values
+        records, packed, place = self.context.records, draft.values, InCookie(came_back=draft.now)
         limit = int(self.context.options.cookie_max * _SHRUNK)
-        if self._fitting(saved, packed, came_back=draft.now, limit=limit) is None:
+        if saved.numbers or self._fitting(saved, packed, place, limit=limit) is None:
             return None
-        if self.revoked_at(saved, draft.user, fresh=True) is not None:
+        standing = self.standing(saved, draft.user, fresh=True)
+        if standing.revoked is not None:
             # A change of the id that failed has ended the tokens of this one.
             return None
+        place = place._replace(serial=standing.serial)
         found = records.load(saved.id)
-        if not isinstance(found, Snapshot) or found.values != packed or found.returned is not None:
+        if not isinstance(found, Snapshot) or found.values != packed or found.returned is not None or found.numbers:
             # Also while a copy in some cookie has yet to see this very write.
             return None
         snapshot, version = found.copy(), found.version
         snapshot.accessed, snapshot.trusted, snapshot.version = draft.now, False, None
-        sealed = self._fitting(snapshot, packed, came_back=draft.now, limit=limit)
+        sealed = self._fitting(snapshot, packed, place, limit=limit)
         found.returned = packed
         if sealed is None or not records.replace(found, version):
             return None
         count("hybrid", "back")
         snapshot.values = packed
-        return Saved(snapshot, InCookie(sealed, draft.now), Cookie.SEND)
+        return Saved(snapshot, place._replace(sealed=sealed), Cookie.SEND)
 
     def touch(self, draft: Draft) -> Saved | Ended | None:
         return self.server.touch(draft) if isinstance(draft.place, InStore) else self.save(draft)
 
     def refresh(self, draft: Draft) -> Loaded | Ended | None:
         return self.server.refresh(draft) if isinstance(draft.place, InStore) else None
+
+    def count(self, draft: Draft, key: str, n: int) -> Counted | Ended:
+        if isinstance(draft.place, InStore):
+            return self.server.count(draft, key, n)
+        if not n:
+            record = self.context.records.load(draft.snapshot.id)
+            if isinstance(record, Snapshot):
+                return Counted(record.numbers.get(key, 0))
+        standing = self.standing(draft.snapshot, draft.known_user, fresh=True)
+        if standing.revoked is not None:
+            return dropped("revoked")
+        outdated = standing.serial > _in_cookie(draft.place).serial
+        if not n:
+            return dropped("gone") if outdated else Counted(0)
+        saved = self._join(draft) if outdated else self._move_out(draft, _accessed(draft))
+        if isinstance(saved, Ended):
+            return saved
+        found = self.server.count(replace(draft, snapshot=saved.snapshot, place=saved.place), key, n)
+        return found if isinstance(found, Ended) else found._replace(saved=saved)
 
     def end(self, identity: Snapshot | None, sent: Sent) -> tuple[str, ...]:
         # In the store also where the session is in its cookie: a request that is moving it out must find the end.
@@ -235,7 +311,7 @@ class HybridBackend(CookieBackend):
         if isinstance(place, InStore):
             return self.fit(self._token(snapshot, _HEAD.pack(_POINTER, snapshot.id, snapshot.epoch)), snapshot.values)
         # A loaded session is sealed here if its cookie has to go out without having been saved.
-        return place.sealed or self._fitting(snapshot, snapshot.values, came_back=place.came_back) or ()
+        return place.sealed or self._fitting(snapshot, snapshot.values, place) or ()
 
     def _token(self, snapshot: Snapshot, payload: bytes) -> str:
         context = self.context
@@ -246,11 +322,13 @@ class HybridBackend(CookieBackend):
         return self.tokens.seal(payload, created=snapshot.created, issued=issued, expires=until)
 
     def _fitting(
-        self, snapshot: Snapshot, packed: Packed, *, came_back: float, limit: int | None = None
+        self, snapshot: Snapshot, packed: Packed, place: InCookie, *, limit: int | None = None
     ) -> Sealed | None:
-        kind = _MARKED_DATA if snapshot.mark else _DATA
-        head = _HEAD.pack(kind, snapshot.id, snapshot.epoch) + snapshot.mark
-        payload = head + _BACK.pack(came_back) + pack_items(packed)
+        kind, serial = _MARKED_DATA if snapshot.mark else _DATA, b""
+        if place.serial and snapshot.mark:
+            kind, serial = _OUT_DATA, _SERIAL.pack(place.serial)
+        head = _HEAD.pack(kind, snapshot.id, snapshot.epoch) + snapshot.mark + serial
+        payload = head + _BACK.pack(place.came_back) + pack_items(packed)
         try:
             token = self._token(snapshot, payload)
             if limit is not None and len(token) + len(self.context.cookie.name) > limit:
@@ -260,22 +338,26 @@ class HybridBackend(CookieBackend):
             return None
 
 
-def _decoded(opened: OpenedData) -> tuple[int, Snapshot, float]:
-    """What a token is, the session in it (a pointer's has no values), and when that came back from the store."""
+def _decoded(opened: OpenedData) -> tuple[int, Snapshot, InCookie]:
+    """What a token is, the session in it (a pointer's has no values), and what it says of moves to the store."""
+    serial = 0
     try:
         kind, id, epoch = _HEAD.unpack_from(opened.payload)
-        if kind not in (_POINTER, _DATA, _MARKED_DATA):
+        if kind not in (_POINTER, _DATA, _MARKED_DATA, _OUT_DATA):
             raise CorruptRecord("the session token holds something else")
         snapshot = Snapshot(id, opened.created, opened.issued, epoch, current=opened.current)
         if kind == _POINTER:
-            return kind, snapshot, 0.0
-        at = _HEAD.size + (MARK_BYTES if kind == _MARKED_DATA else 0)
+            return kind, snapshot, InCookie()
+        at = _HEAD.size + (0 if kind == _DATA else MARK_BYTES)
         snapshot.mark = opened.payload[_HEAD.size : at]
+        if kind == _OUT_DATA:
+            (serial,) = _SERIAL.unpack_from(opened.payload, at)
+            at += _SERIAL.size
         (came_back,) = _BACK.unpack_from(opened.payload, at)
         snapshot.values = unpack_items(opened.payload, at + _BACK.size)
     except (CorruptRecord, struct.error) as error:
         raise CorruptRecord("the session token cannot be read") from error
-    return kind, snapshot, came_back
+    return kind, snapshot, InCookie(came_back=came_back, serial=serial)
 
 
 def _accessed(draft: Draft) -> Snapshot:
@@ -285,5 +367,5 @@ def _accessed(draft: Draft) -> Snapshot:
     return snapshot
 
 
-def _came_back(place: Place | None) -> float:
-    return place.came_back if isinstance(place, InCookie) else 0.0
+def _in_cookie(place: Place | None) -> InCookie:
+    return place if isinstance(place, InCookie) else InCookie()

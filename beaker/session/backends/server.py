@@ -7,17 +7,17 @@ from typing import Any
 from beaker.counters import count, count_key
 from beaker.crypto.tokens import BadToken, new_id
 from beaker.exceptions import CorruptRecord, WriteConflict
-from beaker.session.backends import Draft, Ended, InStore, Loaded, Place, Saved, dropped
+from beaker.session.backends import Counted, Draft, Ended, InStore, Loaded, Place, Saved, dropped
 from beaker.session.contention import Contention
 from beaker.session.context import SessionContext
 from beaker.session.cookies import read_cookie
 from beaker.session.exchange import Cookie, Sent
 from beaker.session.merge import Delta, Operation, apply_operations, diff, merge
-from beaker.session.records import Tombstone, over
+from beaker.session.records import SessionRecords, Tombstone, over
 from beaker.session.snapshot import USER, Snapshot, is_chosen
 from beaker.session.values import Packed
 
-__all__ = ["Fenced", "ServerBackend"]
+__all__ = ["Fenced", "ServerBackend", "contention_of", "count_in"]
 
 _IN_STORE = InStore()
 
@@ -160,6 +160,15 @@ class ServerBackend:
         except Fenced as fenced:
             return dropped(fenced.args[0])
 
+    def count(self, draft: Draft, key: str, n: int) -> Counted | Ended:
+        found = count_in(self.context, self.context.records, draft.snapshot, key, n)
+        if isinstance(found, Ended) or not n:
+            return found
+        # The record has another version than the one that was loaded.
+        snapshot = draft.snapshot.copy()
+        snapshot.version = None
+        return found._replace(saved=Saved(snapshot, _IN_STORE))
+
     def end(self, identity: Snapshot | None, sent: Sent) -> tuple[str, ...]:
         if identity is not None:
             self.context.records.kill(identity.id, identity.version)
@@ -172,10 +181,11 @@ class ServerBackend:
 
     # -- concurrent saves ----------------------------------------------------------------------------
 
-    def commit(self, draft: Draft, base: Snapshot) -> Snapshot | Ended:
+    def commit(self, draft: Draft, base: Snapshot, *, settled: bool = False) -> Snapshot | Ended:
         """Write what the draft changed since ``base`` over whatever the record holds by now.
 
-        Returns the record as written. Raises Fenced, or WriteConflict by policy or after ``save_timeout``.
+        ``settled`` says that the session lives in the record from now on. Returns the record as written. Raises
+        Fenced, or WriteConflict by policy or after ``save_timeout``.
         """
         delta = diff(base.values, draft.values, draft.operations)
         records, mine = self.context.records, base.copy()
@@ -183,7 +193,7 @@ class ServerBackend:
         if draft.reseal and isinstance(draft.place, InStore):
             mine.returned = None
         version, tried, merged = base.version, False, False
-        contention = self._contention(base)
+        contention = contention_of(self.context, records, base)
         try:
             while True:
                 if version is not None:
@@ -203,26 +213,13 @@ class ServerBackend:
                 version, mine = theirs.version, theirs
                 mine.values, merged = self.merged(base.values, delta, theirs), True
                 mine.accessed = max(draft.now, theirs.accessed)
+                if settled:
+                    mine.returned = None
         finally:
             contention.end()
 
-    def _contention(self, snapshot: Snapshot) -> Contention:
-        context = self.context
-        return Contention(
-            context.records.store,
-            snapshot.key,
-            within=context.options.save_timeout,
-            clock=context.clock,
-            sleep=context.sleep,
-            random=context.random,
-        )
-
     def _theirs(self, base: Snapshot) -> Snapshot | Ended:
-        """The record by now, if it is still the session that was loaded as ``base``."""
-        theirs = self.context.records.load(base.id)
-        if not isinstance(theirs, Snapshot):
-            return dropped("tombstone" if isinstance(theirs, Tombstone) else "gone")
-        return theirs if theirs.epoch == base.epoch else dropped("epoch")
+        return _loaded(self.context.records, base)
 
     def _move(self, draft: Draft, old: Snapshot) -> Saved | Ended:
         """Write the data under the new id, then end the old one, merging what was written meanwhile."""
@@ -235,10 +232,10 @@ class ServerBackend:
             latest = self._theirs(old)
             if isinstance(latest, Ended):
                 return self._restart(draft, latest)
-            version = latest.version
+            version, new.numbers = latest.version, latest.numbers
             new.values = self.merged(old.values, delta, latest)
         records.create(new)
-        contention = self._contention(old)
+        contention = contention_of(self.context, records, old)
         try:
             while not records.replace_with_tombstone(old.id, version, new.id):
                 contention.lose()
@@ -246,7 +243,7 @@ class ServerBackend:
                 if isinstance(latest, Ended):
                     records.forget(new.id)
                     return self._restart(draft, latest)
-                version, merged = latest.version, True
+                version, new.numbers, merged = latest.version, latest.numbers, True
                 new.values = self.merged(old.values, delta, latest)
                 records.overwrite(new)
         except BaseException:
@@ -288,3 +285,45 @@ class ServerBackend:
         values = self.context.values
         value: Any = apply_operations(None if theirs is None else values.load(theirs, trusted=True), operations)
         return None if value is None and theirs is None else values.pack([("value", value)]).popitem()[1]
+
+
+def count_in(context: SessionContext, records: SessionRecords, base: Snapshot, key: str, n: int) -> Counted | Ended:
+    """Add ``n`` to the number at ``key`` in the record of ``base``; with 0 it is only read."""
+    contention = contention_of(context, records, base)
+    written: Snapshot | None = None
+    try:
+        while True:
+            theirs = _loaded(records, base)
+            if isinstance(theirs, Ended) or not n:
+                return theirs if isinstance(theirs, Ended) else Counted(theirs.numbers.get(key, 0))
+            if written is not None and written.write_ids[-1] in theirs.write_ids:
+                # The write was done and only the reply was lost; done again, it would count twice.
+                return Counted(written.numbers[key])
+            written = theirs
+            written.numbers = {**theirs.numbers, key: theirs.numbers.get(key, 0) + n}
+            if records.replace(written, theirs.version):
+                return Counted(written.numbers[key])
+            count("cas_retries")
+            contention.lose()
+    finally:
+        contention.end()
+
+
+def contention_of(context: SessionContext, records: SessionRecords, snapshot: Snapshot) -> Contention:
+    """How a write of the session's record in ``records`` retries."""
+    return Contention(
+        records.store,
+        snapshot.key,
+        within=context.options.save_timeout,
+        clock=context.clock,
+        sleep=context.sleep,
+        random=context.random,
+    )
+
+
+def _loaded(records: SessionRecords, base: Snapshot) -> Snapshot | Ended:
+    """The record by now, if it is still the session that was loaded as ``base``."""
+    theirs = records.load(base.id)
+    if not isinstance(theirs, Snapshot):
+        return dropped("tombstone" if isinstance(theirs, Tombstone) else "gone")
+    return theirs if theirs.epoch == base.epoch else dropped("epoch")

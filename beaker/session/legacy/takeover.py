@@ -18,7 +18,7 @@ from beaker.counters import count
 from beaker.crypto.keyring import lp
 from beaker.crypto.tokens import SKEW, store_key
 from beaker.exceptions import ConfigError, ConfigWarning, CorruptRecord, UnserializableValue, warn
-from beaker.session.backends import Draft, Ended, Loaded, Place, Saved, SessionBackend
+from beaker.session.backends import Counted, Draft, Ended, Loaded, Place, Saved, SessionBackend
 from beaker.session.context import SessionContext
 from beaker.session.cookies import check_attribute, read_cookie
 from beaker.session.exchange import Cookie, Sent
@@ -61,6 +61,9 @@ class TakeoverBackend:
 
     def refresh(self, draft: Draft) -> Loaded | Ended | None:
         return self.backend.refresh(draft)
+
+    def count(self, draft: Draft, key: str, n: int) -> Counted | Ended:
+        return self.backend.count(draft, key, n)
 
     def end(self, identity: Snapshot | None, sent: Sent) -> tuple[str, ...]:
         more = self.backend.end(identity, sent)
