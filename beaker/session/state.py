@@ -79,7 +79,8 @@ class SessionState(dict[Any, Any]):
     def increment(self, key: Any, n: int | float = 1) -> Any:
         """Add ``n`` to the number at ``key`` (0 when absent) and return the sum.
 
-        Exact under concurrent requests: the addition is saved, not the sum. Like any change it needs a save.
+        Exact under concurrent requests: the addition is saved, not the sum. Like any change it needs a save. In a
+        cookie, an older copy of it sets the number back; ``monotonic()`` counts what must not go back.
         Raises TypeError when the value is not a number.
         """
         return self._operate(key, Operation("increment", n))

@@ -18,7 +18,7 @@ __all__ = ["AsgiTab", "Awaited", "http_scope", "run"]
 
 T = TypeVar("T")
 
-BLOCKING = ("persist", "load", "login", "logout", "delete", "invalidate", "lock", "unlock", "get_by_id")
+BLOCKING = ("persist", "load", "login", "logout", "delete", "invalidate", "lock", "unlock", "get_by_id", "monotonic")
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -22,7 +22,19 @@ MANUAL = {
     "save", "revert", "lock", "unlock", "delete", "invalidate", "expire", "is_new",
 }  # fmt: skip
 OF_THE_PROXY = {"persist", "get_by_id", "accessed", "dirty", "commit", "finish", "release"}
-ADDED = {"add", "created", "discard", "has_key", "increment", "login", "logout", "regenerate_id", "unavailable", "user"}
+ADDED = {
+    "add",
+    "created",
+    "discard",
+    "has_key",
+    "increment",
+    "login",
+    "logout",
+    "monotonic",
+    "regenerate_id",
+    "unavailable",
+    "user",
+}
 # What programs written for Beaker up to 1.14 use; docs/migrating.md says what each does here.
 OLDER = {"cookie", "dirty", "key", "load", "namespace"}
 OF_A_DICT = {name for name in dir(dict) if not name.startswith("_")}

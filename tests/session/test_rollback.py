@@ -13,7 +13,7 @@ from beaker.session.records import TOMBSTONE_TTL
 from beaker.session.revocation import Revocations
 from beaker.storage.memory import MemoryStore
 from beaker.testing.clock import FakeClock
-from beaker.testing.session_harness import SECRET, Handler, SessionHarness, Tab
+from beaker.testing.session_harness import SECRET, SessionHarness, Tab
 from tests.session.faults import Interruptible, interrupt
 from tests.session.places import DRIVERS, tab_of
 from tests.storage.shared import session_options

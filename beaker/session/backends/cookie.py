@@ -55,8 +55,8 @@ def decode_data(opened: OpenedData) -> Snapshot:
 class CookieBackend:
     """Keeps sessions in the cookie itself; see :class:`~beaker.session.backends.SessionBackend`.
 
-    A token cannot be taken back once it is out. With a ``revocation`` store an ended id stays dead; without one
-    ``delete()`` only asks the browser to forget the cookie.
+    A token cannot be taken back once it is out: an older copy opens the session as it was then. With a ``revocation``
+    store an ended id stays dead; without one ``delete()`` only asks the browser to forget the cookie.
     """
 
     def __init__(self, context: SessionContext) -> None:
@@ -188,13 +188,14 @@ class CookieBackend:
         if self.has_ended(draft):
             return dropped("revoked")
         record = _record_of_numbers(draft.snapshot)
-        if records.load(record.id) == "gone":
-            if not n:
-                return Counted(0)
+        known = records.load(record.id)
+        if not n:
+            return Counted(known.numbers.get(key, 0) if isinstance(known, Snapshot) else 0)
+        if known == "gone":
             records.insert(record)
         found = count_in(self.context, records, record, key, n)
         # A change of the id may have taken the numbers along just before.
-        return dropped("revoked") if n and self.has_ended(draft) else found
+        return dropped("revoked") if self.has_ended(draft) else found
 
     def _carry_numbers(self, old: Snapshot | None, new: Snapshot) -> None:
         """What was counted under one id counts under the next."""
