@@ -379,7 +379,7 @@ class BaseSession(OlderNames, SessionState):
         counted = Ended() if self._ended else self._backend.count(self._draft(self._snapshot.values), key, n)
         if isinstance(counted, Ended):
             self._end()
-            raise BeakerException("the session has ended meanwhile, and nothing was counted", code="session.ended")
+            raise BeakerException("the session has ended meanwhile, and nothing was counted", code="session.has-ended")
         if counted.saved is not None:
             self._take(counted.saved)
         return counted.number

@@ -113,7 +113,7 @@ class TestEverywhere:
             other.do(lambda s: s.logout())
             with pytest.raises(BeakerException) as caught:
                 session.monotonic("spent", 1)
-            assert caught.value.code == "session.ended"
+            assert caught.value.code == "session.has-ended"
 
         kept = tab.copy()
         tab.do(late)
