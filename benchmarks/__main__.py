@@ -52,7 +52,7 @@ def effort_of(given: argparse.Namespace) -> Effort:
 
 
 def run(rows: Sequence[Row], effort: Effort, names: Sequence[str] | None) -> report.Report:
-    """Measure the rows. A row whose server is not there is skipped, with the reason in its result."""
+    """Measure the rows. A row whose server is missing is skipped, with the reason in its result."""
     size = f"{effort.rounds} rounds of {effort.seconds:g} s"
     found = report.Report(report.about(versions(), size), {})
     prepare(name for row in rows for name in who(row) if names is None or name in names)

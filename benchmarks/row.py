@@ -144,7 +144,7 @@ def filled(opened: Callable[[Place], Store], place: Place) -> Store:
 
 
 def _in_turn(count: int) -> Any:
-    # A stride that is no divisor of the count: neighbours in time are not neighbours on a disk's page.
+    # A stride that does not divide the count: neighbours in time are not neighbours on a disk's page.
     names = [f"key-{number}" for number in range(count)]
     return itertools.cycle(names[::7] + [name for first in range(1, 7) for name in names[first::7]])
 

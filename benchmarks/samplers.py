@@ -36,7 +36,7 @@ class Sampler(Protocol):
         """The figure of one measurement, in the row's unit. :class:`Failed` when the work failed."""
 
     def remark(self) -> str:
-        """What else was seen, for the table's cell; may be empty."""
+        """Anything else for the table's cell; may be empty."""
 
     def close(self) -> None:
         """End what was started for it."""

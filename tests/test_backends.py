@@ -130,14 +130,14 @@ def test_missing_extra(name: str, extra: str, monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 def test_missing_option(name: str, option: str) -> None:
-    """A required option that is not there is an error at construction, by its name."""
+    """A missing required option is an error at construction that names it."""
     with pytest.raises(MissingCacheParameter) as caught:
         CacheManager(type=name)
     assert caught.value.option == option
 
 
 def test_memcache_module_is_explained() -> None:
-    """Asking for another memcached client is accepted, with the reason why it means nothing."""
+    """Asking for another memcached client is accepted, with a reason why it has no effect."""
     with pytest.warns(ConfigWarning, match="pymemcache is always used"):
         Cache("x", type="ext:memcached", url="127.0.0.1:11211", memcache_module="pylibmc")
 

@@ -98,7 +98,7 @@ def test_work_that_fails_fails_the_run(monkeypatch: pytest.MonkeyPatch, capsys: 
 def test_a_missing_server_skips_a_row_and_fails_it_in_ci(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its row says what to install; a laptop's run is no failure for it, one with CI set is."""
+    """Its row says what to install; a laptop's run does not fail for it, one with CI set does."""
     monkeypatch.setenv("PATH", "/nowhere")
     for variable, status in (("", 0), ("true", 1)):
         monkeypatch.setenv("CI", variable)

@@ -251,7 +251,7 @@ def test_a_definition_that_is_loaded_again(tmp_path: Path) -> None:
 
 
 def test_one_function_decorated_twice(recwarn: pytest.WarningsRecorder) -> None:
-    """One function in two regions, or a cache in front of a cache, is one function; wrapped differently it is two."""
+    """One function in two regions, or a cache in front of a cache, is one function; wrapped differently, it is two."""
     cache_regions["long"] = {"type": "null"}
 
     def plain(x: int) -> int:

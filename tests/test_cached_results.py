@@ -47,7 +47,7 @@ def cache(request: pytest.FixtureRequest, tmp_path: Path, fake_clock: FakeClock)
 
 @pytest.mark.parametrize("kind", USED_ONCE)
 def test_what_can_be_used_once_is_refused(cache: Cache, kind: str) -> None:
-    """A generator, an iterator, an open file, a coroutine are refused however they come, and nothing is kept."""
+    """A generator, an iterator, an open file and a coroutine are refused by every operation, and nothing is kept."""
     make = USED_ONCE[kind]
 
     def put(value: Any) -> None:

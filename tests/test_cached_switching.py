@@ -1,4 +1,4 @@
-"""Cached functions beside calling: results looked at, set and forgotten, caching switched off and on."""
+"""Cached functions besides calling: results looked at, set and forgotten, caching switched off and on."""
 
 from __future__ import annotations
 

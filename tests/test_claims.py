@@ -1,4 +1,4 @@
-"""What the README and the pages claim in figures is what the code has."""
+"""The figures in the README and the pages are those of the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What README.md and docs/ say is so: their Python runs, and options, commands, names and links in them exist."""
+"""What README.md and docs/ say holds: their Python runs, and options, commands, names and links in them exist."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def test_planted_pickle_is_never_executed(serializer: str, caplog: pytest.LogCap
 
 
 def test_unsigned_record_is_a_miss_under_a_key() -> None:
-    """Once a key is configured, what was written without one is no longer believed, nor what another key signed."""
+    """Once a key is configured, records written without one, or signed by another key, are misses."""
     store = Shared()
     unsigned = codec_for(store, {}).encode("ns", "k", Entry(1, 1.0))
     foreign = codec_for(store, {"secret": OTHER}).encode("ns", "k", Entry(1, 1.0))
@@ -145,7 +145,7 @@ def test_trust_is_asked_at_read_time() -> None:
 
 @pytest.mark.parametrize("serializer", ["pickle", pickle])
 def test_pickle_on_a_shared_store_needs_a_key(serializer: Any) -> None:
-    """Asking for pickle where nothing could be read back is an error at once; the module is no way round."""
+    """Asking for pickle where nothing could be read back is an error at once; passing the module is too."""
     with pytest.raises(ConfigError, match="needs a key"):
         plain(Shared(), serializer)
 

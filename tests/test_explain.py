@@ -125,7 +125,7 @@ def test_each_finding_comes_with_its_fix(code: str, severity: str, environ: dict
 
 
 def test_the_ttl_command_names_what_is_in_use() -> None:
-    """Kind, database and project are those of the configuration; on an emulator there is no such thing."""
+    """Kind, database and project are those of the configuration; on an emulator there is no command."""
     environ = {**QUIET, "BEAKER_TTL_POLICY": "", "BEAKER_SESSION_TABLE_NAME": "kinds", "BEAKER_SESSION_DATABASE": "d"}
     assert found(environ)["deploy.no-ttl-policy"].fix.startswith(
         "gcloud firestore fields ttls update expires --collection-group=kinds --enable-ttl --database=d --project=demo"

@@ -75,7 +75,7 @@ def test_a_cookie_in_the_traceback_of_a_log_is_found(scan: Scan) -> None:
 
 
 def test_a_key_in_an_exception_is_found(scan: Scan) -> None:
-    """Whoever catches it, and when the key was created long before."""
+    """Whoever catches it, even when the key was created long before."""
     key = new_key()
     KeyRing.from_option(key)
     assert scan.hits() == []

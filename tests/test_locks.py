@@ -203,7 +203,7 @@ def test_done_between_tries() -> None:
 
 
 def test_layers_share_failures() -> None:
-    """Waiters learn of failures through the first lock; one that counts none is no obstacle."""
+    """Waiters learn of failures through the first lock; one that does not count them works as well."""
     lock = LayeredLock(CreationLock(), NullLocks().creation("n", "k"))
     lock.acquire()
     lock.fail(RuntimeError("no"))

@@ -201,7 +201,7 @@ def test_foreign_creation_lock(tmp_path: Any) -> None:
 
 
 def test_garbage_in_a_foreign_manager_is_a_miss() -> None:
-    """A value that was stored past the engine is no entry."""
+    """A value stored without the engine is not an entry."""
     manager = DictManager("garbage")
     for garbage in ("text", (1, 2), ("when", None, 3), (1.0, "long", 3)):
         manager["a"] = garbage

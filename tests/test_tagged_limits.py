@@ -135,7 +135,7 @@ def test_a_value_inside_itself_is_refused() -> None:
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'{"~t":["tuple",['])
 @pytest.mark.parametrize("closed", [True, False])
 def test_deep_input_is_refused_before_it_is_parsed(opening: bytes, closed: bool) -> None:
-    """A million brackets are no stack overflow, whatever the application did to the recursion limit."""
+    """A million brackets do not overflow the stack, whatever the application did to the recursion limit."""
     closing = {b"[": b"]", b'{"a":': b"}", b'{"~t":["tuple",[': b"]]}"}[opening]
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(10**6)

@@ -1,4 +1,4 @@
-"""The floors of requests: what a session cannot do without, and no more."""
+"""The floors of requests: the least that a session needs."""
 
 from __future__ import annotations
 

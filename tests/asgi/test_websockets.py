@@ -68,7 +68,7 @@ def test_a_session_saved_in_a_websocket_stays_saved(change: Any, tmp_path: Path)
 
 
 def test_a_cookie_that_is_due_waits_for_a_response(tmp_path: Path) -> None:
-    """First touched after the handshake, a session whose cookie is to be renewed leaves that to the next response."""
+    """First touched after the handshake, a session whose cookie is due leaves the renewal to the next response."""
     clock = FakeClock()
     app = middleware(answering(put), type="file", data_dir=str(tmp_path), cookie_expires=3600, clock=clock)
     cookie = cookie_of(run(talk(app)))

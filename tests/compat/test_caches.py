@@ -114,7 +114,7 @@ def test_clsmap_is_consulted_first() -> None:
 
 
 def test_clsmap_reads_like_a_mapping() -> None:
-    """Known types are there with their classes; unknown ones are KeyErrors; what is no manager is refused."""
+    """Known types are there with their classes; unknown ones are KeyErrors; anything but a manager is refused."""
     clsmap = beaker.cache.clsmap
     assert clsmap["file"] is container.FileNamespaceManager
     assert {"memory", "ext:redis"} <= set(clsmap)

@@ -1,4 +1,4 @@
-"""Coercion: what an INI file's strings come to, and what the error says when they come to nothing."""
+"""Coercion: what an INI file's strings become, and what the error says when they cannot be converted."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ GOOD: list[tuple[coerce.Coerce, Any, Any]] = [
 
 @pytest.mark.parametrize(("kind", "given", "meant"), GOOD)
 def test_a_value_comes_to_what_it_means(kind: coerce.Coerce, given: Any, meant: Any) -> None:
-    """Strings, numbers and objects all come to the option's own type."""
+    """Strings, numbers and objects are all converted to the option's own type."""
     found = kind("cache.x", given)
     assert found == meant
     assert type(found) is type(meant)

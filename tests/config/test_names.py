@@ -105,7 +105,7 @@ class TestMisspelt:
     @pytest.mark.parametrize("name", WEAKER)
     @each_session
     def test_an_option_that_protects_is_refused(self, build: Callable[..., Any], name: str) -> None:
-        """A name that is no option and was meant for protection, life time or place is a ConfigError, plain or not."""
+        """An unknown name that was meant for protection, life time or place is a ConfigError, prefixed or not."""
         for given in ({name: "x" * 40}, {f"session.{name}": "x" * 40}):
             with pytest.raises(ConfigError, match=rf"session\.{name} is not an option"):
                 build(**given)

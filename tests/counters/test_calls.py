@@ -27,7 +27,7 @@ def fresh() -> None:
 
 @pytest.fixture
 def managed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., tuple[CacheManager, FakeClock]]]:
-    """Builds a manager with one region on a store, by its name, and closes the store in the end."""
+    """Builds a manager with one region on a store, by its name, and closes the store at the end."""
     managers: list[CacheManager] = []
 
     def build(name: str, **more: Any) -> tuple[CacheManager, FakeClock]:
@@ -62,7 +62,7 @@ class Oracle:
             self.stored[key] = self.clock()
             return
         self.counts["errors"] += 1
-        # The option stale_if_error covers as long again.
+        # The option stale_if_error covers the same time once more.
         self.counts["stale"] += stored is not None and self.clock() < stored + 2 * EXPIRE
 
 
@@ -157,7 +157,7 @@ def test_no_hit_of_any_thread_is_lost(debug: bool, caplog: pytest.LogCaptureFixt
 
 
 def test_every_way_of_asking_is_counted() -> None:
-    """get, get with createfunc, get_many and a function's get count, a key a call; looking for a key does not."""
+    """get, get with createfunc, get_many and a function's get count, one call per key; looking for a key does not."""
     manager = CacheManager(cache_regions={"short": {"type": "memory"}})
     cache = manager.get_cache_region("asked", "short")
     with pytest.raises(KeyError):

@@ -25,7 +25,7 @@ def fresh() -> None:
 
 @pytest.fixture
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], Any]]:
-    """Opens a store by its name, and closes it in the end."""
+    """Opens a store by its name, and closes it at the end."""
     stores: list[Any] = []
 
     def open_one(name: str) -> Any:
@@ -82,7 +82,7 @@ def test_every_operation_is_counted_by_kind(name: str, opened: Callable[[str], A
     with counters.measured() as spent:
         asked = run_script(store)
     stats = stats_of(store.backend)
-    # memcached's `add` does not say whether what is there is alive, so that a refused insert has to look.
+    # memcached's `add` does not say whether what is there is alive, so a refused insert has to look.
     asked["reads"] += name == "memcached"
     assert kinds(stats) == {kind: asked[kind] for kind in KINDS}
     assert stats.bytes_read >= 10 + 20

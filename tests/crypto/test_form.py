@@ -261,7 +261,7 @@ def test_a_file_that_anybody_can_write(tmp_path: Path) -> None:
 def test_a_file_that_comes_to_another_owner(
     tmp_path: Path, fake_clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who can replace the file in its directory cannot put in another key: the old ones stay."""
+    """Another user who can replace the file in its directory cannot put in a key: the old ones stay."""
     path = tmp_path / "keys"
     path.write_text(KEY)
     ring = KeyRing.from_option(f"file:{path}", clock=fake_clock)

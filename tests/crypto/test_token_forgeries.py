@@ -62,7 +62,7 @@ def test_a_token_relabelled_as_another_type_is_refused() -> None:
 
 
 def test_downgrades_are_refused() -> None:
-    """A ring that encrypts takes no signed token and the other way round, whoever created it."""
+    """A ring that encrypts takes no signed token, and vice versa, whoever created it."""
     assert reason(lambda: data_tokens(encrypt=True).open(sealed(data_tokens(), b"x" * 100))) == "version"
     assert reason(lambda: data_tokens().open(sealed(data_tokens(encrypt=True)))) == "version"
 

@@ -1,4 +1,4 @@
-"""Caches whose store is not there: what goes on, and what raises."""
+"""Caches whose store is unavailable: what goes on, and what raises."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_raise_raises(down: dict[str, Any]) -> None:
 
 
 def test_a_full_server_costs_no_page(tmp_path: Path) -> None:
-    """Redis that takes no more: values are created and returned, ``put`` raises, and reading goes on."""
+    """A full Redis: values are created and returned, ``put`` raises, and reading goes on."""
     with servers.redis(tmp_path) as server:
         cache = Cache("ns", type="ext:redis", url=server.url)
         cache.put("old", "kept")

@@ -90,7 +90,7 @@ def read_body(
     closes = last or told.get("connection") == "close" or not status.startswith("HTTP/1.1 ")
     code = status.split(" ")[1] if " " in status else ""
     if closes:
-        # Everything there is: also what should not be.
+        # Everything there is, even what should not be.
         body = reader.read()
         return body, is_complete(body, told) or method == "HEAD" or code in ("204", "304"), True
     if code in ("204", "304"):

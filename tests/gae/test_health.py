@@ -1,4 +1,4 @@
-"""``/healthz?stores=1``: what the process knows of its servers, for those who may."""
+"""``/healthz?stores=1``: what the process knows of its servers, for authorized callers."""
 
 from __future__ import annotations
 

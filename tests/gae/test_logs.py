@@ -105,7 +105,7 @@ class Silent:
 
 
 def test_no_field_loses_the_line(lines: Lines) -> None:
-    """What JSON has no form for becomes text: objects, odd keys, infinities, circles, what is no mapping."""
+    """What JSON cannot express becomes text: objects, odd keys, infinities, cycles, fields that are not a mapping."""
     circle: dict[str, Any] = {}
     circle["self"] = circle
     deep: list[Any] = []

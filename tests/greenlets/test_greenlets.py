@@ -18,7 +18,7 @@ from tests.servers import Server
 
 HERE = Path(__file__).parent
 HANGS = 30.0
-"""Seconds after which a request that takes one is taken for hung."""
+"""Seconds after which a request that should take one counts as hung."""
 AT_ONCE = 6
 KINDS = ("memory", "file", "dbm", "sqlite")
 

@@ -63,7 +63,7 @@ def _stored(key: str, **values: Any) -> bytes:
 
 
 def test_path_and_domain_of_the_application_are_kept(arrive: Arrive) -> None:
-    """What can be sent of them; what would break out of the header cannot."""
+    """Those that can be sent are kept; those that would break out of the header are not."""
     tab = arrive(SIGNED)
     told = {"_path": "/shop", "_domain": "shop.example"}
     header = f"{COOKIE}={data_cookie(_stored('x', **told))}"

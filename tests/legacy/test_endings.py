@@ -90,7 +90,7 @@ def test_revoking_everybody_reaches_readers(vector: Any, arrive: Arrive) -> None
 
 @STORED
 def test_a_logout_beside_a_dead_cookie_ends_the_old_session(place: str, arrive: Arrive, clock: FakeClock) -> None:
-    """Ours is over, the old one was never taken over: after the logout it does not appear."""
+    """Our session is over, the old one was never taken over: after the logout it does not appear."""
     tab = arrive(FILE, place, key="new", timeout=None)
     old = tab.cookies.pop(COOKIE)
     tab.do(put(number="ours"))

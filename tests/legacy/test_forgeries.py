@@ -244,7 +244,7 @@ class Unknown:
 
 
 def test_what_is_no_plain_value_is_refused(tmp_path: Path) -> None:
-    """Classes of the application, functions, and payloads that are no dict."""
+    """Classes of the application, functions, and payloads that are not a dict."""
     assert refused_for(pickle.dumps(stamped(x=Unknown()), 2), tmp_path) == "name"
     assert refused_for(pickle.dumps(stamped(x=len), 2), tmp_path) == "name"
     assert refused_for(pickle.dumps([1], 2), tmp_path) == "type"

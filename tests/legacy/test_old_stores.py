@@ -39,7 +39,7 @@ def test_an_outage_of_the_old_store_loses_nobody(place: str, arrive: Arrive, tmp
 
 @pytest.mark.parametrize("type", ["file", "dbm"])
 def test_a_record_that_cannot_be_opened_is_an_outage(type: str, arrive: Arrive, tmp_path: Path) -> None:
-    """A directory that is no directory (as one without permission) is not an empty one."""
+    """A path that is not a directory, or one without permission, does not count as empty."""
     vector = pick(beaker="1.14.1", type=type, serializer="pickle", crypto=None, unsigned=None)
     tab = arrive(vector)
     (inner,) = next((tmp_path / "old").glob("container_*")).iterdir()
@@ -50,7 +50,7 @@ def test_a_record_that_cannot_be_opened_is_an_outage(type: str, arrive: Arrive, 
 
 
 def test_a_dbm_file_that_is_half_gone_is_gone(arrive: Arrive, tmp_path: Path) -> None:
-    """A request at the same time removes its files one by one; that is no outage."""
+    """A request at the same time removes its files one by one; that does not count as an outage."""
     vector = pick(beaker="1.14.1", type="dbm", serializer="pickle")
     tab = arrive(vector)
     (tmp_path / "old" / next(name for name in vector["files"] if name.endswith(".dat"))).unlink()

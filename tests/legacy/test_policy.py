@@ -62,7 +62,7 @@ def test_other_moments_are_refused(moment: object) -> None:
 
 
 def test_until_is_needed_and_at_most_90_days_ahead() -> None:
-    """SHA-1 is not for ever."""
+    """The policy has a limit because it accepts SHA-1."""
     with pytest.raises(ConfigError, match="until"):
         LegacyPolicy.from_option(KEYS, clock=lambda: NOW)
     with pytest.raises(ConfigError, match="until"):
@@ -123,7 +123,7 @@ def test_other_values_are_refused(value: object) -> None:
 
 
 def test_defaults() -> None:
-    """What is not said is the safe thing."""
+    """Whatever is not given is the safe choice."""
     made = policy()
     assert (made.unsigned, made.keep, made.pickles, made.limit) == (False, False, True, 65_536)
     assert made.type is None

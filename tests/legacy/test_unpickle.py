@@ -150,7 +150,7 @@ CALLS = [
     b"cdecimal\nDecimal\n(F1.5\ntR.",
     b"cbuiltins\nset\n(I1\ntR.",
     b"cdatetime\ntimezone\n(cdatetime\ntimedelta\n(I9\ntRtR.",
-    b"cbuiltins\nset\n.",  # a class is no value
+    b"cbuiltins\nset\n.",  # a class is not a value
     b"(.",  # nor a mark
     b"S'\\d'\n.",  # escapes that Python 2 did not write, and of which Python warns
     b"S'\\N{DIGIT ONE}'\n.",
@@ -164,7 +164,7 @@ CALLS = [
 
 @pytest.mark.parametrize("data", CALLS)
 def test_constructors_take_only_what_python_writes(data: bytes) -> None:
-    """Other arguments, calls of what is no class, and opcodes that reach outside are refused."""
+    """Other arguments, calls of what is not a class, and opcodes that reach outside are refused."""
     with pytest.raises(LegacyDataError):
         unpickle.loads(data)
 

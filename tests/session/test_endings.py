@@ -1,4 +1,4 @@
-"""Logouts that come late, through an old cookie, or when the store takes no more."""
+"""Logouts that come late, through an old cookie, or when the store is full."""
 
 from __future__ import annotations
 

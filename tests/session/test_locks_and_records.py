@@ -211,7 +211,7 @@ class TestTimeout:
 
     @pytest.mark.parametrize("timeout", [-1, float("nan"), "soon", True])
     def test_it_is_seconds(self, open_tab: Open, timeout: Any) -> None:
-        """A timeout that is no number of seconds, 0 or more, is a ConfigError, and nothing is locked."""
+        """A timeout that is not a number of seconds, 0 or more, is a ConfigError, and nothing is locked."""
         tab = open_tab("file")
         tab.do(put(a=1))
         with pytest.raises(ConfigError, match="timeout"):

@@ -235,7 +235,7 @@ class Sessions(RuleBasedStateMachine):
         self.read(1 - tab)
 
     def end_successors(self, holding: Holding | None) -> None:
-        """A logout with a cookie of before a change of the id, for as long as the end of the old id is known."""
+        """A logout with a cookie from before a change of the id, for as long as the end of the old id is known."""
         now = self.clock()
         assert holding is not None
         if not self.shared and self.is_over(holding):

@@ -36,7 +36,7 @@ def reader(environ: dict[str, Any], start: Any) -> list[bytes]:
 
 
 def stored(browser: Browser, serve: Callable[..., Browser]) -> str:
-    """What the next request finds."""
+    """What the next request finds in the session."""
     other = serve(reader)
     other.cookies = dict(browser.cookies)
     return other.get().text

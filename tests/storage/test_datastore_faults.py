@@ -51,7 +51,7 @@ def test_a_passing_fault_is_not_seen(store: DatastoreStore, server: FakeDatastor
 
 @pytest.mark.parametrize("code", ["PERMISSION_DENIED", "INVALID_ARGUMENT", "UNAUTHENTICATED", "NOT_FOUND"])
 def test_a_lasting_fault_is_unavailable_at_once(store: DatastoreStore, server: FakeDatastore, code: str) -> None:
-    """What a repetition cannot heal is not repeated, and never means "absent"."""
+    """An error that a retry cannot fix is not retried, and never means "absent"."""
     server.faults = [("Lookup", code, False)]
     with pytest.raises(StoreUnavailable, match=code) as caught:
         store.get("n", "secret-key")
@@ -62,7 +62,7 @@ def test_a_lasting_fault_is_unavailable_at_once(store: DatastoreStore, server: F
 
 
 def test_retries_end(server: FakeDatastore) -> None:
-    """After ``retries`` further tries it is StoreUnavailable, for every operation."""
+    """After ``retries`` further tries every operation raises StoreUnavailable."""
     store = DatastoreStore(gateway=server.gateway(retries=2))
     operations: list[Any] = [
         lambda: store.get("n", "k"),

@@ -231,7 +231,7 @@ def test_a_compressed_value_of_the_very_limit(server: FakeDatastore) -> None:
 
 
 def test_a_bomb_is_absent(server: FakeDatastore) -> None:
-    """Bytes that unpack to more than max_value, or to nothing, are no record."""
+    """Bytes that unpack to more than max_value, or to nothing, are not a record."""
     DatastoreStore(gateway=server.gateway()).set("n", "k", bytes(5001), ttl=None)
     store = DatastoreStore(gateway=server.gateway(), max_value=5000)
     assert store.get("n", "k") is None

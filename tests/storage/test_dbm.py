@@ -182,7 +182,7 @@ def test_other_modules(tmp_path: Path, name: str) -> None:
 
 
 def test_a_missing_module_is_named() -> None:
-    """A dbm module that is not there is an error that names it; one that is no dbm module too."""
+    """A dbm module that is missing, or is not a dbm module, is an error that names it."""
     with pytest.raises(InvalidCacheBackendError, match=r"dbm\.nothing"):
         DbmStore("/nowhere", dbmmodule="dbm.nothing")
     with pytest.raises(ConfigError, match="dbmmodule"):

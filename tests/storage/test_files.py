@@ -1,4 +1,4 @@
-"""The file store: the contract suites, and what files can suffer."""
+"""The file store: the contract suites, and what can happen to files."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_link_out_of_the_directory(store: FileStore, tmp_path: Path) -> None:
 
 
 def test_names_never_leave_the_directory(tmp_path: Path) -> None:
-    """Names made to climb stay inside, with readable file names too."""
+    """Names that try to climb stay inside, with readable file names too."""
     store = FileStore(tmp_path / "a" / "data", digest_filenames=False)
     for name in ("..", "../..", "../../x", "/etc/passwd", ".locks", ".trash-1", "a\0b", "CON", "x" * 10_000):
         store.set(name, name, b"1", ttl=None)

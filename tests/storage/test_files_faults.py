@@ -35,7 +35,7 @@ def files_in(store: FileStore) -> list[str]:
 
 @pytest.mark.parametrize("call", ["write", "posix_fallocate", "replace"])
 def test_full_disk(store: FileStore, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
-    """A write that fails anywhere says so, keeps the old value, and leaves no temporary file."""
+    """A write that fails at any step raises, keeps the old value, and leaves no temporary file."""
     store.set("n", "k", b"old", ttl=None)
 
     def full(*arguments: object, **options: object) -> int:
@@ -66,7 +66,7 @@ def test_file_system_without_preallocation(store: FileStore, monkeypatch: pytest
 
 
 def test_short_writes(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A system that takes a few bytes at a time still gets all of them."""
+    """A system that writes only a few bytes at a time still gets all of them."""
     real = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: real(fd, bytes(data[:7])))
     data = os.urandom(1_000)

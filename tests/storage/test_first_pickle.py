@@ -17,7 +17,7 @@ SECRET = "6bf2a7a1f4d94ee1a8e8b0c35d7a49f0c2f1"
 
 @dataclasses.dataclass
 class Thing:
-    """What tagged JSON does not know."""
+    """A type that tagged JSON does not know."""
 
     number: int
 

@@ -106,7 +106,7 @@ def test_free_lease_is_one_write(store: Spy, locks: LeaseLocks) -> None:
 
 
 def test_waiting_reads(store: Spy, clock: FakeClock) -> None:
-    """Whoever waits reads the lease at every try after the first; it does not write."""
+    """A waiter reads the lease at every try after the first; it does not write."""
     locks = LeaseLocks(store, clock=clock, timer=clock, sleep=clock.advance, rng=lambda: 0.0, renew=False)
     locks.creation("n", "k").acquire()
     store.calls.clear()
@@ -132,7 +132,7 @@ def test_pauses(store: Spy, clock: FakeClock) -> None:
 
 
 def test_waiter_takes_over(store: Spy, clock: FakeClock) -> None:
-    """Who waits for a dead owner has the lease within a tenth of a second after its ttl, counted as takeover."""
+    """A waiter for a dead owner has the lease within a tenth of a second after its ttl, counted as takeover."""
     counters.reset()
     locks = LeaseLocks(store, ttl=5.0, clock=clock, timer=clock, sleep=clock.advance, renew=False)
     locks.creation("n", "k").acquire()
@@ -235,7 +235,7 @@ def test_unavailable(store: Spy, locks: LeaseLocks, operation: str, caplog: pyte
 
 
 def test_other_errors_are_raised(store: Spy, locks: LeaseLocks) -> None:
-    """An error that is not about reaching the store is the caller's to see."""
+    """An error that is not about reaching the store reaches the caller."""
     store.errors["insert"] = StoreError("no permission", backend="memory", operation="insert")
     with pytest.raises(StoreError, match="no permission"):
         locks.creation("n", "k").acquire()

@@ -106,7 +106,7 @@ def test_expired_records_leave_by_writes(clock: FakeClock) -> None:
 
 
 def test_later_change_of_the_callers_buffer() -> None:
-    """A bytearray that its owner changes after the write does not change the record."""
+    """A bytearray changed after the write does not change the record."""
     store = MemoryStore()
     buffer = bytearray(b"before")
     store.set("n", "k", cast(bytes, buffer), ttl=None)

@@ -46,7 +46,7 @@ HOLDERS["sqlite"] = HOLDERS["dbm"]
 
 @contextlib.contextmanager
 def stopped_in_a_write(kind: str, path: Path) -> Iterator[None]:
-    """Another process that holds what a writer holds, stopped by a signal; it goes on, and ends, with the block."""
+    """Another process that holds what a writer holds, stopped by a signal; it continues and ends with the block."""
     program = "\n".join(
         (
             "import fcntl, glob, os, sys",

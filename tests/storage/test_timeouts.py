@@ -31,7 +31,7 @@ def store_of(**options: Any) -> Any:
     ],
 )
 def test_the_option_reaches_the_servers(options: dict[str, Any], seconds: float | None) -> None:
-    """memcached and Redis take it, or its older name; without either, two seconds. What is no time is refused."""
+    """memcached and Redis take it, or its older name; without either, two seconds. Anything but a time is refused."""
     if seconds is None:
         with pytest.raises(ConfigError, match="store_timeout"):
             store_of(type="ext:redis", url="redis://h", **options)

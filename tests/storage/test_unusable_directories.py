@@ -67,7 +67,7 @@ def test_a_directory_that_may_be_read_only(shown: Path) -> None:
 
 
 def test_a_directory_that_cannot_be_created(shown: Path) -> None:
-    """So is one below such a directory, which would have to be created."""
+    """The same for a directory that would have to be created below one."""
     check(use(shown / "below" / "it", shown), "StoreUnavailable", str(shown / "below" / "it"))
 
 
