@@ -12,10 +12,14 @@ from contextlib import suppress
 from beaker.exceptions import ConfigError, MissingCacheParameter
 
 __all__ = [
+    "Exposed",
     "atomic_write",
     "encoded_path",
     "expect_directory",
+    "held_path",
+    "open_held",
     "private_directory",
+    "read_private",
     "safe_name",
     "unusable",
     "verify_directory",
@@ -26,6 +30,9 @@ _LONGEST = 160
 """Characters of a readable name: room for an extension and a temporary suffix within the usual 255."""
 
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)
+_DIRECTORY = os.O_RDONLY | os.O_CLOEXEC | _NO_FOLLOW | getattr(os, "O_DIRECTORY", 0)
+_MOST_LINKS = 40
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | _NO_FOLLOW
 _fallocate = getattr(os, "posix_fallocate", None)
 
@@ -218,3 +225,117 @@ def private_directory(temp_dir: str) -> str:
     if not stat.S_ISDIR(found.st_mode) or (os.name == "posix" and (found.st_uid != owner or found.st_mode & 0o077)):
         raise MissingCacheParameter("data_dir is missing", option="data_dir", expected="a path", hint=hint)
     return path
+
+
+class Exposed(Exception):
+    """Another user can put something else in a path's place. Its text says where, and what to do."""
+
+
+def held_path(path: str) -> str:
+    """The absolute ``path`` without symbolic links, when no user but this one and root can replace a part of it.
+
+    Raises :class:`Exposed` for a directory on the way that another user owns or may write, unless it is sticky as
+    ``/tmp`` is, and :class:`OSError`. Judged from the root down, so that what was judged cannot change any more.
+    """
+    own, links, real = os.geteuid(), 0, ""
+    _judge("/", os.lstat("/"), own)
+    pending = path.split("/")[::-1]
+    while pending:
+        name = pending.pop()
+        if name in ("", "."):
+            continue
+        if name == "..":
+            real = os.path.dirname(real).rstrip("/")
+            continue
+        place = f"{real}/{name}"
+        found = os.lstat(place)
+        if not stat.S_ISLNK(found.st_mode):
+            _judge(place, found, own)
+            real = place
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        if found.st_uid not in (0, own):
+            raise Exposed(f"{place} is a symbolic link of another user; remove it")
+        target = os.readlink(place)
+        if target.startswith("/"):
+            real = ""
+        pending += target.split("/")[::-1]
+    return real or "/"
+
+
+def _judge(place: str, found: os.stat_result, own: int) -> None:
+    if not stat.S_ISDIR(found.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), place)
+    if found.st_uid not in (0, own):
+        raise Exposed(f"{place} belongs to another user; use a directory below one of your own")
+    if found.st_mode & stat.S_ISVTX:
+        return
+    if found.st_mode & stat.S_IWOTH:
+        raise Exposed(f"{place} can be written by every user; chmod o-w {place}")
+    if found.st_mode & stat.S_IWGRP and not _is_private_group(found.st_gid, own):
+        raise Exposed(f"{place} can be written by its group; chmod g-w {place}")
+
+
+def _is_private_group(gid: int, own: int) -> bool:
+    """Whether a group is one that has this user alone, as distributions with a umask of 002 give each user, or root."""
+    import grp
+    import pwd
+
+    try:
+        user, group = pwd.getpwuid(own), grp.getgrgid(gid)
+    except KeyError:
+        return False
+    mine = group.gr_name == user.pw_name and gid == user.pw_gid
+    return (mine or gid == 0) and {*group.gr_mem} <= {user.pw_name, "root"}
+
+
+def open_held(real: str, *, private_group: bool = False) -> int:
+    """A descriptor of a directory of this user's that no other user may write; ``real`` is what held_path() returned.
+
+    With ``private_group`` the user's own group may. Raises :class:`Exposed` for another one, and :class:`OSError`.
+    """
+    descriptor = os.open(real, _DIRECTORY)
+    try:
+        found = os.fstat(descriptor)
+        own = os.geteuid()
+        if found.st_uid != own:
+            raise Exposed(f"{real} belongs to another user; use a directory of your own")
+        group = found.st_mode & stat.S_IWGRP and not (private_group and _is_private_group(found.st_gid, own))
+        if group or found.st_mode & stat.S_IWOTH:
+            raise Exposed(f"{real} can be written by other users (mode {found.st_mode & 0o777:o}); chmod go-w {real}")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def read_private(name: str, dir_fd: int, limit: int = 65_536) -> tuple[bytes, os.stat_result] | None:
+    """The bytes, ``limit`` at most, and the status of a file that is this user's alone; ``None`` when it is absent.
+
+    Raises :class:`Exposed` for a file that another user owns or can read or write, one that has a second name, a
+    symbolic link, a pipe and anything else that is no file; and :class:`OSError`.
+    """
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | _NO_FOLLOW | _NO_WAIT, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return None
+    except OSError as err:
+        if err.errno in (errno.ELOOP, errno.ENXIO):
+            raise Exposed(f"{name} is something else than a file; remove it") from err
+        raise
+    try:
+        found = os.fstat(descriptor)
+        mode = found.st_mode & 0o777
+        if not stat.S_ISREG(found.st_mode):
+            raise Exposed(f"{name} is something else than a file; remove it")
+        if found.st_uid != os.geteuid():
+            raise Exposed(f"{name} is a file of another user; remove it")
+        if mode & 0o077:
+            raise Exposed(f"{name} is open to other users (mode {mode:o}); remove it, or chmod 600 if none was here")
+        if found.st_nlink > 1:
+            raise Exposed(f"{name} has a second name somewhere; remove it")
+        return os.read(descriptor, limit), found
+    finally:
+        os.close(descriptor)

@@ -22,7 +22,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -38,6 +37,7 @@ from beaker.config.options import SessionOptions
 from beaker.crypto.form import check_key, file_lines
 from beaker.crypto.keyring import new_key
 from beaker.exceptions import ConfigError
+from beaker.paths import Exposed, held_path, open_held, read_private
 from beaker.runtime import Runtime
 from beaker.session.defaults import resolve_type
 from gae.secret_manager import is_reference, read_secret, resolve_all
@@ -284,8 +284,11 @@ def collect(
     return given
 
 
-def _kept_secret(path: Path) -> str:
-    """A random secret kept at ``path``, created at the first start: a file of this user's that no other can read."""
+def _kept_secret(path: Path) -> str | list[str]:
+    """A random secret kept at ``path``, created at the first start: a file of this user's that no other can read.
+
+    Read here and not by its path again, which another user of a directory above could lead elsewhere.
+    """
     if not os.path.lexists(path):
         try:
             _make_secret(path)
@@ -297,36 +300,36 @@ def _kept_secret(path: Path) -> str:
                 expected="a directory this user can write",
                 hint="or set BEAKER_SESSION_SECRET",
             ) from error
-    _check_private(path)
-    log.info("beaker: session secret of this machine from %s", path)
-    return f"file:{path}"
-
-
-def _check_private(path: Path) -> None:
-    """Refuse a kept secret that another user has put there, or can read or write."""
     if os.name != "posix":
-        return
+        return f"file:{path}"
+    lines = _private_lines(path)
+    log.info("beaker: session secret of this machine from %s", path)
+    return lines
+
+
+def _private_lines(path: Path) -> list[str]:
+    """The keys in a file; ConfigError where another user has put it there, can read, write or replace it."""
     try:
-        found = path.lstat()
-    except OSError as error:
-        raise _not_ours(path, type(error).__name__, "") from error
-    if not stat.S_ISREG(found.st_mode):
-        raise _not_ours(path, "something else than a file", f"remove {path}")
-    if found.st_uid != os.geteuid():
-        raise _not_ours(path, "a file of another user", f"remove {path}, or set BEAKER_DATA_DIR")
-    if found.st_mode & 0o077:
-        raise _not_ours(path, f"mode {found.st_mode & 0o777:o}", f"chmod 600 {path}; if others were here, remove it")
-
-
-def _not_ours(path: Path, got: str, hint: str) -> ConfigError:
-    return ConfigError(
-        f"the session secret kept at {path} is not this user's alone",
-        option="BEAKER_DATA_DIR",
-        expected="a file of this user's with mode 600",
-        got=got,
-        hint=hint,
-        code="config.unreadable-file",
-    )
+        directory = open_held(held_path(os.path.abspath(path.parent)), private_group=True)
+        try:
+            found = read_private(path.name, directory)
+        finally:
+            os.close(directory)
+    except (Exposed, OSError) as error:
+        got, _, hint = (str(error) if isinstance(error, Exposed) else type(error).__name__).partition("; ")
+        raise ConfigError(
+            f"the session secret kept at {path} is not this user's alone",
+            option="BEAKER_DATA_DIR",
+            expected="a file of this user's with mode 600, below directories that no other user can write",
+            got=got,
+            hint=f"{hint}, or set BEAKER_DATA_DIR" if hint else "set BEAKER_DATA_DIR",
+            code="config.unreadable-file",
+        ) from error
+    where = f"BEAKER_DATA_DIR ({path})"
+    lines = file_lines(found[0] if found is not None else b"", where)
+    for line in lines:
+        check_key(line, where, line=True)
+    return [line.decode("ascii") for line in lines]
 
 
 def _make_secret(path: Path) -> None:

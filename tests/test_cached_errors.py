@@ -106,9 +106,9 @@ def test_advice_is_true(
     value: Any, options: dict[str, Any], advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For what JSON cannot hold, signing is advised only where a signed pickle would hold it, and then it does."""
-    from beaker.storage.files import FileStore
+    from beaker.crypto.place import PlaceKey
 
-    monkeypatch.setattr(FileStore, "trusted", False)
+    monkeypatch.setattr(PlaceKey, "current", lambda self: None)
     cache = CacheManager(type="file", data_dir=str(tmp_path), **options).get_cache("n")
     with pytest.raises(UnserializableValue, match=advice):
         cache.put("k", value)

@@ -24,6 +24,7 @@ from beaker.serialization.serializers import Auto, Custom, Pickle, TaggedJson, b
 
 if TYPE_CHECKING:
     from beaker.crypto.envelope import Envelope, Opened
+    from beaker.crypto.place import PlaceKey
     from beaker.storage.api import Store
 
 __all__ = ["CACHE_RECORD", "MARK_RECORD", "Entry", "EntryCodec", "MarkedEntry", "check_reusable"]
@@ -99,7 +100,8 @@ class EntryCodec:
     ``serializer`` is ``auto`` (pickle where a record can be trusted, tagged JSON elsewhere), ``json``,
     ``pickle``, or an object with ``dumps`` and ``loads``, whose safety is then its owner's. ConfigError
     when ``pickle`` is asked for on a shared store without a key: nothing written could be read again.
-    ``signed`` says that ``envelope`` has a key.
+    ``signed`` says that ``envelope`` has a key;
+    without one it may sign by the key of the store's directory.
     """
 
     def __init__(
@@ -115,8 +117,10 @@ class EntryCodec:
         self._envelope = envelope
         self._store = store
         self._signed = signed
+        self._place: PlaceKey | None = getattr(store, "place_key", None)
         # Only a class that says so for all its instances is hopeless; a directory's mode may change.
-        if self._must_pickle and not self._signed and getattr(type(store), "trusted", None) is False:
+        hopeless = self._place is None and getattr(type(store), "trusted", None) is False
+        if self._must_pickle and not self._signed and hopeless:
             raise ConfigError(
                 "serializer 'pickle' needs a key on a store that other programs can write",
                 option="serializer",
@@ -177,10 +181,10 @@ class EntryCodec:
     def _dumps(self, value: Any) -> bytes:
         if self._custom is not None:
             return self._custom.dumps(value)
-        if self._may_pickle and (self._signed or self._trusts_store()):
+        if self._may_pickle and (self._signed or self._trusts_store() or self._envelope.signs_by_place()):
             return self._pickle.dumps(value)
         if self._must_pickle:
-            raise UnserializableValue("value", type(value).__name__, _SECRET)
+            raise UnserializableValue("value", type(value).__name__, self._how_to_sign())
         try:
             return self._json.dumps(value)
         except UnserializableValue as err:
@@ -192,8 +196,12 @@ class EntryCodec:
         except UnserializableValue:
             return "keep plain data in its place"
         if self._may_pickle:
-            return _SECRET
+            return self._how_to_sign()
         return "set the option 'secret' and leave 'serializer' at 'auto', or keep plain data in its place"
+
+    def _how_to_sign(self) -> str:
+        problem = "" if self._place is None else self._place.problem()
+        return f"{_SECRET}; {problem}" if problem else _SECRET
 
     def _loads(self, data: bytes, authentic: bool) -> Any:
         if self._custom is not None:

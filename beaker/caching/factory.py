@@ -89,6 +89,7 @@ def codec_for(store: Store, options: Mapping[str, Any]) -> EntryCodec:
             encrypt=encrypt_key is not None,
             older=None if rollout is None else older,
             write_bare=bare,
+            place=getattr(store, "place_key", None),
         )
         return EntryCodec(envelope, serializer, store, signed=ring is not None and not bare), serializer
 

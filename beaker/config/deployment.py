@@ -20,6 +20,7 @@ KEPT_SECRET: Final = "session-secret"
 """Name of the file, in the data directory, that keeps a laptop's session secret."""
 LAPTOP: Final = "laptop default"
 """The origin of options that a laptop has because nothing else was said."""
+_Kept = Callable[[Path], str | list[str] | None]
 HOW_TO_MAKE_A_SECRET: Final = (
     "make one with `python -m beaker keys new` and set BEAKER_SESSION_SECRET to it, or BEAKER_SESSION_SECRET_FILE to a"
     " mounted file, or BEAKER_SESSION_SECRET=secret:projects/P/secrets/S/versions/V; never write it into app.yaml"
@@ -42,7 +43,7 @@ def kept_secret(path: Path) -> str | None:
     return f"file:{path}" if path.exists() else None
 
 
-def complete(given: Given, runtime: Runtime, data_dir: Path, *, secret: Callable[[Path], str | None]) -> None:
+def complete(given: Given, runtime: Runtime, data_dir: Path, *, secret: _Kept) -> None:
     """Fill in what ``given`` leaves open. What it says stays.
 
     - On a laptop sessions and caches without a type are files below ``data_dir``, and a laptop's session key is what

@@ -8,7 +8,8 @@ only. It is, by the flags,
 
 * HMAC-SHA-256 cut to 16 bytes, under the ring's ``store-mac`` subkey;
 * the tag of AES-256-GCM (then payload is ``salt16 nonce12 ciphertext``), under ``store-enc``;
-* SHA-256 cut to 16 bytes where no key is configured: it finds damage, not attackers.
+* SHA-256 cut to 16 bytes where no key is configured: it finds damage, not attackers. A store in a directory has a key
+  of its own there (:mod:`beaker.crypto.place`), which then signs instead.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from beaker._typing import MISSING, MissingType
 from beaker.crypto import sealing
 from beaker.crypto.deflate import deflated, inflated
 from beaker.crypto.keyring import KEY_ID_BYTES, Key, KeyRing, lp
+from beaker.crypto.place import DirectoryKey, PlaceKey
 from beaker.exceptions import ConfigError, CorruptRecord
 
 __all__ = ["OVERHEAD", "Envelope", "Opened"]
@@ -73,6 +75,7 @@ class Envelope:
     - ``older``: what is opened besides, while a key is introduced. ``signed``: records that are only signed, by keys of
       the ring that are no pair; those keys seal so, too. ``bare``: records with a mere checksum, never authentic.
     - ``write_bare``: still write those, while not every process has the key.
+    - ``place``: the key of the store's directory: signs, and is accepted, wherever checksums would be.
 
     Inflating is bounded: 64 MiB from a sealed record, 1 MiB from one with a mere checksum; bigger payloads
     are never deflated.
@@ -87,6 +90,7 @@ class Envelope:
         compress: int | MissingType | None = MISSING,
         older: Literal["signed", "bare"] | None = None,
         write_bare: bool = False,
+        place: PlaceKey | None = None,
     ) -> None:
         if encrypt and ring is None:
             raise ConfigError("encrypting records needs a key", option="encrypt_key", code="config.missing-key")
@@ -100,6 +104,7 @@ class Envelope:
         self._encrypt = encrypt
         self._older = older
         self._writes = None if write_bare else ring
+        self._place = place if ring is None or older == "bare" else None
         self._prefixes: dict[str, bytes] = {}
 
     def seal(
@@ -117,7 +122,7 @@ class Envelope:
 
         ``by``: the key of the ring that seals it, in place of the current one.
         """
-        current = self._current if by is None else by
+        current = self._sealer() if by is None else by
         flags = self._seal_of(current)
         if self._compress_from <= len(payload) <= (_INFLATE_UNSEALED if current is None else _INFLATE_SEALED):
             packed = deflated(payload, 1)
@@ -134,7 +139,8 @@ class Envelope:
         """What :meth:`seal` put into ``data`` for the same place.
 
         Raises :class:`~beaker.exceptions.CorruptRecord` for anything else, including a record without a
-        seal (or, with ``encrypt``, without encryption) where one is configured. Does not look at the time.
+        seal (or, with ``encrypt``, without encryption) where one is configured; StoreUnavailable when the key of the
+        directory cannot be read now. Does not look at the time.
         """
         if len(data) < OVERHEAD:
             raise CorruptRecord("too short for a record")
@@ -156,7 +162,7 @@ class Envelope:
             payload = inflated(payload, _INFLATE_UNSEALED if sealed_by is None else _INFLATE_SEALED)
             if payload is None:
                 raise CorruptRecord("a record that does not inflate within its limit")
-        current = sealed_by is self._current and flags & _SEALS == self._seal_of(sealed_by)
+        current = sealed_by is self._current() and flags & _SEALS == self._seal_of(sealed_by)
         forever = expires == math.inf
         return Opened(
             stored,
@@ -168,14 +174,27 @@ class Envelope:
             b"" if sealed_by is None else sealed_by.kid,
         )
 
-    @property
+    def signs_by_place(self) -> bool:
+        """Whether what is sealed now is signed by the key of the directory. Creates that key."""
+        return self._writes is None and self._sealer() is not None
+
+    def _sealer(self) -> Key | None:
+        if self._writes is not None:
+            return self._writes.current
+        return None if self._place is None else self._place.current()
+
     def _current(self) -> Key | None:
-        return None if self._writes is None else self._writes.current
+        """The key that would seal, without a look at the disk."""
+        if self._writes is not None:
+            return self._writes.current
+        return None if self._place is None else self._place.known
 
     def _seal_of(self, key: Key | None) -> int:
         """How records of this key are sealed."""
         if key is None:
             return 0
+        if isinstance(key, DirectoryKey):
+            return _MAC
         signs = not self._encrypt or (self._older == "signed" and not key.paired)
         return _MAC if signs else _ENCRYPTED
 
@@ -184,6 +203,10 @@ class Envelope:
             if self._ring is not None and self._older != "bare":
                 raise CorruptRecord("a record without a seal where one is configured")
             return None
+        if seal == _MAC and self._place is not None and (self._ring is None or self._ring.find(kid) is None):
+            found = self._place.find(kid)
+            if found is not None:
+                return found
         if self._ring is None or seal == _SEALS:
             raise CorruptRecord("a record whose seal needs a key, and there is no key for it")
         if seal == _MAC and self._encrypt and self._older != "signed":

@@ -15,6 +15,7 @@ from beaker.clock import sleep as default_sleep
 from beaker.config.options import SessionOptions
 from beaker.counters import session_tally
 from beaker.crypto.envelope import Envelope
+from beaker.crypto.place import PlaceKey
 from beaker.crypto.tokens import DataTokens, IdTokens, RollingTokens
 from beaker.exceptions import BeakerWarning, ConfigError, ConfigWarning, warn
 from beaker.runtime import Runtime
@@ -80,11 +81,13 @@ class SessionContext:
         else:
             _check_chunks(options)
         store_type = defaults.session_store(options, self.runtime, self.type)
+        place: PlaceKey | None = None
         if store_type is not None:
             self.store_type = store_type
             self._manager = self._build_manager()
+            place = None if self.ring is not None else getattr(getattr(self._manager, "store", None), "place_key", None)
             self._envelope = Envelope(
-                backend=self._backend_name, ring=self.ring, encrypt=self.encrypt, older=self._older
+                backend=self._backend_name, ring=self.ring, encrypt=self.encrypt, older=self._older, place=place
             )
         self._revocation = defaults.revocation(options, self.type)
         if isinstance(self._revocation, str):
@@ -95,6 +98,7 @@ class SessionContext:
             options.serializer,
             may_pickle=defaults.may_pickle(options, self.type),
             advice=defaults.advice_on_types(options, self.type),
+            place=place,
         )
         self._shared: dict[Callable[..., Any], Any] = {}
 

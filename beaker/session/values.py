@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from itertools import accumulate, chain, pairwise
 from typing import Any, Final
 
+from beaker.crypto.place import PlaceKey
 from beaker.exceptions import ConfigError, CorruptRecord, UnserializableValue
 from beaker.serialization.serializers import Pickle, Serializer, TaggedJson, by_name
 
@@ -29,11 +30,13 @@ class ValueCodec:
     ``loads``. ``may_pickle`` says that what is written is protected by a key or a private place; without it
     ``auto`` is JSON and ``"pickle"`` is refused with ConfigError: whoever can write to the place could run code by it.
     Pickles are read back only when :meth:`unpack` is told that the record is trusted. ``advice`` is what an
-    UnserializableValue says about a type that JSON does not hold.
+    UnserializableValue says about a type that JSON does not hold. ``place``: the key of the store's directory, where it
+    is what protects the record: while there is none, nothing is pickled.
     """
 
-    def __init__(self, serializer: Any, *, may_pickle: bool, advice: str = "") -> None:
+    def __init__(self, serializer: Any, *, may_pickle: bool, advice: str = "", place: PlaceKey | None = None) -> None:
         self._advice = advice
+        self._place = place
         # The pickle module itself has dumps and loads: taken as an object it would escape the trust check.
         chosen = "auto" if serializer is None else "pickle" if serializer is pickle else serializer
         self._json = TaggedJson()
@@ -77,22 +80,32 @@ class ValueCodec:
             packed[name] = self._dump(key, value)
         return packed
 
-    def _dump(self, key: Any, value: Any) -> bytes:
+    def _dump(self, key: Any, value: Any, *, signed: bool = False) -> bytes:
         if self._custom is not None:
             return _CUSTOM + self._custom.dumps(value)
         if self._only_pickle and self._pickle is not None:
+            if not signed and (problem := self._unsigned()):
+                raise UnserializableValue(f"session[{key!r}]", type(value).__name__, problem)
             return _PICKLE + self._pickle.dumps(value)
         try:
             return _JSON + self._json.dumps(value, f"session[{key!r}]")
         except UnserializableValue as error:
             advice = self._advice
-            if self._pickle is not None:
+            if self._pickle is not None and not signed and (problem := self._unsigned()):
+                advice = problem
+            elif self._pickle is not None:
                 try:
                     return _PICKLE + self._pickle.dumps(value)
                 except UnserializableValue:
                     # The JSON error says where in the value the culprit sits; pickle's cannot.
                     advice = "a pickle cannot hold it either: store plain data"
             raise UnserializableValue(error.path, error.kind, error.hint or advice) from None
+
+    def _unsigned(self) -> str:
+        """Why a pickle could not be read again; empty when its record will be signed."""
+        if self._place is None or self._place.current() is not None:
+            return ""
+        return f"it cannot be pickled: {self._place.problem()}"
 
     def unpack(self, packed: Mapping[bytes, bytes], *, trusted: bool) -> dict[Any, Any]:
         """Fresh objects for every pair. Raises CorruptRecord, also for a pickle in an untrusted record."""
@@ -123,7 +136,7 @@ class ValueCodec:
         for name, data in packed.items():
             if data[:1] != _JSON:
                 key = self._json.loads(name)
-                again = self._dump(key, values[key])
+                again = self._dump(key, values[key], signed=True)
                 if again != data:
                     found[name] = (again, data)
         return found

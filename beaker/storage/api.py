@@ -43,8 +43,9 @@ class Store(Protocol):
     @property
     @abstractmethod
     def trusted(self) -> bool:
-        """True when only this process or this user can write the records, so that an unsigned pickle in one
-        was written by Beaker. Asked at read time: a directory's mode may change."""
+        """True when only this process can write the records, so that an unsigned pickle in one was written by Beaker;
+        asked at read time. A path proves nothing: a store in a directory has ``place_key`` instead, a
+        :class:`~beaker.crypto.place.PlaceKey` that signs its records where no other key does."""
         ...
 
     @abstractmethod

@@ -40,14 +40,14 @@ class TestKeptSecret:
     def test_of_a_mode_that_lets_others_in(self, tmp_path: Path, mode: int) -> None:
         """A file that other users can read or write is refused with what to do."""
         kept_at(tmp_path).chmod(mode)
-        with pytest.raises(ConfigError, match=rf"not this user's alone.*got mode {mode:o}.*chmod 600"):
+        with pytest.raises(ConfigError, match=rf"not this user's alone.*mode {mode:o}.*chmod 600"):
             self.start(tmp_path)
 
     def test_of_another_user(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A file that another user has put there is refused."""
         kept_at(tmp_path)
         monkeypatch.setattr("gae.settings.os.geteuid", lambda: 4242)
-        with pytest.raises(ConfigError, match="got a file of another user"):
+        with pytest.raises(ConfigError, match="another user"):
             self.start(tmp_path)
 
     def test_that_is_no_file(self, tmp_path: Path) -> None:
@@ -60,6 +60,38 @@ class TestKeptSecret:
             with pytest.raises(ConfigError, match="something else than a file"):
                 self.start(tmp_path)
             link.unlink()
+
+    def test_of_two_names_or_a_pipe(self, tmp_path: Path) -> None:
+        """A hard link may be under another user's name elsewhere, and a pipe is not waited for."""
+        path = kept_at(tmp_path)
+        os.link(path, tmp_path / "second")
+        with pytest.raises(ConfigError, match="second name"):
+            self.start(tmp_path)
+        path.unlink()
+        os.mkfifo(path, 0o600)
+        with pytest.raises(ConfigError, match="something else than a file"):
+            self.start(tmp_path)
+
+    def test_below_a_directory_that_others_can_write(self, tmp_path: Path) -> None:
+        """Whoever can replace the directory can replace the key; a sticky directory above is none of those."""
+        kept_at(tmp_path)
+        data = tmp_path / "above" / "data"
+        data.mkdir(parents=True, mode=0o700)
+        kept_at(data)
+        (tmp_path / "above").chmod(0o777)
+        with pytest.raises(ConfigError, match=r"above can be written by every user.*chmod o-w"):
+            self.start(data)
+        (tmp_path / "above").chmod(0o1777)
+        self.start(data)
+        data.chmod(0o777)
+        with pytest.raises(ConfigError, match="chmod"):
+            self.start(data)
+
+    def test_is_read_once(self, tmp_path: Path) -> None:
+        """What a path leads to later is not asked: the key is what was read through the descriptor."""
+        key = kept_at(tmp_path).read_text()
+        found = Settings.from_environ({"BEAKER_DATA_DIR": str(tmp_path)}, runtime=Runtime())
+        assert (*found.session.secret, *found.cache["secret"]) == (key, key)
 
 
 class TestReferences:

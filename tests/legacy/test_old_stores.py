@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,27 @@ def test_a_dbm_file_that_is_half_gone_is_gone(arrive: Arrive, tmp_path: Path) ->
     tab = arrive(vector)
     (tmp_path / "old" / next(name for name in vector["files"] if name.endswith(".dat"))).unlink()
     assert tab.do(number) is None
+
+
+@pytest.mark.parametrize("what", ["pipe", "directory", "link"])
+@pytest.mark.parametrize("type", ["file", "dbm"])
+def test_what_is_in_the_place_of_an_old_record(type: str, what: str, arrive: Arrive, tmp_path: Path) -> None:
+    """Something else than a file is no session: it is not followed, and nothing waits for it."""
+    vector = pick(beaker="1.14.1", type=type, serializer="pickle", crypto=None, unsigned=None)
+    tab = arrive(vector)
+    for path in [path for path in (tmp_path / "old").rglob("*") if path.is_file()]:
+        path.rename(tmp_path / path.name)
+        if what == "pipe":
+            os.mkfifo(path)
+        elif what == "directory":
+            path.mkdir()
+        else:
+            path.symlink_to(tmp_path / path.name)
+    found: list[Any] = []
+    reader = threading.Thread(target=lambda: found.append(tab.do(number)), daemon=True)
+    reader.start()
+    reader.join(10)
+    assert found == [None]
 
 
 @pytest.mark.parametrize("content", [b"1\n", b"[\n", b"\xff\n", b"'session', 7\n", b"'session', (0, -1)\n"])

@@ -125,8 +125,7 @@ def test_reads_make_no_file(tmp_path: Path, module: str | None) -> None:
 
 
 def test_only_the_owner_may_read(store: DbmStore) -> None:
-    """Files and directory are created for this user alone, whatever the umask, and trusted; before they exist, too."""
-    assert store.trusted is True
+    """Files and directory are created for this user alone, whatever the umask."""
     before = os.umask(0)
     try:
         store.set("ns", "k", b"1", ttl=None)
@@ -134,20 +133,6 @@ def test_only_the_owner_may_read(store: DbmStore) -> None:
         os.umask(before)
     assert [path.stat().st_mode & 0o777 for path in Path(store.directory).iterdir()] == [0o600] * 3
     assert Path(store.directory).stat().st_mode & 0o777 == 0o700
-    assert store.trusted is True
-
-
-def test_a_directory_others_may_write_is_not_trusted(store: DbmStore) -> None:
-    """The directory's mode decides at each look, and so does that of a file once it is opened."""
-    store.set("ns", "k", b"1", ttl=None)
-    for mode, trusted in ((0o770, False), (0o750, True)):
-        os.chmod(store.directory, mode)
-        assert store.trusted is trusted
-    other = DbmStore(store.directory)
-    only_file(store).chmod(0o606)
-    assert other.get("ns", "k") == b"1"
-    assert not other.trusted
-    other.close()
 
 
 @pytest.mark.parametrize("module", [None, "dbm.dumb", "dumbdbm", dbm.dumb], ids=str)

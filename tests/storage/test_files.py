@@ -79,7 +79,7 @@ def test_nothing_before_the_first_write(store: FileStore) -> None:
     store.clear("n")
     assert list(store.keys("n")) == []
     assert store.purge(time.time(), 10) == (0, None)
-    assert store.trusted
+    assert store.place_key.find(b"none") is None
     assert not os.path.exists(store.directory)
 
 
@@ -93,17 +93,6 @@ def test_nobody_else_may_read(store: FileStore) -> None:
     for where, _, names in os.walk(store.directory):
         assert os.stat(where).st_mode & 0o777 == 0o700
         assert {os.stat(f"{where}/{name}").st_mode & 0o777 for name in names} <= {0o600}
-
-
-def test_trust_is_looked_up(store: FileStore) -> None:
-    """A directory that other users may write in is not trusted, from the moment its mode changes."""
-    store.set("n", "k", b"1", ttl=None)
-    assert store.trusted
-    for mode in (0o770, 0o707):
-        os.chmod(store.directory, mode)
-        assert not store.trusted
-    os.chmod(store.directory, 0o755)
-    assert store.trusted
 
 
 def test_every_damage_is_absence(store: FileStore) -> None:

@@ -10,6 +10,7 @@ import errno
 import importlib
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from typing import Any, Protocol
@@ -91,10 +92,16 @@ class _Files:
 
     def _read(self, path: str) -> Any:
         try:
-            with open(path, "rb") as file:
+            with open(path, "rb", opener=_open) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise LegacyDataError("file")
                 data = file.read(self.limit + 1)
         except FileNotFoundError:
             return None
+        except OSError as err:
+            if err.errno not in _NO_FILE:
+                raise
+            raise LegacyDataError("file") from None
         return _wrapped(data, self.limit)
 
     def _unavailable(self) -> StoreUnavailable:
@@ -121,8 +128,11 @@ class _Dbms(_Files):
     def _read(self, path: str) -> Any:
         import dbm
 
-        if not any(_exists(path + ending) for ending in self.endings):
+        existing = [path + ending for ending in self.endings if _exists(path + ending)]
+        if not existing:
             return None
+        if not all(map(_is_regular, existing)):
+            raise LegacyDataError("file")
         try:
             with dbm.open(path, "r") as file:
                 data = file.get(b"session")
@@ -137,6 +147,7 @@ class _Dbms(_Files):
         return None if data is None else unpickle.loads(data, limit=self.limit)
 
 
+_NO_FILE = (errno.ELOOP, errno.ENXIO, errno.EISDIR)
 _DAMAGED = (None, 0, errno.EINVAL)
 
 
@@ -147,6 +158,18 @@ def _exists(path: str) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def _is_regular(path: str) -> bool:
+    # Not stat(): nor is a link followed that another user may have put there. A library would wait for a pipe's writer.
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return True
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
 
 
 def _client(module: str, extra: str) -> Any:

@@ -7,6 +7,7 @@ import errno
 import logging
 import os
 import sqlite3
+import stat
 import struct
 from collections.abc import Iterator, Sequence
 from importlib import import_module
@@ -74,7 +75,6 @@ class ModuleEngine:
         self._directory = directory
         self._lock_dir = lock_dir
         self._timeout = timeout
-        self.writable_by_others = False
         errors = module.error if isinstance(module.error, tuple) else (module.error,)
         self._errors: tuple[type[Exception], ...] = (
             *errors,
@@ -187,7 +187,7 @@ class ModuleEngine:
         for tail in _TAILS:
             # Not exists(): a file that cannot be looked at is not an absent one.
             with contextlib.suppress(FileNotFoundError):
-                os.stat(path + tail)
+                os.lstat(path + tail)
                 found.append(path + tail)
         return found
 
@@ -234,11 +234,9 @@ class ModuleEngine:
 
     def _open(self, path: str, flag: str) -> Any:
         """The open database, or ``None`` when its files are not one this module can read."""
-        own = os.geteuid() if hasattr(os, "geteuid") else 0
-        for part in self._parts(path):
-            status = os.stat(part)
-            if status.st_mode & 0o022 or status.st_uid != own:
-                self.writable_by_others = True
+        # A module would wait for a pipe's writer, and follow a link.
+        if not all(stat.S_ISREG(os.lstat(part).st_mode) for part in self._parts(path)):
+            return None
         try:
             return self._module.open(path, flag, 0o600)
         except self._errors as err:

@@ -37,10 +37,6 @@ class SqliteEngine:
     def __init__(self, directory: str, *, timeout: float, durable: bool) -> None:
         self.files = SqliteFiles(directory, timeout=timeout, durable=durable)
 
-    @property
-    def writable_by_others(self) -> bool:
-        return self.files.writable_by_others
-
     def close(self) -> None:
         self.files.close_idle()
 

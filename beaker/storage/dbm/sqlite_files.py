@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -73,8 +74,6 @@ class SqliteFiles:
         self._durable = durable
         self._files: OrderedDict[str, _File] = OrderedDict()
         self._mutex = threading.Lock()
-        self.writable_by_others = False
-        """True once a file was opened that another user owns or may write: its records are not our own."""
 
     def close_idle(self) -> None:
         """Close every connection that is not at work; the next operation opens one."""
@@ -171,20 +170,18 @@ class SqliteFiles:
     def _acquire(self, file: _File, creates: bool) -> tuple[sqlite3.Connection, tuple[int, int]] | None:
         with file.mutex:
             try:
-                status = os.stat(file.path)
+                status = _status(file.path)
             except FileNotFoundError:
                 file.drop()
                 if not creates:
                     return None
                 verify_directory(os.path.dirname(file.path))
                 create_private(file.path)
-                status = os.stat(file.path)
+                status = _status(file.path)
             identity = (status.st_dev, status.st_ino)
             if identity != file.identity:
                 file.drop()
                 file.identity = identity
-                if status.st_mode & 0o022 or status.st_uid != _own_uid():
-                    self.writable_by_others = True
             connection = file.idle.pop() if file.idle else self._open(file.path, creates)
             return None if connection is None else (connection, identity)
 
@@ -227,16 +224,24 @@ class SqliteFiles:
     def _quarantine(self, path: str, identity: tuple[int, int] | None) -> None:
         with file_lock(os.path.join(self._directory, ".quarantine.lock"), timeout=self._timeout):
             try:
-                status = os.stat(path)
+                status = os.lstat(path)
             except FileNotFoundError:
                 return
-            if (status.st_dev, status.st_ino) != identity:
+            if stat.S_ISREG(status.st_mode) and (status.st_dev, status.st_ino) != identity:
                 return  # another process was faster: what is there now is new
             aside = f"{path}.corrupt-{os.urandom(4).hex()}"
             for tail in ("-wal", "-shm", ""):
                 with contextlib.suppress(FileNotFoundError):
                     os.rename(path + tail, aside + tail)
         log.error("dbm file %s is corrupt or foreign: moved aside to %s", path, aside)
+
+
+def _status(path: str) -> os.stat_result:
+    found = os.lstat(path)
+    if not stat.S_ISREG(found.st_mode):
+        # A link, a pipe or a directory in the place of a file is no database of ours, as any other file is none.
+        raise sqlite3.DatabaseError("no regular file")
+    return found
 
 
 @contextlib.contextmanager
@@ -273,7 +278,3 @@ def _close(connection: sqlite3.Connection) -> None:
         connection.close()
     except sqlite3.Error as err:
         log.debug("closing a dbm file failed: %s", err)
-
-
-def _own_uid() -> int:
-    return os.geteuid() if hasattr(os, "geteuid") else 0

@@ -13,6 +13,7 @@ from typing import Protocol
 from beaker import clock as _clock
 from beaker._typing import Clock
 from beaker.counters import store_tally
+from beaker.crypto.place import PlaceKey
 from beaker.exceptions import ConfigError, StoreUnavailable
 from beaker.forks import ForkAware, ForkGate
 from beaker.keys import encode_text, namespace_digest
@@ -35,8 +36,6 @@ class _Engine(Protocol):
     suffix: str
     max_value: int | None
 
-    @property
-    def writable_by_others(self) -> bool: ...
     def close(self) -> None: ...
     def abandon(self) -> None: ...
     def renew_locks(self) -> None: ...
@@ -75,10 +74,12 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
     With SQLite an operation is O(log n) in the number of keys and safe between threads and processes of one machine,
     and a process killed at any moment loses nothing that was acknowledged; a value has at most 256 MiB. A file that
     is not one of Beaker's databases counts as absent, is logged, and is moved aside (``*.corrupt-*``) by the next
-    write. A full disk or a missing permission is StoreUnavailable.
+    write. A full disk or a missing permission is StoreUnavailable. ``place_key`` signs the records
+    where no other key does.
     """
 
     backend = "dbm"
+    trusted = False
 
     def __init__(
         self,
@@ -96,6 +97,7 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         self._tally = store_tally(self.backend)
         self._digest_filenames = digest_filenames
         expect_directory(self.directory, OPTION)
+        self.place_key = PlaceKey(self.directory, backend=self.backend, option=OPTION)
         self._engine: _Engine
         if dbmmodule is None:
             self._engine = SqliteEngine(self.directory, timeout=timeout, durable=durable)
@@ -107,19 +109,6 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         self._gate = ForkGate()
         self._watch_forks()
         self._finalizer = weakref.finalize(self, self._engine.close)
-
-    @property
-    def trusted(self) -> bool:
-        """True while the directory is this user's and no other user may write it, nor any file opened in it; also
-        before it is there, since the first write creates it so."""
-        try:
-            own = os.geteuid()
-            status = os.stat(self.directory)
-        except FileNotFoundError:
-            return True
-        except (OSError, AttributeError):
-            return False
-        return status.st_uid == own and not status.st_mode & 0o022 and not self._engine.writable_by_others
 
     def close(self) -> None:
         """Close the open files. The store stays usable: the next operation opens what it needs."""

@@ -16,7 +16,9 @@ namespace, key and data; the three follow."""
 
 _MAGIC = b"BkF1"
 _CHUNK = 32_768
-_READ = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+_READ = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+# What is in the place of a file and is none: a link, a pipe, a socket, a directory.
+_NO_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EAGAIN})
 
 
 class Record(NamedTuple):
@@ -47,7 +49,7 @@ def load(path: str, *, dir_fd: int | None = None, head_only: bool = False) -> Re
     try:
         fd = os.open(path, _READ, dir_fd=dir_fd)
     except OSError as err:
-        if err.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        if err.errno in _NO_FILE:
             return None
         raise
     try:
@@ -61,6 +63,10 @@ def load(path: str, *, dir_fd: int | None = None, head_only: bool = False) -> Re
         total = start if head_only else start + size
         if len(blob) < total:
             blob = _read_rest(fd, blob, total)
+    except OSError as err:
+        if err.errno in _NO_FILE:
+            return None
+        raise
     finally:
         os.close(fd)
     if len(blob) < total or (not head_only and len(blob) > total) or zlib.crc32(blob[8:start]) != checksum:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from beaker import clock as _clock
 from beaker._typing import Clock
 from beaker.counters import store_tally
+from beaker.crypto.place import PlaceKey
 from beaker.exceptions import StoreUnavailable
 from beaker.keys import digest, encode_text, namespace_digest
 from beaker.locking.stripes import Stripes
@@ -55,10 +56,11 @@ class FileStore(Store, Versioned, Listing, Purging):
 
     Readers take no lock and create nothing. A file that is truncated, foreign, or a copy of another record's file is
     an absent record. Any other :class:`OSError` becomes :class:`~beaker.exceptions.StoreUnavailable`, the old record
-    intact.
+    intact. ``place_key`` signs the records where no other key does.
     """
 
     backend = "file"
+    trusted = False
 
     def __init__(
         self,
@@ -80,23 +82,12 @@ class FileStore(Store, Versioned, Listing, Purging):
         self._digest_filenames = digest_filenames
         locks = os.path.join(self.directory, ".locks") if lock_dir is None else os.path.abspath(os.fspath(lock_dir))
         expect_directory(self.directory, _OPTION)
+        self.place_key = PlaceKey(self.directory, backend=self.backend, option=_OPTION)
         self._lock_dir = None if lock_dir is None else locks
         if file_locks:
             expect_directory(locks, "lock_dir")
         self._stripes = Stripes(locks if file_locks else None, timeout=timeout)
         self._memo: dict[str, tuple[str, bytes]] = {}
-
-    @property
-    def trusted(self) -> bool:
-        """True when ``directory`` belongs to this user and no other user may write in it, or is not there
-        yet (it is created so). Looked up at every call."""
-        try:
-            found = os.stat(self.directory)
-        except FileNotFoundError:
-            return True
-        except OSError:
-            return False
-        return found.st_uid == os.geteuid() and not found.st_mode & 0o022
 
     # Store
 
