@@ -12,7 +12,7 @@ import io
 import logging
 import pickle
 import struct
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from beaker import counters
@@ -139,6 +139,11 @@ class EntryCodec:
         """The record for ``mark`` and for ``old``, the record of the value before, empty when there is none."""
         return self._envelope.seal(namespace, key, mark.pack(old), stored=now, expires=None, kind=MARK_RECORD)
 
+    def copier(self, value: Any) -> Callable[[], Any]:
+        """What creates copies of ``value`` as the store would, without looking at it. Raises UnserializableValue."""
+        data = self._dumps(value, here=True)
+        return lambda: self._loads(data, authentic=True)
+
     def decode(self, namespace: str, key: str, data: bytes) -> Entry | None:
         """The entry in a record, or ``None`` when it has none, is corrupt, foreign or not to be trusted.
 
@@ -178,10 +183,10 @@ class EntryCodec:
         expiretime = None if opened.expires is None else opened.expires - opened.stored
         return Entry(value, opened.stored, expiretime, _COST.unpack_from(opened.payload)[0])
 
-    def _dumps(self, value: Any) -> bytes:
+    def _dumps(self, value: Any, *, here: bool = False) -> bytes:
         if self._custom is not None:
             return self._custom.dumps(value)
-        if self._may_pickle and (self._signed or self._trusts_store() or self._envelope.signs_by_place()):
+        if self._may_pickle and (self._signed or self._trusts_store() or self._place_signs(here)):
             return self._pickle.dumps(value)
         if self._must_pickle:
             raise UnserializableValue("value", type(value).__name__, self._how_to_sign())
@@ -198,6 +203,10 @@ class EntryCodec:
         if self._may_pickle:
             return self._how_to_sign()
         return "set the option 'secret' and leave 'serializer' at 'auto', or keep plain data in its place"
+
+    def _place_signs(self, here: bool) -> bool:
+        # What does not leave this process needs no key, and a store that is down has none to look at.
+        return self._place is not None if here else self._envelope.signs_by_place()
 
     def _how_to_sign(self) -> str:
         problem = "" if self._place is None else self._place.problem()

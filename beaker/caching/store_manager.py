@@ -61,13 +61,7 @@ class StoreNamespaceManager(EntryNamespaceManager):
         return flights.of(self.namespace, key)
 
     def sharing(self, key: str, value: Any) -> Callable[[], Any]:
-        data = self.codec.encode(self.namespace, key, Entry(value, self.clock()))
-
-        def copy() -> Any:
-            entry = self.codec.decode(self.namespace, key, data)
-            return value if entry is None else entry.value
-
-        return copy
+        return self.codec.copier(value)
 
     def read(self, key: str) -> Entry | None:
         data = self.store.get(self.namespace, key)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 pytest.importorskip("google.cloud.datastore")
 
-from beaker.exceptions import ValueTooLarge
+from beaker.exceptions import StoreUnavailable, ValueTooLarge
 from beaker.storage.datastore import DatastoreStore
 from beaker.storage.datastore.record import CHUNK_BYTES
 from beaker.testing import FakeClock
@@ -130,7 +132,7 @@ class TestChunks(OnEmulators):
         assert len(entities(store)) == 3
 
     def test_a_large_value_over_one_of_another_process(self, store: DatastoreStore, host: str, project: str) -> None:
-        """A large write finds the chunks it replaces by itself; after a small one purge finds them an hour later."""
+        """A large write finds the chunks it replaces by itself; after a small one purge finds them 6 minutes later."""
         other = build(host, project, clock=store._clock)
         store.set("n", "k", os.urandom(1_500_000), ttl=None)
         other.set("n", "k", os.urandom(2_500_000), ttl=None)
@@ -139,10 +141,10 @@ class TestChunks(OnEmulators):
         other.set("n", "large", os.urandom(1_500_000), ttl=None)
         assert len(entities(store)) == 1 + 3 + 3
         clock: Any = store._clock
-        clock.advance(3000)
+        clock.advance(355)
         assert store.purge(clock(), 100) == (0, None)
         assert len(entities(store)) == 7
-        clock.advance(601)
+        clock.advance(6)
         assert store.purge(clock(), 100) == (0, None)
         assert len(entities(store)) == 4
         assert store.get("n", "k") == b"small"
@@ -194,6 +196,110 @@ class TestChunks(OnEmulators):
         assert store.get("n", "k") == new
 
 
+class TestConcurrentOverwrites(OnEmulators):
+    """Several processes replace one large value: each removes what it replaced, so that one value's chunks are left."""
+
+    def overtaken(
+        self, monkeypatch: pytest.MonkeyPatch, store: DatastoreStore, meanwhile: Callable[[], object]
+    ) -> None:
+        """The store's next write of a head comes after ``meanwhile``."""
+        call = store.gateway._call
+
+        def late(method: str, request: Any, *arguments: Any, **named: Any) -> Any:
+            if method == "Commit":
+                written = [getattr(mutation, str(mutation.WhichOneof("operation"))) for mutation in request.mutations]
+                keys = [getattr(one, "key", one) for one in written]
+                if any(len(key.path) == 1 and "probe:" not in key.path[0].name for key in keys):
+                    monkeypatch.undo()
+                    meanwhile()
+            return call(method, request, *arguments, **named)
+
+        monkeypatch.setattr(store.gateway, "_call", late)
+
+    @pytest.mark.parametrize("way", ["set", "set_many", "small", "delete", "delete_many"])
+    def test_a_write_in_between(
+        self, store: DatastoreStore, host: str, project: str, monkeypatch: pytest.MonkeyPatch, way: str
+    ) -> None:
+        """A value that another process wrote after ours was looked at is replaced, or deleted, with its chunks."""
+        other = build(host, project, clock=store._clock)
+        store.set("n", "k", os.urandom(1_500_000), ttl=None)
+        self.overtaken(monkeypatch, store, lambda: other.set("n", "k", os.urandom(3_500_000), ttl=None))
+        data = b"small" if way == "small" else os.urandom(2_500_000)
+        if way in ("set", "small"):
+            store.set("n", "k", data, ttl=None)
+        elif way == "set_many":
+            store.set_many("n", {"k": data, "l": b"small"}, ttl=None)
+        elif way == "delete":
+            store.delete("n", "k")
+        else:
+            store.delete_many("n", ["k", "l"])
+        kept = {"set": 1 + 3, "set_many": 1 + 3 + 1, "small": 1}.get(way, 0)
+        assert len(entities(store)) == kept
+        assert store.get("n", "k") == (data if kept else None)
+
+    def test_many_at_once(self, store: DatastoreStore, host: str, project: str, clock: FakeClock) -> None:
+        """Of 16 overwrites by 4 processes the last is left, whole; a leftover, if any, ends with the next purge."""
+        stores = [build(host, project, clock=clock) for _ in range(4)]
+        values = [os.urandom(1_500_000) for _ in stores]
+
+        def write(turn: int) -> None:
+            for _ in range(4):
+                stores[turn].set("n", "k", values[turn], ttl=None)
+
+        with ThreadPoolExecutor(len(stores)) as pool:
+            list(pool.map(write, range(len(stores))))
+        clock.advance(361)
+        assert store.purge(clock(), 100) == (0, None)
+        assert len(entities(store)) == 1 + 2
+        assert store.get("n", "k") in values
+
+    def test_calls(self, store: DatastoreStore, host: str, project: str) -> None:
+        """Where no other process writes, it costs no call more than a blind write would."""
+        calls = store.gateway.calls
+        large = os.urandom(1_500_000)
+        store.set("n", "k", large, ttl=None)
+        store.set("n", "k", large, ttl=None)
+        for act, expected in (
+            (lambda: store.set("n", "k", large, ttl=None), {"Commit": 3}),
+            (lambda: store.set("n", "small", b"1", ttl=None), {"Commit": 1}),
+            (lambda: store.delete_many("n", ["k", "small"]), {"Lookup": 1, "Commit": 1}),
+            (lambda: store.set("n", "k", large, ttl=None), {"Lookup": 1, "Commit": 2}),
+            (lambda: store.set("n", "k", b"1", ttl=None), {"Commit": 2}),
+        ):
+            calls.clear()
+            act()
+            assert dict(calls) == expected
+
+    @pytest.mark.parametrize("way", ["set", "insert", "replace"])
+    def test_a_writer_that_was_stopped(
+        self, store: DatastoreStore, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, way: str
+    ) -> None:
+        """After 5 minutes it publishes no head, as a purge may have taken its chunks; the old value stays."""
+        if way != "insert":
+            store.set("n", "k", b"old", ttl=None)
+        version = store.read("n", "k")
+        write = store._heads.chunks.write
+
+        def stopped(*arguments: Any) -> Any:
+            written = write(*arguments)
+            clock.advance(300)
+            return written
+
+        monkeypatch.setattr(store._heads.chunks, "write", stopped)
+        large = os.urandom(1_500_000)
+        writes: dict[str, Callable[[], object]] = {
+            "set": lambda: store.set("n", "k", large, ttl=None),
+            "insert": lambda: store.insert("n", "k", large, ttl=None),
+            "replace": lambda: version and store.replace("n", "k", large, version[1], ttl=None),
+        }
+        with pytest.raises(StoreUnavailable, match="too long"):
+            writes[way]()
+        clock.advance(61)
+        assert store.purge(clock(), 100) == (0, None)
+        assert len(entities(store)) == (way != "insert")
+        assert store.get("n", "k") == (None if way == "insert" else b"old")
+
+
 class TestMany(OnEmulators):
     """More than fits in one message or page."""
 
@@ -239,10 +345,10 @@ class TestMany(OnEmulators):
         clock.advance(11)
         commit_if = store.gateway.commit_if
 
-        def overtaken(*arguments: Any) -> None:
+        def overtaken(*arguments: Any) -> int:
             monkeypatch.undo()
             store.set("n", "b", b"new", ttl=None)
-            commit_if(*arguments)
+            return commit_if(*arguments)
 
         monkeypatch.setattr(store.gateway, "commit_if", overtaken)
         assert store.purge(clock(), 100) == (2, None)

@@ -11,15 +11,19 @@ from typing import Any
 from beaker._typing import Clock
 from beaker.exceptions import StoreUnavailable
 from beaker.forks import ForkAware
+from beaker.storage.datastore.connection import BACKEND
 from beaker.storage.datastore.gateway import Gateway
-from beaker.storage.datastore.record import CHUNK_BYTES, Layout, Version, new_generation
+from beaker.storage.datastore.record import CHUNK_BYTES, Layout, Version, generation_time, new_generation
 
-__all__ = ["CHUNKS_A_MESSAGE", "Chunks"]
+__all__ = ["CHUNKS_A_MESSAGE", "LONGEST_WRITE", "Chunks"]
 
 CHUNKS_A_MESSAGE = 3
 """Emulators take messages of at most 4 MiB (the service 10): three chunks fit into one."""
 
 _REMEMBERED = 1024
+
+LONGEST_WRITE = 300.0
+"""Seconds after its first chunk at which a write's head is published at the latest, by the writer's clock."""
 
 logger = logging.getLogger("beaker.storage.datastore")
 
@@ -37,7 +41,7 @@ class Chunks(ForkAware):
     def _after_fork(self) -> None:
         """The lock is the parent's; the memory goes with it."""
         self._renew_locks()
-        self._known: OrderedDict[str, tuple[str, int]] = OrderedDict()
+        self._known: OrderedDict[str, Version] = OrderedDict()
 
     def _renew_locks(self) -> None:
         self._lock = threading.Lock()
@@ -67,7 +71,7 @@ class Chunks(ForkAware):
                 pieces[result.entity.key.path[-1].name] = result.entity.properties["data"].blob_value
         if len(pieces) < len(keys):
             return None
-        self.remember(head_key, version.generation, version.parts)
+        self.remember(head_key, version)
         return b"".join(pieces[name] for name in sorted(pieces))
 
     def drop(self, head_key: Any, generation: str, parts: int, operation: str) -> None:
@@ -83,16 +87,21 @@ class Chunks(ForkAware):
             # The caller's write is done; purge finds what stays behind.
             logger.debug("%d chunks of a former value were not deleted: %s", parts, err)
 
-    def remember(self, head_key: Any, generation: str, parts: int) -> None:
-        """Keep in mind which chunks a head has, so that a blind write over it can drop them without a read first."""
+    def remember(self, head_key: Any, version: Version | None) -> None:
+        """Keep in mind a head that has chunks, so that a write over it can drop them without a read first."""
         with self._lock:
-            if parts:
-                self._known[head_key.path[0].name] = (generation, parts)
+            if version is not None and version.parts and version.number:
+                self._known[head_key.path[0].name] = version
                 while len(self._known) > _REMEMBERED:
                     self._known.popitem(last=False)
             else:
                 self._known.pop(head_key.path[0].name, None)
 
-    def known(self, head_key: Any) -> tuple[str, int]:
-        """Generation and number of the chunks a head was last seen with; ``("", 0)`` when with none or never."""
-        return self._known.get(head_key.path[0].name, ("", 0))
+    def known(self, head_key: Any) -> Version | None:
+        """The version a head with chunks was last seen with; ``None``: it had none then, or was never seen."""
+        return self._known.get(head_key.path[0].name)
+
+    def check_time(self, generation: str, operation: str) -> None:
+        """Raise StoreUnavailable for chunks written so long ago that a purge may take them for orphans soon."""
+        if self._clock() - generation_time(generation) + self._gateway.deadline > LONGEST_WRITE:
+            raise StoreUnavailable("the write took too long", backend=BACKEND, operation=operation)

@@ -133,26 +133,38 @@ class Gateway(ForkAware):
         self._count("Commit")
         self._call("Commit", self._commit_request(mutations), operation)
 
-    def insert(self, mutation: Any, operation: str) -> None:
-        """Apply one ``insert``. Raises :class:`Refused` when the entity exists."""
+    def insert(self, mutation: Any, operation: str) -> int:
+        """Apply one ``insert`` and return the entity's version. Raises :class:`Refused` when the entity exists."""
         self._count("Commit")
-        self._call("Commit", self._commit_request([mutation]), operation, conditional=True)
+        return _version(self._call("Commit", self._commit_request([mutation]), operation, conditional=True))
 
-    def commit_if(self, mutations: Sequence[Any], keys: Sequence[Any], versions: Sequence[int], operation: str) -> None:
-        """Apply ``mutations`` (one for each of ``keys``) where the entity still has its version.
+    def commit_if(
+        self,
+        mutations: Sequence[Any],
+        keys: Sequence[Any],
+        versions: Sequence[int],
+        operation: str,
+        *,
+        also: Sequence[Any] = (),
+    ) -> int:
+        """Apply ``mutations`` (one for each of ``keys``) where the entity still has its version, and ``also`` others.
 
-        Raises :class:`Refused` when any has another one; which of several were applied is then not known.
+        Returns the version that the first of them has now, 0 when the server does not say. Raises :class:`Refused` when
+        any has another one; which of several were applied is then not known.
         """
         if not self._compares_versions(keys[0], operation):
             for mutation, key, version in zip(mutations, keys, versions, strict=True):
                 self._transact(mutation, key, version, operation)
-            return
+            if also:
+                self.commit(also, operation)
+            return 0
         self._count("Commit")
         for mutation, version in zip(mutations, versions, strict=True):
             mutation.base_version = version
             # Without it one of the emulators ignores base_version without a word.
             mutation.conflict_resolution_strategy = _FAIL
-        self._call("Commit", self._commit_request(mutations), operation, conditional=True)
+        request = self._commit_request([*mutations, *also])
+        return _version(self._call("Commit", request, operation, conditional=True))
 
     def query(self, request: Any, operation: str) -> Any:
         """The QueryResultBatch of a RunQueryRequest. Raises StoreUnavailable when it does not fit a message."""
@@ -320,6 +332,11 @@ def _bill(tally: StoreTally, method: str, request: Any, answer: Any) -> None:
             tally.wrote(sum(mutation.ByteSize() for mutation in written), len(written))
         if len(written) < len(request.mutations):
             tally.deleted(len(request.mutations) - len(written))
+
+
+def _version(answer: Any) -> int:
+    results = answer.mutation_results
+    return int(results[0].version) if results else 0
 
 
 def _status(err: BaseException | None) -> tuple[str, str]:

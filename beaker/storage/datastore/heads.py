@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,8 @@ __all__ = ["Draft", "Heads"]
 
 # So often a record may change under a reader or an insert before that counts as unavailable.
 _ROUNDS = 5
+# So often a write tries to replace exactly the record that it has seen.
+_OVERWRITES = 10
 
 
 @dataclass(repr=False)
@@ -107,8 +109,10 @@ class Heads:
         layout = self._layout()
         for _ in range(_ROUNDS):
             set_wids(draft.entity, draft.wid)
+            self._check_time(draft, "insert")
+            number = 0
             try:
-                self._gateway.insert(layout.insert(draft.entity), "insert")
+                number = self._gateway.insert(layout.insert(draft.entity), "insert")
             except Refused as refused:
                 record, data = self.look(draft.key, "insert")
                 if record is None:
@@ -120,23 +124,123 @@ class Heads:
                     if not self.publish_over(draft, record.version, "insert"):
                         continue
                     return True
-            self.written(draft, "", 0, "insert")
+            self._written(draft, draft.wid, number, None, "insert")
             return True
         return False
 
-    def publish_over(self, draft: Draft, base: Version, operation: str) -> bool:
-        set_wids(draft.entity, wids_after(draft.wid, base.wids))
+    def overwrite(self, draft: Draft, base: Version | None, operation: str) -> None:
+        """Publish over whatever is there, and drop the chunks of the very record that this write replaced.
+
+        ``base``: the record as last seen; ``None``: it was not. Where it had no chunks and the draft has none, nothing
+        can be left behind, and one blind write does.
+        """
+        if base is None and not draft.parts:
+            set_wids(draft.entity, draft.wid)
+            self._gateway.commit([self._layout().upsert(draft.entity)], operation)
+            self.chunks.remember(draft.key, None)
+            return
+        for _ in range(_OVERWRITES):
+            if base is None:
+                found = self.head(draft.key, operation)
+                base = None if found is None else found.version
+            if base is None:
+                if self._publish_first(draft, operation):
+                    return
+            elif self.publish_over(draft, base, operation):
+                return
+            base = None
+        # Others were faster each time. The last word is still ours; what it replaces is left to purge.
+        self._check_time(draft, operation)
+        set_wids(draft.entity, draft.wid)
+        self._gateway.commit([self._layout().upsert(draft.entity)], operation)
+        self.chunks.remember(draft.key, None)
+
+    def delete(self, batch: Sequence[tuple[Any, Version]], operation: str) -> None:
+        """Delete heads as they were seen, and their chunks; one that changed meanwhile as it is then. One commit."""
+        layout = self._layout()
+        large = [(key, version) for key, version in batch if version.parts]
+        others = [layout.delete(key) for key, version in batch if not version.parts]
+        # Their head is deleted here or was replaced by another write: no head names them either way.
+        others += [
+            layout.delete(chunk)
+            for key, version in large
+            for chunk in layout.chunk_keys(key, version.generation, version.parts)
+        ]
+        for key, _ in batch:
+            self.chunks.remember(key, None)
+        if not large:
+            self._gateway.commit(others, operation)
+            return
+        keys = [key for key, _ in large]
+        numbers = [version.number for _, version in large]
         try:
-            self._gateway.commit_if([self._layout().update(draft.entity)], [draft.key], [base.number], operation)
+            self._gateway.commit_if([layout.delete(key) for key in keys], keys, numbers, operation, also=others)
+        except Refused:
+            # Which of them were applied is not known.
+            self._gateway.commit(others, operation)
+            for key in keys:
+                self._delete_one(key, operation)
+
+    def _delete_one(self, head_key: Any, operation: str) -> None:
+        layout = self._layout()
+        for _ in range(_OVERWRITES):
+            found = self.head(head_key, operation)
+            if found is None:
+                return
+            version = found.version
+            chunks = layout.chunk_keys(head_key, version.generation, version.parts)
+            try:
+                self._gateway.commit_if(
+                    [layout.delete(head_key)],
+                    [head_key],
+                    [version.number],
+                    operation,
+                    also=[layout.delete(chunk) for chunk in chunks],
+                )
+            except Refused:
+                continue
+            return
+        self._gateway.commit([layout.delete(head_key)], operation)
+
+    def _publish_first(self, draft: Draft, operation: str) -> bool:
+        set_wids(draft.entity, draft.wid)
+        self._check_time(draft, operation)
+        try:
+            number = self._gateway.insert(self._layout().insert(draft.entity), operation)
         except Refused as refused:
-            if not refused.doubtful:
+            if not self._landed(draft, refused, operation):
                 return False
-            found = self.head(draft.key, operation)
-            if found is None or not has_wid(found.version.wids, draft.wid):
-                return False
-        self.written(draft, base.generation, base.parts, operation)
+            number = 0
+        self._written(draft, draft.wid, number, None, operation)
         return True
 
-    def written(self, draft: Draft, old_generation: str, old_parts: int, operation: str) -> None:
-        self.chunks.remember(draft.key, draft.generation, draft.parts)
-        self.chunks.drop(draft.key, old_generation, old_parts, operation)
+    def _landed(self, draft: Draft, refused: Refused, operation: str) -> bool:
+        """Whether it was an earlier try of this very write that changed the record."""
+        if not refused.doubtful:
+            return False
+        found = self.head(draft.key, operation)
+        return found is not None and has_wid(found.version.wids, draft.wid)
+
+    def publish_over(self, draft: Draft, base: Version, operation: str) -> bool:
+        wids = wids_after(draft.wid, base.wids)
+        set_wids(draft.entity, wids)
+        self._check_time(draft, operation)
+        number = 0
+        try:
+            number = self._gateway.commit_if(
+                [self._layout().update(draft.entity)], [draft.key], [base.number], operation
+            )
+        except Refused as refused:
+            if not self._landed(draft, refused, operation):
+                return False
+        self._written(draft, wids, number, base, operation)
+        return True
+
+    def _check_time(self, draft: Draft, operation: str) -> None:
+        if draft.parts:
+            self.chunks.check_time(draft.generation, operation)
+
+    def _written(self, draft: Draft, wids: bytes, number: int, base: Version | None, operation: str) -> None:
+        self.chunks.remember(draft.key, Version(number, draft.generation, draft.parts, wids, None))
+        if base is not None:
+            self.chunks.drop(draft.key, base.generation, base.parts, operation)

@@ -10,6 +10,7 @@ from typing import Any
 
 from beaker._typing import Clock
 from beaker.exceptions import StoreUnavailable
+from beaker.storage.datastore.chunks import LONGEST_WRITE
 from beaker.storage.datastore.gateway import Gateway, Refused
 from beaker.storage.datastore.record import HEAD_MASK, Layout, Record, decode, generation_of, generation_time, original
 
@@ -23,8 +24,9 @@ _KEYS_PAGE = 500
 # A purge that finds little must end too: this many entities looked at for each one it may remove.
 _LOOKS_A_REMOVAL = 20
 _LEAST_LOOKS = 1000
-# Chunks are written before the head that names them: only ones much older than any write can be orphans.
-_ORPHAN_SECONDS = 3600.0
+# Chunks are written before the head that names them: only ones older than any write, by clocks a minute apart, can be
+# orphans.
+_ORPHAN_SECONDS = LONGEST_WRITE + 60.0
 _AGAIN = "again"
 
 # Numbers of the enums in google/datastore/v1/query.proto.

@@ -49,8 +49,9 @@ class DatastoreStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
       index limits the kind to about 500 writes a second, so the default is false.
     - ``clock``: seconds since the epoch; decides what has expired.
 
-    Every failure of the service is :class:`StoreUnavailable`. ``delete`` costs a read too (chunks). A value
-    over 1 MB that another process overwrites with a small one leaves chunks behind until ``purge``.
+    Every failure of the service is :class:`StoreUnavailable`. ``delete`` costs a read too (chunks). Whoever replaces a
+    value over 1 MB removes the chunks of the very record it replaced. A small one blindly written over it by another
+    process, and a writer that is killed, leave chunks behind until ``purge``. A write that takes over 5 minutes fails.
     Raises ConfigError for a wrong option, InvalidCacheBackendError without Google's packages.
     """
 
@@ -119,13 +120,7 @@ class DatastoreStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
             self._delete([key], namespace, "set")
             return
         draft = self._heads.draft(namespace, key, data, ttl, "set")
-        before = self._heads.chunks.known(draft.key)
-        if draft.parts and not before[1]:
-            found = self._heads.head(draft.key, "set")
-            before = (found.version.generation, found.version.parts) if found else before
-        set_wids(draft.entity, draft.wid)
-        self.gateway.commit([self._layout().upsert(draft.entity)], "set")
-        self._heads.written(draft, *before, "set")
+        self._heads.overwrite(draft, self._heads.chunks.known(draft.key), "set")
 
     def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
         self._check_size(namespace, key, data, "insert")
@@ -173,7 +168,7 @@ class DatastoreStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
     def purge(
         self, now: float, limit: int, *, cursor: str | None = None, deadline: float | None = None
     ) -> tuple[int, str | None]:
-        """Remove at most ``limit`` records that ended before ``now``, and chunks an hour old that no record names.
+        """Remove at most ``limit`` records that ended before ``now``, and chunks over 6 minutes old without a record.
 
         Without ``index_expires`` it walks over the kind, live records included (without their data), at most
         20 for each of ``limit`` and at least 1000 a call; with it, over the expired ones only, and orphaned
@@ -212,6 +207,11 @@ class DatastoreStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         size = 0
         for key, data in items.items():
             draft = self._heads.draft(namespace, key, data, ttl, "set_many")
+            known = self._heads.chunks.known(draft.key)
+            if draft.parts or known is not None:
+                # Its chunks, or those it replaces, are a matter of this record alone.
+                self._heads.overwrite(draft, known, "set_many")
+                continue
             set_wids(draft.entity, draft.wid)
             if len(batch) == COMMIT_ENTITIES or size + draft.entity.ByteSize() > _COMMIT_BYTES:
                 self._write_batch(batch)
@@ -241,26 +241,22 @@ class DatastoreStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         if not batch:
             return
         layout = self._layout()
-        before = [self._heads.chunks.known(draft.key) for draft in batch]
         self.gateway.commit([layout.upsert(draft.entity) for draft in batch], "set_many")
-        for draft, (generation, parts) in zip(batch, before, strict=True):
-            self._heads.written(draft, generation, parts, "set_many")
 
     def _delete(self, keys: Iterable[str], namespace: str, operation: str) -> None:
         layout = self._layout()
         heads = [layout.head_key(namespace, key) for key in keys]
-        doomed: list[Any] = []
-        chunks: list[Any] = []
+        batch: list[tuple[Any, Version]] = []
+        size = 0
         for result in self.gateway.lookup(heads, operation, mask=HEAD_MASK):
             version = decode(result).version
-            doomed.append(result.entity.key)
-            chunks += layout.chunk_keys(result.entity.key, version.generation, version.parts)
-            self._heads.chunks.remember(result.entity.key, "", 0)
-        # Heads first: no reader may see one whose chunks are gone.
-        doomed += chunks
-        for start in range(0, len(doomed), COMMIT_ENTITIES):
-            some = doomed[start : start + COMMIT_ENTITIES]
-            self.gateway.commit([layout.delete(entity_key) for entity_key in some], operation)
+            if batch and size + 1 + version.parts > COMMIT_ENTITIES:
+                self._heads.delete(batch, operation)
+                batch, size = [], 0
+            batch.append((result.entity.key, version))
+            size += 1 + version.parts
+        if batch:
+            self._heads.delete(batch, operation)
 
 
 def _own(version: Hashable) -> Version:
