@@ -25,9 +25,10 @@ from beaker.caching.cache import Cache
 from beaker.caching.call_key import CallKey
 from beaker.caching.class_map import ClassMap, assigned
 from beaker.caching.decorated import CachedFunction, CachedMethod
+from beaker.caching.decorated_async import AsyncCachedFunction, AsyncCachedMethod
 from beaker.caching.decorator import Decorator
 from beaker.caching.factory import freeze
-from beaker.caching.identity import namespace_of
+from beaker.caching.forgetting import Forgetting, forget_in_loop, forgetting
 from beaker.caching.namespace import EntryNamespaceManager
 from beaker.caching.open_caches import OpenCaches
 from beaker.caching.settings import Settings, Switch, named, switch_of
@@ -36,11 +37,14 @@ from beaker.config.parse import parse_cache
 from beaker.exceptions import ConfigError
 
 __all__ = [
+    "AsyncCachedFunction",
+    "AsyncCachedMethod",
     "Cache",
     "CacheManager",
     "CachedFunction",
     "CachedMethod",
     "CallKey",
+    "aregion_invalidate",
     "cache_managers",
     "cache_region",
     "cache_regions",
@@ -143,12 +147,23 @@ class CacheManager:
         * ``kwargs``: as they were given to the decorator; a decorated function remembers them, so they are needed
           for a namespace only.
         """
+        self._forgetting(func, args, kwargs)[1]()
+
+    async def ainvalidate(self, func: Any, *args: Any, **kwargs: Any) -> None:
+        """:meth:`invalidate` for an event loop, of any decorated function."""
+        await forget_in_loop(*self._forgetting(func, args, kwargs))
+
+    def _forgetting(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Forgetting:
         own = isinstance(func, (CachedFunction, CachedMethod)) and not kwargs
-        _forget(func, None if own else lambda name: self.get_cache(name, **kwargs), args)
+        return forgetting(func, None if own else lambda name: self.get_cache(name, **kwargs), args)
 
     def region_invalidate(self, namespace: Any, region: str | None, *args: Any) -> None:
         """Forget one result of a function decorated by :meth:`region`; see :func:`region_invalidate`."""
-        _forget(namespace, None if region is None else self._region(region).open, args)
+        forgetting(namespace, None if region is None else self._region(region).open, args)[1]()
+
+    async def aregion_invalidate(self, namespace: Any, region: str | None, *args: Any) -> None:
+        """:meth:`region_invalidate` for an event loop, of any decorated function."""
+        await forget_in_loop(*forgetting(namespace, None if region is None else self._region(region).open, args))
 
     def _region(self, region: str, overrides: Mapping[str, Any] | None = None) -> Settings:
         regions = self.regions if region in self.regions else cache_regions
@@ -194,7 +209,12 @@ def region_invalidate(namespace: Any, region: str | None, *args: Any) -> None:
     * ``args``: the decorator's arguments, then the function's. Without any, and when only the decorator's are there
       and the function cannot be called without any, all results of the function are forgotten.
     """
-    _forget(namespace, None if region is None else _shared_region(region).open, args)
+    forgetting(namespace, None if region is None else _shared_region(region).open, args)[1]()
+
+
+async def aregion_invalidate(namespace: Any, region: str | None, *args: Any) -> None:
+    """:func:`region_invalidate` for an event loop, of any decorated function."""
+    await forget_in_loop(*forgetting(namespace, None if region is None else _shared_region(region).open, args))
 
 
 def reset() -> None:
@@ -255,20 +275,6 @@ def _open(namespace: str, options: Mapping[str, Any], region: str = "") -> Cache
     cache = Cache(namespace, region=region, **options)
     cache_managers.note(namespace, options, cache)
     return cache
-
-
-def _forget(target: Any, cache: Callable[[str], Cache] | None, args: tuple[Any, ...]) -> None:
-    """``target``: a cached function, a function, or a namespace. ``cache`` opens the one to look in."""
-    if isinstance(target, (CachedFunction, CachedMethod)):
-        target.invalidate_flat(args, None if cache is None else cache(target.namespace))
-        return
-    if cache is None:
-        raise ConfigError("a namespace alone does not say which region", option="region", expected="a region's name")
-    opened = cache(target if isinstance(target, str) else namespace_of(target))
-    if args:
-        opened.namespace.discard(opened.call_key(args))
-    else:
-        opened.clear()
 
 
 def _cache_decorate(

@@ -116,6 +116,8 @@ class MemoryNamespaceManager(EntryNamespaceManager):
     * Other options as for :meth:`NamespaceManager.configure`.
     """
 
+    blocks = False
+
     def __init__(self, namespace: str, **kwargs: Any) -> None:
         self.configure(kwargs)
         self._max_entries = defaults.max_entries(kwargs)
@@ -163,6 +165,8 @@ class MemoryNamespaceManager(EntryNamespaceManager):
 
 class NullNamespaceManager(EntryNamespaceManager):
     """Keeps nothing: every read is a miss. For tests and for switching a cache off by its type."""
+
+    blocks = False
 
     def __init__(self, namespace: str, **kwargs: Any) -> None:
         self.configure(kwargs)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any
 
-from beaker.caching.dogpile import get_or_create
+import pytest
+
+from beaker.caching.dogpile import Terms, aget_or_create, get_or_create
 from beaker.caching.entry import Entry
 from beaker.caching.freshness import Patience
 from beaker.caching.marks import Begun, Creation, LocalMarks, Mode
+from beaker.caching.ways import InLoop
+from beaker.locking.api import poll
+from beaker.locking.creation import CreationLock
 from beaker.locking.factories import LayeredLocks, Lock, LockFactory, ThreadLocks
 from beaker.storage.lease import LeaseLocks
 from beaker.storage.memory import MemoryStore
@@ -20,7 +26,9 @@ from beaker.testing.lock import PATIENCE
 class Cache:
     """One key: where its entry is kept, what is asked of it, and how it is created."""
 
-    def __init__(self, locks: LockFactory | None = None) -> None:
+    def __init__(self, locks: LockFactory | None = None, *, loops: bool = False) -> None:
+        self.loops = loops
+        self.front = CreationLock()
         self.clock = FakeClock()
         self.locks = locks or ThreadLocks()
         self.entry: Entry | None = None
@@ -41,7 +49,16 @@ class Cache:
         self.put(value)
 
     def get(self, **options: Any) -> Any:
+        """The value; with ``loops`` in an event loop of this call's own."""
+        if self.loops:
+            return asyncio.run(self.aget(**options))
         return get_or_create(self, self._create, self.lock, clock=self.clock, timer=self.clock, **options)
+
+    async def aget(self, **options: Any) -> Any:
+        def way() -> InLoop:
+            return InLoop(self.lock(), lambda: self.front, blocks=False)
+
+        return await aget_or_create(self, self._create, way, Terms(self.clock, self.clock, **options), self.read())
 
     def lock(self) -> Lock:
         return self.locks.creation("n", "k")
@@ -60,8 +77,12 @@ class Cache:
             return Begun(entry, None)
         return Begun(entry, self.marks.begin("k", lambda entry: self.write(entry.value), lambda: None))
 
-    def store(self, creation: Creation, value: Any, cost: float) -> None:
-        creation.store(Entry(value, self.clock(), self.expiretime, cost))
+    def store(self, creation: Creation, value: Any, cost: float) -> Entry | None:
+        entry = Entry(value, self.clock(), self.expiretime, cost)
+        return entry if creation.store(entry) else None
+
+    def copies(self, entry: Any) -> Callable[[], Entry]:
+        return lambda: entry
 
     def is_taken(self, entry: Any) -> bool:
         return False
@@ -81,7 +102,8 @@ class Cache:
     @property
     def is_free(self) -> bool:
         lock = self.lock()
-        if not lock.acquire(False):
+        # What a coroutine held outside this process is released by a thread, a moment later.
+        if not poll(lambda: lock.acquire(False), timeout=0.5 if self.loops else 0):
             return False
         lock.release()
         return True
@@ -142,3 +164,12 @@ LOCKS: dict[str, Callable[[], LockFactory]] = {
     "plain": Plain,
 }
 """A lock among threads, a lease behind it, and the standard library's."""
+
+WAYS = [pytest.param((kind, loops), id=f"{kind}{' in loops' * loops}") for kind in LOCKS for loops in (False, True)]
+"""Each kind of lock for calls in threads, and for calls in event loops of their own."""
+
+
+def waiting(lock: Any) -> int:
+    """How many calls wait for a creation lock, or for the first of a pair."""
+    front = getattr(lock, "first", lock)
+    return len(front._waiting) + len(front._signals)

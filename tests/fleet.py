@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
@@ -52,6 +53,28 @@ def get_together(options: Options, namespace: str, ledger: str, threads: int, ga
     with ThreadPoolExecutor(threads) as pool:
         for answer in pool.map(ask, range(threads)):
             waits.put(answer)
+
+
+def await_together(options: Options, namespace: str, ledger: str, calls: int, gate: Any, waits: Any) -> None:
+    """:func:`get_together` with so many calls of one event loop."""
+    cache = Cache(namespace, **options)
+
+    async def create() -> int:
+        mark = note(Path(ledger))
+        await asyncio.sleep(0.3)
+        return mark
+
+    async def ask() -> tuple[int, float]:
+        started = time.perf_counter()
+        value = await cache.aget("shared", createfunc=create)
+        return value, time.perf_counter() - started
+
+    async def together() -> list[tuple[int, float]]:
+        return await asyncio.gather(*(ask() for _ in range(calls)))
+
+    gate.wait(60)
+    for answer in asyncio.run(together()):
+        waits.put(answer)
 
 
 def die_creating(options: Options, namespace: str, started: Any) -> None:

@@ -19,6 +19,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "1 mechanisms": (
         "beaker.serialization",
         "beaker.locking",
+        "beaker.loops",
         "beaker.synchronization",
         "beaker.config",
         "beaker.crypto",

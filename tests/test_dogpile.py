@@ -15,13 +15,14 @@ from beaker.storage.lease import LeaseLocks
 from beaker.storage.memory import MemoryStore
 from beaker.testing.hooks import run_threads
 from beaker.testing.lock import PATIENCE, wait_until
-from tests.dogpiles import LOCKS, Cache, Call, Gate
+from tests.dogpiles import LOCKS, WAYS, Cache, Call, Gate, waiting
 
 
-@pytest.fixture(params=list(LOCKS))
+@pytest.fixture(params=WAYS)
 def cache(request: pytest.FixtureRequest) -> Cache:
-    """A cache with each kind of creation lock."""
-    return Cache(LOCKS[request.param]())
+    """A cache with each kind of creation lock, called in threads and in event loops."""
+    kind, loops = request.param
+    return Cache(LOCKS[kind](), loops=loops)
 
 
 def test_fresh_is_one_read(cache: Cache) -> None:
@@ -99,17 +100,18 @@ def test_failing_creator(cache: Cache) -> None:
         assert cache.is_free
 
 
+@pytest.mark.parametrize("loops", [False, True], ids=["threads", "loops"])
 @pytest.mark.parametrize("front", ["threads", "leases"])
-def test_waiters_of_a_failing_creator(front: str) -> None:
+def test_waiters_of_a_failing_creator(front: str, loops: bool) -> None:
     """Calls that waited for a creator that raises get its exception; none of them runs it again, later ones do."""
     locks = LayeredLocks(ThreadLocks(), LeaseLocks(MemoryStore(), renew=False))
-    cache = Cache(locks if front == "leases" else None)
+    cache = Cache(locks if front == "leases" else None, loops=loops)
     gate = Gate(cache, ValueError("backend is down"))
     first = Call(cache)
     assert gate.running.wait(PATIENCE)
     waiters = [Call(cache) for _ in range(7)]
     lock: Any = cache.lock()
-    wait_until(lambda: len(getattr(lock, "first", lock)._waiting) == 7)
+    wait_until(lambda: waiting(lock) == 7)
     gate.may_end.set()
     errors = [call.end() for call in [first, *waiters]]
     assert errors == [gate.outcome] * 8

@@ -10,13 +10,14 @@ from beaker import counters
 from beaker.caching.dogpile import Freshness
 from beaker.exceptions import ConfigError, CreationAbortedError
 from beaker.testing.lock import PATIENCE, wait_until
-from tests.dogpiles import LOCKS, Cache, Call, Gate
+from tests.dogpiles import LOCKS, WAYS, Cache, Call, Gate, waiting
 
 
-@pytest.fixture(params=list(LOCKS))
+@pytest.fixture(params=WAYS)
 def cache(request: pytest.FixtureRequest) -> Cache:
-    """A cache with each kind of creation lock."""
-    return Cache(LOCKS[request.param]())
+    """A cache with each kind of creation lock, called in threads and in event loops."""
+    kind, loops = request.param
+    return Cache(LOCKS[kind](), loops=loops)
 
 
 def test_wait_policy(cache: Cache) -> None:
@@ -74,7 +75,7 @@ def test_stale_if_error_for_waiters() -> None:
     assert gate.running.wait(PATIENCE)
     calls += [Call(cache, policy=policy) for _ in range(3)]
     lock: Any = cache.lock()
-    wait_until(lambda: len(lock._waiting) == 3)
+    wait_until(lambda: waiting(lock) == 3)
     gate.may_end.set()
     assert [call.end() for call in calls] == ["old"] * 4
     assert cache.creations == 1

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from beaker.caching import registry
+from beaker.caching.async_cache import AsyncForms
 from beaker.caching.entry import Entry, check_reusable
 from beaker.caching.namespace import EntryNamespaceManager, NamespaceManager
 from beaker.caching.value import Value, current_entry
@@ -37,7 +38,7 @@ _ENGINE = frozenset(
 """Options a third party's manager is not built with: the engine sees to them, or they mean nothing there."""
 
 
-class Cache:
+class Cache(AsyncForms):
     """Values by key in one namespace.
 
     * ``namespace``: its name, any ``str``.
@@ -49,6 +50,8 @@ class Cache:
 
     A key is any ``str``; anything :func:`beaker.keys.cache_key` can name works too and is never mistaken for a
     ``str``. Raises ConfigError and its subclasses for options that cannot be used.
+
+    In an event loop the operations are awaited under names that begin with ``a``; see :class:`AsyncForms`.
     """
 
     def __init__(

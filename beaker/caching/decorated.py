@@ -136,16 +136,16 @@ class CachedFunction(Generic[P, R]):
 
         The function never runs. ``default`` is a keyword of its own, unless the function has a parameter of that name.
         """
+        default, place = self._kept(args, kwargs)
+        entry = None if place is None else place.counted_entry()
+        return default if entry is None else entry.value
+
+    def _kept(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Value | None]:
         default = None if self.calls.accepts("default") else kwargs.pop("default", None)
         if not self.settings.enabled():
-            return default
+            return default, None
         bound = self._bind()
-        entry = self._value(bound, self._key(bound, args, kwargs)).current_entry()
-        if entry is None:
-            bound.tally.missed()
-            return default
-        bound.tally.hits += 1
-        return entry.value
+        return default, self._value(bound, self._key(bound, args, kwargs))
 
     def set(self, value: R, /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Keep ``value`` as the result of the call with these arguments. UnserializableValue and ValueTooLarge
@@ -181,6 +181,12 @@ class CachedFunction(Generic[P, R]):
         are required, or without any: every call. ConfigError when ``args`` do not begin with the decorator's
         arguments: nothing would be found.
         """
+        self.forgetting(args, cache, *instance)[1]()
+
+    def forgetting(
+        self, args: tuple[Any, ...], cache: Cache | None = None, *instance: Any
+    ) -> tuple[Cache, Callable[[], None]]:
+        """What :meth:`invalidate_flat` does, to be called, and in which cache."""
         count = len(self.deco_args)
         if args and args[:count] != self.deco_args:
             raise ConfigError(
@@ -192,9 +198,8 @@ class CachedFunction(Generic[P, R]):
         bound = self._bind() if cache is None else self._bind()._replace(cache=cache)
         call = (*instance, *args[count:])
         if not args or (len(args) == count and not self.calls.fits(call)):
-            bound.cache.clear()
-        else:
-            bound.cache.namespace.discard(self._key(bound, call, {}))
+            return bound.cache, bound.cache.clear
+        return bound.cache, functools.partial(bound.cache.namespace.discard, self._key(bound, call, {}))
 
     # Being a function and a method
 
@@ -308,4 +313,8 @@ class CachedMethod(Generic[P, R]):
 
     def invalidate_flat(self, args: tuple[Any, ...], cache: Cache | None = None) -> None:
         """See :meth:`CachedFunction.invalidate_flat`; the instance is not among ``args``."""
-        self.__func__.invalidate_flat(args, cache, self.__self__)
+        self.forgetting(args, cache)[1]()
+
+    def forgetting(self, args: tuple[Any, ...], cache: Cache | None = None) -> tuple[Cache, Callable[[], None]]:
+        """See :meth:`CachedFunction.forgetting`."""
+        return self.__func__.forgetting(args, cache, self.__self__)

@@ -5,15 +5,22 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, ParamSpec, TypeVar, overload
 
 from beaker.caching.decorated import CachedClassMethod, CachedFunction, CachedMethod, CachedStaticMethod
+from beaker.caching.decorated_async import AsyncCachedClassMethod, AsyncCachedFunction, AsyncCachedStaticMethod
 from beaker.caching.identity import shares_with
 from beaker.caching.settings import Settings
 from beaker.exceptions import ConfigError, ConfigWarning, warn
 
 __all__ = ["Decorator"]
+
+_ASYNC: dict[Any, Any] = {
+    CachedFunction: AsyncCachedFunction,
+    CachedClassMethod: AsyncCachedClassMethod,
+    CachedStaticMethod: AsyncCachedStaticMethod,
+}
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,8 +31,8 @@ class Decorator:
     """What ``@cache_region(...)`` and its like were given, to be applied to a function.
 
     Functions, methods, ``classmethod`` and ``staticmethod`` objects, bound methods and objects with a
-    ``__call__`` written in Python become cached ones. ConfigError for what cannot be cached: what returns something
-    that can be used once only, and what has no name.
+    ``__call__`` written in Python become cached ones, and those that are ``async`` become ones to be awaited.
+    ConfigError for what cannot be cached: what returns something that can be used once only, and what has no name.
     """
 
     def __init__(
@@ -41,9 +48,17 @@ class Decorator:
         self._named = {"ignore": ignore, "key": key, "version": version}
 
     @overload
+    def __call__(self, function: classmethod[T, P, Coroutine[Any, Any, R]], /) -> AsyncCachedClassMethod[P, R]: ...
+    @overload
     def __call__(self, function: classmethod[T, P, R], /) -> CachedClassMethod[P, R]: ...
     @overload
-    def __call__(self, function: staticmethod[P, R], /) -> CachedStaticMethod[P, R]: ...
+    def __call__(self, function: staticmethod[P, Coroutine[Any, Any, R]], /) -> AsyncCachedStaticMethod[P, R]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: staticmethod[P, R], /
+    ) -> CachedStaticMethod[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncCachedFunction[P, R]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> CachedFunction[P, R]: ...
     def __call__(self, function: Any, /) -> Any:
@@ -57,12 +72,14 @@ class Decorator:
         cached = self._cached(CachedFunction, bound.__func__)
         cached.calls.takes_instance()
         cached.calls.check(bound.__self__, strict=self._settings.strict())
-        return CachedMethod(cached, bound.__self__)
+        return cached.__get__(bound.__self__)
 
     def _cached(self, kind: type[CachedFunction[..., Any]], function: Any) -> CachedFunction[..., Any]:
         _check(function)
+        if _is_async(function):
+            kind = _ASYNC[kind]
         cached = kind(function, self._settings, self._deco_args, **self._named)  # type: ignore[arg-type]
-        if kind is CachedClassMethod:
+        if kind in (CachedClassMethod, AsyncCachedClassMethod):
             cached.calls.takes_instance()
         why = shares_with(cached, self._deco_args)
         if why:
@@ -82,6 +99,10 @@ def _as_method(function: Any) -> types.MethodType | CachedMethod[..., Any] | Non
     if isinstance(call, types.FunctionType) and not hasattr(function, "__qualname__"):
         return types.MethodType(call, function)
     return None
+
+
+def _is_async(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or isinstance(function, AsyncCachedFunction)
 
 
 def _check(function: Any) -> None:
@@ -106,15 +127,14 @@ def _check(function: Any) -> None:
         raise ConfigError(
             f"{function.__qualname__} is bound to an object without a canonical form", option="function", hint=hint
         )
-    for test, what in (
-        (inspect.iscoroutinefunction, "a coroutine function"),
-        (inspect.isasyncgenfunction, "an asynchronous generator function"),
-        (inspect.isgeneratorfunction, "a generator function"),
+    for test, what, instead in (
+        (inspect.isasyncgenfunction, "an asynchronous generator function", "a coroutine function that returns a list"),
+        (inspect.isgeneratorfunction, "a generator function", "a function that returns the finished value"),
     ):
         if test(function):
             raise ConfigError(
                 f"{function.__qualname__} is {what}: what it returns can be used once only and cannot be cached",
                 option="function",
-                hint="cache a function that returns the finished value",
+                hint=f"cache {instead}",
                 code="cache.uncacheable-function",
             )

@@ -20,29 +20,26 @@ it. One that hangs is replaced by another call after ``lock_timeout`` seconds.
 
 from __future__ import annotations
 
-import inspect
 import logging
-import random
 import threading
-import time
 from collections.abc import Callable
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from beaker import counters
-from beaker._typing import MISSING, Clock, MissingType
+from beaker._typing import MISSING, MissingType
 from beaker.caching.freshness import CachedValue, Freshness, freshness_of
 from beaker.caching.marks import Begun, Creation, Mode
-from beaker.counters.tallies import CacheTally
+from beaker.caching.terms import Terms
+from beaker.caching.ways import InThread, Way, run
 from beaker.exceptions import CreationAbortedError
-from beaker.locking.factories import Lock, PollingLock, poll
+from beaker.locking.api import Lock
+from beaker.locking.creation import Passed
 
-__all__ = ["CachedValue", "Freshness", "Place", "freshness_of", "get_or_create"]
+__all__ = ["CachedValue", "Freshness", "Place", "Terms", "aget_or_create", "freshness_of", "get_or_create"]
 
 log = logging.getLogger("beaker.cache")
 
 T = TypeVar("T")
-_PAUSE = 0.1
-"""Seconds between two looks at most, for a creation of another process."""
 
 
 class Place(Protocol):
@@ -59,8 +56,12 @@ class Place(Protocol):
         """
         ...
 
-    def store(self, creation: Creation, value: Any, cost: float) -> object:
-        """Store what ``creation`` created in ``cost`` seconds, unless it was voided."""
+    def store(self, creation: Creation, value: Any, cost: float) -> CachedValue | None:
+        """Store what ``creation`` created in ``cost`` seconds, unless it was voided: what was stored."""
+        ...
+
+    def copies(self, entry: Any) -> Callable[[], CachedValue]:
+        """What returns copies of ``entry``, which was stored, as :meth:`read` would."""
         ...
 
     def is_taken(self, entry: CachedValue) -> bool:
@@ -72,127 +73,162 @@ class Place(Protocol):
         ...
 
 
-_DEFAULT = Freshness()
-
-
-class _Times(NamedTuple):
-    clock: Clock
-    timer: Callable[[], float]
-    starttime: float | None
-    timeout: float
-
-
 def get_or_create(
     place: Place,
     create: Callable[[], T],
     lock: Lock | Callable[[], Lock],
     *,
-    clock: Clock,
-    timer: Callable[[], float] = time.monotonic,
     found: CachedValue | MissingType | None = MISSING,
-    starttime: float | None = None,
-    lock_timeout: float | None = 30.0,
-    policy: Freshness = _DEFAULT,
-    rng: Callable[[], float] = random.random,
-    tally: CacheTally | None = None,
+    terms: Terms | None = None,
+    **named: Any,
 ) -> T:
     """The fresh value in ``place``, or else what ``create`` returns, stored there.
 
     * ``create()``: creates the value.
     * ``lock``: a lock, or a function that returns one, called only when it is wanted.
     * ``found``: what ``place.read()`` returned a moment ago; that saves the first read.
-    * ``starttime``: entries stored before it (seconds since the epoch) count as absent.
-    * ``lock_timeout``: seconds to wait for another creation before creating, ``None`` for no limit.
-    * ``clock`` says what is fresh, ``timer`` how long something took.
-    * ``tally``: where the call is counted.
+    * ``terms``, or their fields as ``named`` arguments.
 
     Whatever ``place`` and ``create`` raise is raised, with the lock released. ``stale_if_error``
     does not hide a ``CreationAbortedError``: it says that there is no value. An early refresh that fails is
     logged and the fresh value returned.
     """
+    terms = Terms(**named) if terms is None else terms
     entry = place.read() if found is MISSING else found
-    absent = entry is None
-    if tally is None:
-        tally = CacheTally("", "")
-    if entry is None:
-        tally.missed()
-    else:
-        now = clock()
-        if entry.is_fresh(now, starttime):
-            tally.hits += 1
-            if not policy.early or not policy.is_due_early(entry, now, rng):
-                value: T = entry.value
-                return value
-        else:
-            tally.missed()
-            if starttime is not None and entry.stored < starttime:
-                entry = None
-    held = lock if not callable(lock) else lock()
-    timeout = -1.0 if lock_timeout is None else min(max(lock_timeout, 0.0), threading.TIMEOUT_MAX)
-    return _Turn(place, create, held, _Times(clock, timer, starttime, timeout), policy, tally).take(entry, absent)
+    if terms.settles(entry) and entry is not None:
+        value: T = entry.value
+        return value
+    way = InThread(lock() if callable(lock) else lock)
+    return run(way, _Turn(place, create, way, terms).take(entry))
+
+
+async def aget_or_create(
+    place: Place, create: Callable[[], Any], way: Callable[[], Way], terms: Terms, found: CachedValue | None
+) -> Any:
+    """:func:`get_or_create` for an event loop: ``create()`` returns an awaitable, or the value, ``way()`` the way to
+    wait, and ``found`` is what ``place.read()`` has returned."""
+    if terms.settles(found) and found is not None:
+        return found.value
+    return await _Turn(place, create, way(), terms).take(found)
 
 
 class _Turn(Generic[T]):
     """One call that did not find a fresh value."""
 
-    def __init__(
-        self,
-        place: Place,
-        create: Callable[[], T],
-        lock: Lock,
-        times: _Times,
-        policy: Freshness,
-        tally: CacheTally,
-    ) -> None:
+    def __init__(self, place: Place, create: Callable[[], T], way: Way, terms: Terms) -> None:
         self.place = place
         self.create = create
-        self.lock: Any = lock
-        self.clock, self.timer, self.starttime, self.timeout = times
-        self.policy = policy
-        self.tally = tally
+        self.way = way
+        self.clock, self.timer, self.starttime, limit, self.policy, _, self.tally = terms
         self.has_waited = False
-        self.failures: int | None = getattr(lock, "failures", None)
+        self.timeout = -1.0 if limit is None else min(max(limit, 0.0), threading.TIMEOUT_MAX)
+        self.failures: int | None = getattr(way.lock, "failures", None)
+        self.passing: int = getattr(way.lock, "passing", 0)
         self.early: float | None = None
         self.found: CachedValue | None = None
         self.error: BaseException | None = None
 
-    def take(self, old: CachedValue | None, absent: bool) -> T:
+    async def take(self, entry: CachedValue | None) -> T:
+        """The value, where ``entry`` is what was found."""
+        absent = entry is None
+        old = None if self.is_hidden(entry) else entry
         if old is not None and self.is_fresh(old):
             # An early refresh wants a newer value than the fresh one it came for.
             self.early = old.stored
         if old is not None and self.may_return(old):
-            if self.place.is_taken(old) or not self.lock.acquire(False):
-                return self.create_beside("seize") if self.is_overdue(old) else self.old_value(old)
+            if self.place.is_taken(old) or not await self.way.attempt():
+                return await self.beside(old)
         elif old is not None and self.policy.on_expired == "recompute":
-            return self.create_beside("join")
-        elif not self.lock.acquire(False):
+            return await self.create_beside("join")
+        elif not await self.way.attempt():
             absent = False
             self.note_wait()
-            if not self.wait():
-                return self.without_lock()
+            if not await self.way.wait(self):
+                return await self.without_lock()
         try:
-            return self.with_lock(absent)
+            return await self.with_lock(absent)
         finally:
-            self.lock.release()
+            self.way.release()
 
     def note_wait(self) -> None:
         if not self.has_waited:
             self.has_waited = True
             self.tally.waited()
 
-    def wait(self) -> bool:
-        if isinstance(self.lock, PollingLock):
-            return self.lock.acquire_unless(self.is_settled, self.timeout)
-        if self.timeout < 0:
-            taken: bool = self.lock.acquire(True)
-        elif _takes_timeout(self.lock.acquire):
-            taken = self.lock.acquire(True, self.timeout)
-        else:
-            taken = poll(lambda: self.lock.acquire(False), timeout=self.timeout, done=self.is_settled)
-        return taken
+    async def with_lock(self, absent: bool) -> T:
+        error = self.shared_error()
+        if error is not None:
+            current = await self.way.call(self.reread)
+            return self.value_of(current) if self.is_good(current) else self.value_or_raise(current, error)
+        begun = await self.begin("hold", absent=absent)
+        if begun.taken:
+            return await self.beside_another(begun)
+        return await self.finish(begun, held=True)
+
+    async def beside(self, old: CachedValue) -> T:
+        """Another call creates, and ``old`` may be returned."""
+        return await self.create_beside("seize") if self.is_overdue(old) else self.old_value(old)
+
+    async def beside_another(self, begun: Begun) -> T:
+        """Another process has the key alone: return the old value, or wait for the new one."""
+        old = None if self.is_hidden(begun.entry) else begun.entry
+        if old is not None and self.may_return(old):
+            return await self.beside(old)
+        if old is not None and self.policy.on_expired == "recompute":
+            return await self.create_beside("join")
+        self.note_wait()
+        latest = await self.begin("hold", timeout=self.timeout)
+        if not latest.taken:
+            return await self.finish(latest, held=True)
+        counters.count("creation_wait_timeout")
+        return await self.create_beside("join", held=True)
+
+    async def without_lock(self) -> T:
+        if self.found is not None:
+            return self.value_of(self.found)
+        if self.error is not None:
+            return self.value_or_raise(await self.way.call(self.reread), self.error)
+        begun = await self.begin("join")
+        if begun.creation is not None:
+            counters.count("creation_wait_timeout")
+        return await self.finish(begun, held=False)
+
+    async def create_beside(self, mode: Mode, *, held: bool = False) -> T:
+        return await self.finish(await self.begin(mode), held=held)
+
+    async def begin(self, mode: Mode, *, absent: bool = False, timeout: float = 0.0) -> Begun:
+        return await self.way.begin(lambda: self.place.begin(self.is_good, absent=absent, mode=mode), timeout)
+
+    async def finish(self, begun: Begun, *, held: bool) -> T:
+        if begun.creation is None:
+            return self.value_of(begun.entry)
+        # Not what was found before: what was removed meanwhile must not come back in place of an exception.
+        old = None if self.is_hidden(begun.entry) else begun.entry
+        return await self.create_and_store(begun.creation, old, held=held)
+
+    async def create_and_store(self, creation: Creation, old: CachedValue | None, *, held: bool) -> T:
+        cost: float | None = None
+        begun = self.timer()
+        try:
+            value: T = await self.way.create(self.create)
+            cost = seconds = max(0.0, self.timer() - begun)
+            self.tally.created(seconds)
+            await self.way.store(lambda: self.place.store(creation, value, seconds), self.place.copies)
+        except BaseException as err:
+            self.tally.failed(max(0.0, self.timer() - begun) if cost is None else None)
+            intact = await self.way.abandon(creation, err)
+            if not isinstance(err, Exception):
+                raise
+            if held and intact and self.failures is not None:
+                self.way.lock.fail(err)
+            if cost is not None:
+                raise
+            return self.value_or_raise(old, err)
+        return value
+
+    # What those ask that wait for a lock
 
     def is_settled(self) -> bool:
-        """Asked between two tries for a lock outside this process: whether it is not needed any more."""
         current = self.reread()
         if current is not None and self.is_fresh(current):
             self.found = current
@@ -200,74 +236,17 @@ class _Turn(Generic[T]):
             self.error = self.shared_error()
         return self.found is not None or self.error is not None
 
-    def with_lock(self, absent: bool) -> T:
-        error = self.shared_error()
-        if error is not None:
-            current = self.reread()
-            return self.value_of(current) if self.is_good(current) else self.value_or_raise(current, error)
-        begun = self.place.begin(self.is_good, absent=absent, mode="hold")
-        if begun.taken:
-            return self.beside_another(begun)
-        return self.finish(begun, held=True)
+    def takes(self, passed: Passed) -> bool:
+        # What was stored after this call began is what it would read now.
+        if passed.number > self.passing and self.is_good(passed.entry):
+            self.found = passed.copy()
+        return self.found is not None
 
-    def beside_another(self, begun: Begun) -> T:
-        """Another process has the key alone: return the old value, or wait for the new one."""
-        old = None if self.is_hidden(begun.entry) else begun.entry
-        if old is not None and self.may_return(old):
-            return self.create_beside("seize") if self.is_overdue(old) else self.old_value(old)
-        if old is not None and self.policy.on_expired == "recompute":
-            return self.create_beside("join")
-        latest = [begun]
-        self.note_wait()
-
-        def settled() -> bool:
-            latest[0] = self.place.begin(self.is_good, absent=False, mode="hold")
-            return not latest[0].taken
-
-        if poll(settled, timeout=self.timeout, ceiling=_PAUSE):
-            return self.finish(latest[0], held=True)
-        counters.count("creation_wait_timeout")
-        return self.create_beside("join", held=True)
-
-    def without_lock(self) -> T:
-        if self.found is not None:
-            return self.value_of(self.found)
-        if self.error is not None:
-            return self.value_or_raise(self.reread(), self.error)
-        begun = self.place.begin(self.is_good, absent=False, mode="join")
-        if begun.creation is not None:
-            counters.count("creation_wait_timeout")
-        return self.finish(begun, held=False)
-
-    def create_beside(self, mode: Mode, *, held: bool = False) -> T:
-        return self.finish(self.place.begin(self.is_good, absent=False, mode=mode), held=held)
-
-    def finish(self, begun: Begun, *, held: bool) -> T:
-        if begun.creation is None:
-            return self.value_of(begun.entry)
-        # Not what was found before: what was removed meanwhile must not come back in place of an exception.
-        old = None if self.is_hidden(begun.entry) else begun.entry
-        return self.create_and_store(begun.creation, old, held=held)
-
-    def create_and_store(self, creation: Creation, old: CachedValue | None, *, held: bool) -> T:
-        cost: float | None = None
-        begun = self.timer()
-        try:
-            value = self.create()
-            cost = max(0.0, self.timer() - begun)
-            self.tally.created(cost)
-            self.place.store(creation, value, cost)
-        except BaseException as err:
-            self.tally.failed(max(0.0, self.timer() - begun) if cost is None else None)
-            intact = creation.abandon()
-            if not isinstance(err, Exception):
-                raise
-            if held and intact and self.failures is not None:
-                self.lock.fail(err)
-            if cost is not None:
-                raise
-            return self.value_or_raise(old, err)
-        return value
+    def shared_error(self) -> BaseException | None:
+        if self.failures is None or self.way.lock.failures == self.failures:
+            return None
+        error: BaseException | None = self.way.lock.error
+        return error
 
     # What is known of an entry
 
@@ -290,12 +269,6 @@ class _Turn(Generic[T]):
 
     def is_overdue(self, old: CachedValue) -> bool:
         return self.early is None and self.place.is_overdue(old)
-
-    def shared_error(self) -> BaseException | None:
-        if self.failures is None or self.lock.failures == self.failures:
-            return None
-        error: BaseException | None = self.lock.error
-        return error
 
     def value_or_raise(self, old: CachedValue | None, error: BaseException) -> T:
         """The old value in place of ``error``, where the policy says so; else raises ``error``."""
@@ -320,14 +293,3 @@ class _Turn(Generic[T]):
     def value_of(entry: Any) -> T:
         value: T = entry.value
         return value
-
-
-def _takes_timeout(acquire: Callable[..., Any]) -> bool:
-    # The manual's creation locks know acquire(wait) only; locks written in C do not say.
-    try:
-        inspect.signature(acquire).bind(True, 1.0)
-    except TypeError:
-        return False
-    except ValueError:
-        return True
-    return True

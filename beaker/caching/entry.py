@@ -86,7 +86,10 @@ def check_reusable(value: Any) -> None:
     elif isinstance(value, AsyncIterator) and value.__aiter__() is value:
         hint = "an asynchronous iterator is used up by its first reader; keep a list of what it yields"
     elif isinstance(value, Awaitable):
-        hint = "it can be awaited once; keep the result of awaiting it"
+        hint = (
+            "it can be awaited once; keep the result of awaiting it: decorate an 'async def' function, "
+            "or await cache.aget(key, createfunc=...)"
+        )
     elif isinstance(value, io.IOBase):
         hint = "an open file is read once; keep what it contains"
     else:

@@ -50,6 +50,8 @@ class NamespaceManager:
     """Seconds a call waits for another creation, or gets the old value, before it creates the value itself."""
     on_unavailable: str = "create"
     """``create``: a value is created without its store when that cannot be asked; ``raise``: the error is raised."""
+    blocks: bool = True
+    """Its operations may wait for something outside this process: event loops call them in worker threads."""
     warned_too_large = False
     """A value was over the store's limit, and that was said."""
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
 
 from beaker import counters
+from beaker.caching.ways import Way
 from beaker.exceptions import StoreUnavailable
 from beaker.forks import ForkAware
-from beaker.locking.creation import CreationLock
+from beaker.locking.creation import CreationLock, Passed
 from beaker.locking.registries import WeakValuedRegistry
 
 __all__ = ["Flight", "Flights", "noted"]
@@ -67,36 +68,57 @@ class Flight:
         self.passed = 0
         self.copy: Callable[[], Any] | None = None
 
-    def create(self, create: Callable[[], Any], share: Callable[[Any], Callable[[], Any]], timeout: float) -> Any:
-        """What ``create()`` returns, or a copy of what another thread's did meanwhile; errors are shared, too.
+    async def create(
+        self,
+        way: Way,
+        create: Callable[[], Awaitable[Any]],
+        share: Callable[[Any], Callable[[], Any]],
+        timeout: float,
+    ) -> Any:
+        """What ``await create()`` returns, or a copy of what another call's did meanwhile; errors are shared, too.
 
-        ``share(value)`` returns what makes copies. After ``timeout`` seconds (-1: no limit) another thread's creation
-        is not waited for.
+        ``way`` has this flight's lock, ``share(value)`` returns what makes copies. After ``timeout`` seconds (-1: no
+        limit) another call's creation is not waited for.
         """
         lock, passed, failures = self.lock, self.passed, self.lock.failures
-        if not lock.acquire(True, min(timeout, threading.TIMEOUT_MAX)):
-            return create()
+        if not await way.attempt() and not await way.wait(_Boarding(min(timeout, threading.TIMEOUT_MAX))):
+            return await create()
         try:
             if self.passed != passed and self.copy is not None:
                 return self.copy()
             if lock.failures != failures and lock.error is not None:
                 raise lock.error
-            return self._create(create, share)
+            return await self._create(create, share)
         finally:
             if not lock.is_awaited:
                 # The value would stay for as long as the lock does.
                 self.copy = None
-            lock.release()
+            way.release()
 
-    def _create(self, create: Callable[[], Any], share: Callable[[Any], Callable[[], Any]]) -> Any:
+    async def _create(self, create: Callable[[], Awaitable[Any]], share: Callable[[Any], Callable[[], Any]]) -> Any:
         try:
-            value = create()
+            value = await create()
             self.copy = share(value)
         except Exception as err:
             self.lock.fail(err)
             raise
         self.passed += 1
         return value
+
+
+class _Boarding(NamedTuple):
+    """A call that waits for a flight; what came of it is looked at under its lock."""
+
+    timeout: float
+
+    def is_settled(self) -> bool:
+        return False
+
+    def takes(self, passed: Passed) -> bool:
+        return False
+
+    def shared_error(self) -> BaseException | None:
+        return None
 
 
 class Flights:

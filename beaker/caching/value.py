@@ -8,12 +8,17 @@ from typing import Any
 
 from beaker import counters
 from beaker._typing import MISSING, MissingType
-from beaker.caching.dogpile import get_or_create
+from beaker.caching.dogpile import Terms, aget_or_create, get_or_create
 from beaker.caching.entry import Entry, check_reusable
-from beaker.caching.marks import Begun, Creation, Good, Mode
+from beaker.caching.marks import Begun, Creation
 from beaker.caching.namespace import NamespaceManager
+from beaker.caching.outage import Flight
+from beaker.caching.place import Began, KeyPlace
+from beaker.caching.ways import InLoop, InThread, Way, run
 from beaker.exceptions import BeakerWarning, StoreUnavailable, UnserializableValue, ValueTooLarge, warn
-from beaker.locking.factories import CreationLock, PollingLock, poll
+from beaker.locking.factories import CreationLock, NullLock, PollingLock, ThreadLocks
+from beaker.locking.foreign import ForeignLock
+from beaker.loops.hops import in_thread
 
 __all__ = ["Value", "current_entry"]
 
@@ -26,6 +31,10 @@ def current_entry(namespace: NamespaceManager, key: str, starttime: float | None
     """The entry of ``key`` if it has not expired and was not stored before ``starttime``; one read."""
     entry = namespace.read(key)
     return entry if entry is not None and entry.is_fresh(namespace.clock(), starttime) else None
+
+
+_fronts = ThreadLocks()
+"""For the coroutines of this process, before locks of third parties."""
 
 
 class Value:
@@ -78,12 +87,19 @@ class Value:
         """
         if self.createfunc is not None:
             return self.get_or_create(self.createfunc)
-        entry = self.current_entry()
+        entry = self.counted_entry()
         if entry is None:
-            self.namespace.tally.missed()
             raise KeyError(self.key)
-        self.namespace.tally.hits += 1
         return entry.value
+
+    def counted_entry(self) -> Entry | None:
+        """:meth:`current_entry` for a call that is counted."""
+        entry, tally = self.current_entry(), self.namespace.tally
+        if entry is None:
+            tally.missed()
+        else:
+            tally.hits += 1
+        return entry
 
     def get_or_create(self, create: Callable[[], Any], found: Entry | MissingType | None = MISSING) -> Any:
         """The current value, or what ``create()`` returns, stored for ``expiretime`` seconds.
@@ -93,66 +109,71 @@ class Value:
         creates and what is raised. When the store or its locks cannot be asked, ``create`` runs and its value is
         returned, once in this process at a time, unless the manager's ``on_unavailable`` is ``raise``.
         """
-        begun = False
-
-        def run() -> Any:
-            nonlocal begun
-            begun = True
-            return create()
-
+        begun = Began(create)
         try:
             entry = self.namespace.read(self.key) if found is MISSING else found
         except StoreUnavailable as err:
             return self.create_unread(err, create)
         try:
-            return self._get_or_create(run, entry)
+            return get_or_create(KeyPlace(self), begun, self._lock, terms=self._terms(), found=entry)
         except StoreUnavailable as err:
-            # What the function itself raised is the caller's, as is the failure of a store it used.
-            if begun:
-                raise
-            self.namespace.tolerate(err)
+            begun.tolerate(self.namespace, err)
         return self.create_without_store(create)
+
+    async def aget_or_create(self, create: Callable[[], Any], found: Entry | MissingType | None = MISSING) -> Any:
+        """:meth:`get_or_create` for an event loop; ``create()`` returns an awaitable, or the value."""
+        begun = Began(create)
+        try:
+            entry = await self._read_in_loop() if found is MISSING else found
+        except StoreUnavailable as err:
+            self._unread(err)
+            return await self.acreate_without_store(create)
+        try:
+            return await aget_or_create(KeyPlace(self), begun, self._in_loop, self._terms(), entry)
+        except StoreUnavailable as err:
+            begun.tolerate(self.namespace, err)
+        return await self.acreate_without_store(create)
+
+    async def _read_in_loop(self) -> Entry | None:
+        manager = self.namespace
+        return await in_thread(lambda: manager.read(self.key)) if manager.blocks else manager.read(self.key)
 
     def create_unread(self, err: StoreUnavailable, create: Callable[[], Any]) -> Any:
         """:meth:`create_without_store` where reading raised ``err``, if ``on_unavailable`` allows it."""
-        self.namespace.tally.missed()
-        self.namespace.tolerate(err)
+        self._unread(err)
         return self.create_without_store(create)
 
+    def _unread(self, err: StoreUnavailable) -> None:
+        self.namespace.tally.missed()
+        self.namespace.tolerate(err)
+
     def create_without_store(self, create: Callable[[], Any]) -> Any:
-        """What ``create()`` returns, or another thread's at the same time, kept nowhere."""
+        """What ``create()`` returns, or another call's at the same time, kept nowhere."""
+        flight = self.namespace.flight(self.key)
+        way = InThread(flight.lock)
+        return run(way, self._fly(flight, way, create))
+
+    async def acreate_without_store(self, create: Callable[[], Any]) -> Any:
+        """:meth:`create_without_store` for an event loop."""
+        flight = self.namespace.flight(self.key)
+        return await self._fly(flight, InLoop(flight.lock, self._front, blocks=False), create)
+
+    async def _fly(self, flight: Flight, way: Way, create: Callable[[], Any]) -> Any:
         manager = self.namespace
 
-        def reusable() -> Any:
-            value = self._timed(create)[0]
+        async def reusable() -> Any:
+            value, _ = await self._timed(way, create)
             _check(value)
             return value
 
-        return manager.flight(self.key).create(
-            reusable, lambda value: manager.sharing(self.key, value), manager.lock_timeout
-        )
+        return await flight.create(way, reusable, lambda value: manager.sharing(self.key, value), manager.lock_timeout)
 
-    def _get_or_create(self, create: Callable[[], Any], found: Entry | None) -> Any:
-        manager = self.namespace
-        return get_or_create(
-            _Place(self),
-            create,
-            self._lock,
-            found=found,
-            clock=manager.clock,
-            timer=manager.patience.timer,
-            starttime=self.starttime,
-            lock_timeout=manager.lock_timeout,
-            policy=manager.freshness,
-            tally=manager.tally,
-        )
-
-    def _timed(self, create: Callable[[], Any]) -> tuple[Any, float]:
+    async def _timed(self, way: Way, create: Callable[[], Any]) -> tuple[Any, float]:
         """What ``create()`` returns, and the seconds it took, which are counted."""
         timer, tally = self.namespace.patience.timer, self.namespace.tally
         begun = timer()
         try:
-            value = create()
+            value = await way.create(create)
         except BaseException:
             tally.failed(max(0.0, timer() - begun))
             raise
@@ -160,18 +181,38 @@ class Value:
         tally.created(cost)
         return value, cost
 
+    def _terms(self) -> Terms:
+        manager = self.namespace
+        return Terms(
+            manager.clock,
+            manager.patience.timer,
+            self.starttime,
+            manager.lock_timeout,
+            manager.freshness,
+            tally=manager.tally,
+        )
+
     def refresh(self, create: Callable[[], Any]) -> Any:
         """What ``create()`` returns now, stored in place of what is there. When it raises, that stays.
 
         Creations that began before are voided. When the value is written or removed before this one ends, the result
         is returned and not stored.
         """
-        creation = self.namespace.restart(self.key)
+        way = InThread(NullLock())
+        return run(way, self._refresh(way, create))
+
+    async def arefresh(self, create: Callable[[], Any]) -> Any:
+        """:meth:`refresh` for an event loop."""
+        return await self._refresh(InLoop(NullLock(), self._front, blocks=self.namespace.blocks), create)
+
+    async def _refresh(self, way: Way, create: Callable[[], Any]) -> Any:
+        manager = self.namespace
+        creation: Any = (await way.begin(lambda: Begun(None, manager.restart(self.key)))).creation
         try:
-            value, cost = self._timed(create)
-            self.store(creation, value, cost)
-        except BaseException:
-            creation.abandon()
+            value, cost = await self._timed(way, create)
+            await way.call(lambda: self.store(creation, value, cost))
+        except BaseException as err:
+            await way.abandon(creation, err)
             raise
         return value
 
@@ -188,16 +229,17 @@ class Value:
         """Remove the value if it is there."""
         self.namespace.discard(self.key)
 
-    def store_if_possible(self, creation: Creation, value: Any, cost: float) -> None:
+    def store_if_possible(self, creation: Creation, value: Any, cost: float) -> Entry | None:
         """:meth:`store`; where ``on_unavailable`` allows it, a store that does not respond is noted and not raised."""
         try:
-            self.store(creation, value, cost)
+            return self.store(creation, value, cost)
         except StoreUnavailable as err:
             creation.abandon()
             self.namespace.tolerate(err)
+            return None
 
-    def store(self, creation: Creation, value: Any, cost: float) -> None:
-        """Store what ``creation`` created in ``cost`` seconds, unless it was voided.
+    def store(self, creation: Creation, value: Any, cost: float) -> Entry | None:
+        """Store what ``creation`` created in ``cost`` seconds, unless it was voided. What was stored is returned.
 
         A value over the store's limit is not kept, which is warned of once.
         """
@@ -205,7 +247,8 @@ class Value:
         manager = self.namespace
         entry = Entry(value, self._now(), manager.freshness.jittered(self.expiretime), cost)
         try:
-            creation.store(entry)
+            if creation.store(entry):
+                return entry
         except ValueTooLarge as err:
             # What it was to replace must not be taken for it.
             creation.abandon(drop=True)
@@ -213,6 +256,12 @@ class Value:
             if not manager.warned_too_large:
                 manager.warned_too_large = True
                 warn(BeakerWarning(f"a result of {manager.namespace!r} is computed by each call: {err}", code=err.code))
+        return None
+
+    def copies(self, entry: Entry) -> Callable[[], Entry]:
+        """What returns copies of ``entry``, which was stored, as a read would."""
+        copy = self.namespace.sharing(self.key, entry.value)
+        return lambda: entry._replace(value=copy())
 
     def _now(self) -> float:
         # A clock that stands still must not make a value that is stored now one from before `starttime`.
@@ -221,7 +270,13 @@ class Value:
 
     def _lock(self) -> Any:
         lock: Any = self.namespace.get_creation_lock(self.key)
-        return lock if isinstance(lock, (CreationLock, PollingLock)) else _Foreign(lock)
+        return lock if isinstance(lock, (CreationLock, PollingLock, NullLock)) else ForeignLock(lock)
+
+    def _front(self) -> CreationLock:
+        return _fronts.creation(f"{type(self.namespace).__qualname__}\0{self.namespace.namespace}", self.key)
+
+    def _in_loop(self) -> InLoop:
+        return InLoop(self._lock(), self._front, blocks=self.namespace.blocks)
 
 
 def _check(value: Any) -> None:
@@ -231,50 +286,3 @@ def _check(value: Any) -> None:
         if inspect.iscoroutine(value):
             value.close()  # or Python warns, too, that it was never awaited
         raise
-
-
-class _Place:
-    """A :class:`Value` as :func:`~beaker.caching.dogpile.get_or_create` sees it."""
-
-    __slots__ = ("key", "manager", "store")
-
-    def __init__(self, value: Value) -> None:
-        self.key = value.key
-        self.manager = value.namespace
-        self.store = value.store_if_possible
-
-    def read(self) -> Entry | None:
-        return self.manager.read(self.key)
-
-    def begin(self, good: Good, *, absent: bool, mode: Mode) -> Begun:
-        return self.manager.begin(self.key, good, absent=absent, mode=mode)
-
-    def is_taken(self, entry: Any) -> bool:
-        return self.manager.is_taken(entry)
-
-    def is_overdue(self, entry: Any) -> bool:
-        manager = self.manager
-        return manager.patience.ended(self.key, entry.stored, manager.lock_timeout)
-
-
-class _Foreign:
-    """A third party's lock, which knows ``wait`` but no timeout: a synchronizer or anything with ``acquire``."""
-
-    poll_interval = 0.05
-
-    def __init__(self, lock: Any) -> None:
-        writer = hasattr(lock, "acquire_write_lock")
-        self._try: Callable[[bool], Any] = lock.acquire_write_lock if writer else lock.acquire
-        self._give_up: Callable[[], Any] = lock.release_write_lock if writer else lock.release
-
-    def _attempt(self) -> bool:
-        return self._try(False) is not False
-
-    def acquire(self, wait: bool = True, timeout: float = -1, /) -> bool:
-        return poll(self._attempt, timeout=timeout, ceiling=self.poll_interval) if wait else self._attempt()
-
-    def acquire_unless(self, done: Callable[[], bool], timeout: float = -1) -> bool:
-        return poll(self._attempt, timeout=timeout, done=done, ceiling=self.poll_interval)
-
-    def release(self) -> None:
-        self._give_up()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
 
 from beaker import clock as _clock
 
-__all__ = ["Lock", "LockFactory", "PollingLock", "poll"]
+__all__ = ["Lock", "LockFactory", "PollingLock", "pauses", "poll"]
 
 
 class Lock(Protocol):
@@ -71,20 +71,43 @@ def poll(
 ) -> bool:
     """Call ``attempt`` until it is true, for ``timeout`` seconds (-1: no limit); whether it was.
 
-    The pauses grow from 1 ms by 1.7 up to ``ceiling`` seconds, each shortened by up to a half at random so
-    that waiters do not march in step. ``done``, called after each pause, ends the waiting when true.
+    It waits by :func:`pauses`. ``done``, called after each pause, ends the waiting when true.
     """
-    end = None if timeout < 0 else timer() + timeout
-    pause = 0.001
+    naps = pauses(timeout=timeout, ceiling=ceiling, timer=timer, rng=rng)
     while not attempt():
-        nap = pause * (1.0 - rng() / 2)
-        if end is not None:
-            left = end - timer()
-            if left <= 0:
-                return False
-            nap = min(nap, left)
+        nap = next(naps, None)
+        if nap is None:
+            return False
         sleep(nap)
         if done is not None and done():
             return False
-        pause = min(pause * 1.7, ceiling)
     return True
+
+
+def pauses(
+    *,
+    timeout: float = -1,
+    ceiling: float = 0.05,
+    timer: Callable[[], float] = time.monotonic,
+    rng: Callable[[], float] = random.random,
+) -> Iterator[float]:
+    """Seconds to wait before each further try, as long as ``timeout`` from now on (-1: for ever) lasts.
+
+    They grow from 1 ms by 1.7 up to ``ceiling`` seconds, each shortened by up to a half at random so that waiters do
+    not march in step.
+    """
+    end = None if timeout < 0 else timer() + timeout
+
+    def naps() -> Iterator[float]:
+        pause = 0.001
+        while True:
+            nap = pause * (1.0 - rng() / 2)
+            if end is not None:
+                left = end - timer()
+                if left <= 0:
+                    return
+                nap = min(nap, left)
+            yield nap
+            pause = min(pause * 1.7, ceiling)
+
+    return naps()

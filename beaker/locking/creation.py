@@ -5,38 +5,102 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 from beaker.exceptions import LockError
 from beaker.forks import ForkAware, notice_patch
 from beaker.locking.api import Lock, poll
 
-__all__ = ["CreationLock", "LayeredLock"]
+__all__ = ["CreationLock", "LayeredLock", "LoopHolder", "Passed"]
+
+_LOOK = 1.0
+"""Seconds between two looks at whether the holder's event loop was closed."""
+
+
+class LoopHolder:
+    """A coroutine that may hold a :class:`CreationLock`: the ``loop`` it runs in, as far as that is known, and its
+    ``task``. One object for each lock it takes."""
+
+    __slots__ = ("_held", "left", "loop", "task", "thread")
+
+    def __init__(self, loop: Any, task: Any) -> None:
+        self.thread = threading.get_ident()
+        self.loop = loop
+        self.task = task
+        self.left: Callable[[], object] | None = None
+        """What has to be done, in a thread of its own, if its loop is closed now."""
+        self._held: list[bool] = []
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether its loop was closed before the coroutine ended."""
+        return self.loop is not None and bool(self.loop.is_closed())
+
+    def stops_for(self, thread: int) -> bool:
+        """Whether its loop stands still while ``thread`` waits."""
+        return thread == self.thread and (self.loop is None or bool(self.loop.is_running()))
+
+    def begin(self) -> None:
+        self._held.append(True)
+
+    def end(self) -> bool:
+        """Whether it held the lock until now; true once, whatever threads ask."""
+        try:
+            return self._held.pop()
+        except IndexError:
+            return False
+
+
+class Signal(Protocol):
+    """What wakes a coroutine that waits; see :class:`beaker.loops.signals.Signal`."""
+
+    def set(self) -> bool: ...
+
+
+class Passed(NamedTuple):
+    """What a holder created, for those that waited for it; ``copy()`` returns one entry for each of them."""
+
+    number: int
+    """Above :attr:`CreationLock.passing` as it was when the waiting call began: that would read what was stored."""
+    entry: Any
+    copy: Callable[[], Any]
+
+    def __repr__(self) -> str:
+        return f"<passed on, number {self.number}>"
 
 
 class CreationLock(ForkAware):
-    """A lock among threads that also passes a creator's failure on to those who waited for it.
+    """A lock among threads, and coroutines of event loops, that also passes a creator's failure on to those who waited
+    for it.
 
     The holder reports with :meth:`fail`. A waiter that remembered :attr:`failures` before it waited and
     finds another number once it holds the lock knows that :attr:`error` is the result of its own call.
-    Not re-entrant: LockError when the thread that holds it waits for it.
+    Not re-entrant: LockError when the thread that holds it waits for it. What a coroutine of a loop that was closed
+    holds is free.
     """
 
     def __init__(self) -> None:
         self.failures = 0
         self.error: BaseException | None = None
+        self.passing = 0
+        """How many values began to be stored for those who wait."""
+        self.passed: Passed | None = None
+        self.replaced: float | None = None
+        """When a call last gave up waiting for the holder, by :func:`time.monotonic`."""
         self._inherited = False
         self._renew()
         super().__init__()
 
     def _renew(self) -> None:
         self._lock = threading.Lock()
-        self._holder: int | None = None
+        self._holder: int | LoopHolder | None = None
         self._waiting: set[int] = set()
+        self._signals: dict[Signal, None] = {}
 
     def _after_fork(self) -> None:
         # The forking thread lives on in the child and will still release what it held in the parent.
         self._inherited = self._holder == threading.get_ident()
-        self.error = None
+        self.error = self.passed = self.replaced = None
         self._renew()
 
     def _renew_locks(self) -> None:
@@ -46,18 +110,38 @@ class CreationLock(ForkAware):
     def acquire(self, wait: bool = True, timeout: float = -1) -> bool:
         notice_patch()
         me = threading.get_ident()
-        taken = self._lock.acquire(False)
-        if not taken and wait:
-            if self._holder == me:
-                raise LockError("the creation of this value waits for itself", code="lock.waits-for-itself")
-            self._waiting.add(me)
-            try:
-                taken = self._lock.acquire(True, timeout)
-            finally:
-                self._waiting.discard(me)
+        taken = self._take() or (wait and self._wait(me, timeout))
         if taken:
             self._holder = me
         return taken
+
+    def _take(self) -> bool:
+        if self._lock.acquire(False):
+            return True
+        holder = self._holder
+        if isinstance(holder, LoopHolder) and holder.is_gone:
+            left = holder.left
+            if self.release_for(holder) and left is not None:
+                threading.Thread(target=left, name="beaker-left", daemon=True).start()
+            return self._lock.acquire(False)
+        return False
+
+    def _wait(self, me: int, timeout: float) -> bool:
+        holder = self._holder
+        if holder.stops_for(me) if isinstance(holder, LoopHolder) else holder == me:
+            raise _waits_for_itself()
+        self._waiting.add(me)
+        try:
+            end = None if timeout < 0 else time.monotonic() + timeout
+            while True:
+                left = _LOOK if end is None else max(0.0, end - time.monotonic())
+                # Whether a loop was closed has to be asked again and again.
+                if self._lock.acquire(True, min(left, _LOOK)) or self._take():
+                    return True
+                if left <= _LOOK and end is not None:
+                    return False
+        finally:
+            self._waiting.discard(me)
 
     def release(self) -> None:
         """Give it up, from any thread. LockError when it is not held."""
@@ -66,21 +150,93 @@ class CreationLock(ForkAware):
             return
         if self._holder is None:
             raise LockError("release of a lock that is not held")
+        self._free()
+
+    def _free(self) -> None:
         self._holder = None
-        if not self._waiting:
-            # No waiter is left to take it; the exception would keep the creator's frames alive.
-            self.error = None
+        self.replaced = None
+        self._forget()
         self._lock.release()
+        self._wake_one()
+
+    def _forget(self) -> None:
+        if not self.is_awaited:
+            # No waiter is left to take it; the exception would keep the creator's frames alive.
+            self.error = self.passed = None
 
     @property
     def is_awaited(self) -> bool:
-        """Whether a thread waits for it."""
-        return bool(self._waiting)
+        """Whether a thread or a coroutine waits for it."""
+        return bool(self._waiting or self._signals)
 
     def fail(self, error: BaseException) -> None:
         """Called by the holder: the creation ended with ``error``."""
         self.error = error
         self.failures += 1
+        self._wake_all()
+
+    # For event loops
+
+    def acquire_for(self, holder: LoopHolder) -> bool:
+        """Take it for a coroutine, if it is free now."""
+        notice_patch()
+        taken = self._take()
+        if taken:
+            holder.begin()
+            self._holder = holder
+        return taken
+
+    def release_for(self, holder: LoopHolder) -> bool:
+        """Give it up, if ``holder`` has it: in a forked child, and after its loop was closed, it has not."""
+        held = self._holder is holder and holder.end()
+        if held:
+            self._free()
+        return held
+
+    def await_by(self, signal: Signal, holder: LoopHolder) -> None:
+        """Give ``signal`` when it may be free, or when there is something to :meth:`pass_on`. LockError when the task
+        of ``holder`` holds it."""
+        other = self._holder
+        if isinstance(other, LoopHolder) and other.task is not None and other.task is holder.task:
+            raise _waits_for_itself()
+        self._signals[signal] = None
+
+    def leave(self, signal: Signal) -> None:
+        """Undo :meth:`await_by`; another is given in its place."""
+        self._signals.pop(signal, None)
+        if not self._lock.locked():
+            self._forget()
+            self._wake_one()
+
+    def will_pass_on(self) -> int:
+        """The number of a value that is about to be stored, for :meth:`pass_on`."""
+        self.passing += 1
+        return self.passing
+
+    @property
+    def has_coroutines(self) -> bool:
+        """Whether a coroutine waits for it."""
+        return bool(self._signals)
+
+    def pass_on(self, passed: Passed) -> None:
+        """A value was created and stored; for the coroutines that wait."""
+        self.passed = passed
+        self._wake_all()
+
+    def _wake_one(self) -> None:
+        for signal in list(self._signals):
+            if signal.set():
+                return
+            self._signals.pop(signal, None)
+
+    def _wake_all(self) -> None:
+        for signal in list(self._signals):
+            if not signal.set():
+                self._signals.pop(signal, None)
+
+
+def _waits_for_itself() -> LockError:
+    return LockError("the creation of this value waits for itself", code="lock.waits-for-itself")
 
 
 class LayeredLock:

@@ -30,6 +30,7 @@ __all__ = [
     "LayeredLocks",
     "Lock",
     "LockFactory",
+    "NullLock",
     "NullLocks",
     "PollingLock",
     "ThreadLocks",
@@ -37,7 +38,11 @@ __all__ = [
 ]
 
 
-class _NullLock:
+class NullLock:
+    """Excludes no one."""
+
+    thread_bound = False
+
     def acquire(self, wait: bool = True, timeout: float = -1) -> bool:
         return True
 
@@ -49,7 +54,7 @@ class NullLocks:
     """Excludes no one: every caller may create."""
 
     def creation(self, namespace: str, key: str) -> Lock:
-        return _NullLock()
+        return NullLock()
 
 
 class ThreadLocks:
@@ -111,6 +116,7 @@ class _Stripe(ForkAware):
 
 class _FileLock(ForkAware):
     poll_interval = 0.05
+    thread_bound = False
 
     def __init__(self, stripe: _Stripe, sleep: Callable[[float], None], timer: Callable[[], float]) -> None:
         self._stripe = stripe

@@ -8,9 +8,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from beaker.exceptions import BeakerException
+from beaker.loops.hops import in_thread, in_thread_surely, refuse_in_loop
 from beaker.session.base import BaseSession
 from beaker.session.cookies import read_cookie
-from beaker.session.hops import in_thread, in_thread_surely, may_block, refuse_in_loop
+from beaker.session.hops import may_block
 from beaker.session.opening import legacy_reader
 from beaker.session.proxy import SessionObject, Steps
 from beaker.session.snapshot import raw_id

@@ -15,7 +15,8 @@ import pytest
 from beaker._typing import Receive, Send
 from beaker.asgi import AsyncSessionObject, SessionMiddleware
 from beaker.exceptions import StoreUnavailable
-from beaker.session import async_proxy, hops
+from beaker.loops import hops
+from beaker.session import async_proxy
 from tests import servers
 from tests.asgi.scripts import (
     ALL,

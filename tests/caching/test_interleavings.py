@@ -6,8 +6,9 @@ creation began before. And: no creation stores over a value that is newer than i
 
 from __future__ import annotations
 
+import asyncio
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import replace
 from typing import Any
 
@@ -160,6 +161,7 @@ class Program:
         self.act = act
         overdue = options.pop("overdue", False)
         self.manager = StoreNamespaceManager("n", self.store, clock=self._clock, lock="thread", lock_timeout=0)
+        self.manager.blocks = False
         self.manager.codec = CODEC
         self.manager.freshness = Freshness(**options)
         self.manager.patience = Never(self.actor, overdue)  # type: ignore[assignment]
@@ -217,6 +219,41 @@ def refresh(value: Value, actor: Actor) -> Any:
     return value.refresh(create)
 
 
+def _driven(steps: Coroutine[Any, Any, Any]) -> Any:
+    # Nothing that a coroutine of these actors awaits has to be waited for.
+    try:
+        steps.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("suspended")
+
+
+def aget(value: Value, actor: Actor) -> Any:
+    async def create() -> Any:
+        return _created(actor)
+
+    return _driven(value.aget_or_create(create))
+
+
+def cancelled(value: Value, actor: Actor) -> Any:
+    async def create() -> Any:
+        _created(actor)
+        raise asyncio.CancelledError
+
+    try:
+        return _driven(value.aget_or_create(create))
+    except asyncio.CancelledError:
+        return "failed"
+
+
+def arefresh(value: Value, actor: Actor) -> Any:
+    async def create() -> Any:
+        actor.beside(lambda world: (_noted(world, "refresh", actor.name), None))
+        return _created(actor)
+
+    return _driven(value.arefresh(create))
+
+
 def put(value: Value, actor: Actor) -> Any:
     value.set_value(f"put{actor.name}")
 
@@ -259,6 +296,10 @@ SCENARIOS: dict[str, tuple[tuple[Callable[[Value, Actor], Any], dict[str, Any]],
     "everybody creates": (
         (get, {"on_expired": "recompute"}), (get, {"on_expired": "recompute"}), (invalidate, {}), (put, {}),
     ),
+    "two coroutines, an invalidation, a write": ((aget, {}), (aget, {}), (invalidate, {}), (put, {})),
+    "a coroutine that is cancelled": ((cancelled, {}), (get, {}), (invalidate, {})),
+    "a coroutine that takes over": ((get, {}), (aget, {"overdue": True}), (invalidate, {})),
+    "a coroutine that refreshes": ((aget, {}), (arefresh, {}), (put, {})),
     "everybody waits": ((get, {"on_expired": "wait"}), (get, {"on_expired": "wait"}), (invalidate, {}), (put, {})),
 }  # fmt: skip
 

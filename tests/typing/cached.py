@@ -3,9 +3,9 @@ and the only ones it finds; tests/typing/test_typing.py compares."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
-from beaker.cache import CacheManager, cache_region, region_invalidate
+from beaker.cache import Cache, CacheManager, cache_region, region_invalidate
 
 manager = CacheManager()
 
@@ -137,3 +137,68 @@ shop.rebuild(owner=5)  # wrong
 Shop.tax("5")  # wrong
 shop.duty.set("x", 5)  # wrong
 shop.tax.invalidate("5")  # wrong
+
+
+@cache_region("short")
+async def fetch(term: str, limit: int = 20) -> list[str]:
+    return [term] * limit
+
+
+class Wire:
+    @cache_region("short")
+    async def rate(self, currency: str) -> float:
+        return len(currency) / 2
+
+    @cache_region("short")
+    @classmethod
+    async def of(cls, name: str) -> str:
+        return name
+
+    @cache_region("short")
+    @staticmethod
+    async def fee(amount: int) -> float:
+        return amount / 5
+
+
+wire = Wire()
+pending: Awaitable[list[str]] = fetch("x", limit=5)
+as_async: Callable[[str], Awaitable[list[str]]] = fetch
+
+
+async def awaiting() -> None:
+    found: list[str] = await fetch("x")
+    found = await fetch.refresh("x", 5)
+    found = await fetch.original("x")
+    maybe: list[str] | None = await fetch.get("x")
+    either: list[str] | int = await fetch.get("x", default=0)
+    await fetch.set(["a"], "x", limit=5)
+    await fetch.invalidate("x", 5)
+    await fetch.invalidate_all()
+    name: str = fetch.namespace
+    rate: float = await wire.rate("eur")
+    rate = await Wire.rate(wire, "eur")
+    kept: float | None = await wire.rate.get("eur")
+    rate = await wire.rate.refresh("eur")
+    await wire.rate.set(1.0, "eur")
+    await wire.rate.invalidate("eur")
+    text: str = await Wire.of("x")
+    fee: float = await wire.fee(5)
+    cache = Cache("n")
+    await cache.aput("k", found)
+    await cache.aremove("k")
+    print(maybe, either, name, rate, kept, text, fee, await cache.aget("k"))
+
+    await fetch(5)  # wrong
+    await fetch("x", limt=5)  # wrong
+    found = fetch("x")  # wrong
+    found = fetch.refresh("x")  # wrong
+    found = await fetch.get("x")  # wrong
+    await fetch.set("x", "x")  # wrong
+    await fetch.invalidate(5)  # wrong
+    await wire.rate(5)  # wrong
+    rate = wire.rate("eur")  # wrong
+    await wire.rate.set("x", "eur")  # wrong
+    await Wire.of(5)  # wrong
+    await wire.fee("5")  # wrong
+    either = await load("x")  # wrong
+    either = cache.ahas_key("k")  # wrong

@@ -1,0 +1,1 @@
+"""Event loops: how what blocks leaves them, and how coroutines wait for what other threads hold."""

@@ -1,0 +1,490 @@
+"""Caches in event loops: one creation a key, no thread for what is near, cancellations, policies and refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import pickle
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import anyio
+import pytest
+
+from beaker import counters
+from beaker.cache import AsyncCachedFunction, Cache, CacheManager, aregion_invalidate, cache_region, cache_regions
+from beaker.caching import async_cache, value
+from beaker.caching.dictionary import AbstractDictionaryNSManager
+from beaker.exceptions import ConfigError, LockError, UnserializableValue
+from beaker.loops import hops
+from beaker.testing import FakeClock
+from tests.caching.rival import LEAVES, VOIDING
+
+T = TypeVar("T")
+
+STORES = ("memory", "file", "dbm", "ext:database")
+
+
+def options_for(kind: str, at: Path) -> dict[str, Any]:
+    if kind == "ext:database":
+        return {"type": kind, "url": f"sqlite:///{at}/cache.db", "lock": "lease", "lease_ttl": 30}
+    return {"type": kind} if kind == "memory" else {"type": kind, "data_dir": str(at), "lock_dir": str(at / "lock")}
+
+
+@pytest.fixture(params=STORES)
+def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cache]:
+    """A cache of each kind of store, whose clock stands still."""
+    clock = FakeClock()
+    cache = Cache(f"coroutines-{tmp_path}", expire=10, clock=clock, **options_for(request.param, tmp_path))
+    yield cache
+    if cache.type == "ext:database":
+        cache.namespace.store.close()
+
+
+@pytest.fixture
+def hopping(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """One entry for each call in a worker thread."""
+    made: list[str] = []
+    inner = hops.in_thread
+
+    async def in_thread(work: Callable[[], T]) -> T:
+        made.append("hop")
+        return await inner(work)
+
+    for module in (hops, async_cache, value):
+        monkeypatch.setattr(module, "in_thread", in_thread)
+    return made
+
+
+class Creation:
+    """A creation function that says that it runs, and ends when told."""
+
+    def __init__(self, outcome: Any = "new") -> None:
+        self.calls = 0
+        self.running = asyncio.Event()
+        self.may_end = asyncio.Event()
+        self.outcome = outcome
+
+    async def __call__(self) -> Any:
+        self.calls += 1
+        self.running.set()
+        await self.may_end.wait()
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome
+
+
+def old(cache: Cache, age: float = 11.0) -> None:
+    cache._value("k", {}).set_value("old", cache.namespace.clock() - age)
+
+
+async def turns(number: int = 20) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0.001)
+
+
+def test_a_thousand_calls_create_once(cache: Cache) -> None:
+    """1,000 calls of one loop over a cold key: one creation, and each has a value of its own where stores copy."""
+
+    async def calls() -> list[Any]:
+        create = Creation(["new"])
+        tasks = [asyncio.create_task(cache.aget("k", createfunc=create)) for _ in range(1_000)]
+        await create.running.wait()
+        await turns()
+        create.may_end.set()
+        found = await asyncio.gather(*tasks)
+        assert create.calls == 1
+        return found
+
+    found = asyncio.run(calls())
+    assert found == [["new"]] * 1_000
+    assert len({id(value) for value in found}) == (1 if cache.type == "memory" else 1_000)
+    assert threading.active_count() < 60
+
+
+def test_hits_of_memory_take_no_thread(cache: Cache, hopping: list[str]) -> None:
+    """A hit is one call in a thread, and none where nothing can block; so is a miss of memory."""
+
+    async def create() -> str:
+        return "new"
+
+    async def calls() -> tuple[int, int]:
+        assert await cache.aget("k", createfunc=create) == "new"
+        cold = len(hopping)
+        assert await cache.aget("k", createfunc=create) == "new"
+        return cold, len(hopping) - cold
+
+    cold, hit = asyncio.run(calls())
+    assert (cold, hit) == (0, 0) if cache.type == "memory" else (cold <= 4, hit) == (True, 1)
+
+
+def test_a_cancelled_creator_hands_over(cache: Cache) -> None:
+    """When the task that creates is cancelled, one that waits creates; one that was cancelled waiting is not missed."""
+
+    async def calls() -> None:
+        first, second = Creation(), Creation("second")
+        creator = asyncio.create_task(cache.aget("k", createfunc=first))
+        await first.running.wait()
+        waiters = [asyncio.create_task(cache.aget("k", createfunc=second)) for _ in range(5)]
+        await turns()
+        waiters[0].cancel()
+        await turns(3)
+        creator.cancel()
+        await second.running.wait()
+        second.may_end.set()
+        assert await asyncio.gather(*waiters[1:]) == ["second"] * 4
+        assert (first.calls, second.calls) == (1, 1)
+        assert all(task.cancelled() for task in (creator, waiters[0]))
+
+    asyncio.run(calls())
+
+
+@pytest.mark.parametrize("step", ["begin", "write"])
+def test_cancelled_in_a_store_call(step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that is cancelled while its thread begins or stores leaves no lease behind, nor its renewing."""
+    cache = Cache("cancelled", **options_for("ext:database", tmp_path))
+    manager: Any = cache.namespace
+    inside, go_on = threading.Event(), threading.Event()
+    name = {"begin": "insert", "write": "replace"}[step]
+    inner = getattr(manager.store, name)
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        monkeypatch.setattr(manager.store, name, inner)
+        inside.set()
+        assert go_on.wait(10)
+        return inner(*args, **kwargs)
+
+    monkeypatch.setattr(manager.store, name, slow)
+
+    async def create() -> str:
+        return "cancelled"
+
+    async def calls() -> None:
+        task = asyncio.create_task(cache.aget("k", createfunc=create))
+        while not inside.is_set():
+            await asyncio.sleep(0.001)
+        task.cancel()
+        await turns(3)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        # Well before a lease could run out.
+        found = await asyncio.wait_for(cache.aget("k", createfunc=lambda: "next"), 5)
+        assert found == ("next" if step == "begin" else "cancelled")
+
+    asyncio.run(calls())
+    leased = [thread for thread in threading.enumerate() if thread.name == "beaker-lease"]
+    for thread in leased:
+        thread.join(5)
+    assert not any(thread.is_alive() for thread in leased)
+    manager.store.close()
+
+
+def test_old_values_meanwhile(cache: Cache) -> None:
+    """serve_stale: one call creates and other calls return the old value at once."""
+    old(cache)
+
+    async def calls() -> None:
+        create = Creation()
+        creator = asyncio.create_task(cache.aget("k", createfunc=create))
+        await create.running.wait()
+        assert [await cache.aget("k", createfunc=create) for _ in range(3)] == ["old"] * 3
+        create.may_end.set()
+        assert await creator == "new"
+        assert await cache.aget("k") == "new"
+        assert create.calls == 1
+
+    asyncio.run(calls())
+
+
+def test_failures_are_shared_and_covered(cache: Cache) -> None:
+    """Calls that wait for a creation that raises get its exception, or, with stale_if_error, the old value."""
+
+    async def calls() -> list[Any]:
+        create = Creation(ValueError("no"))
+        tasks = [asyncio.create_task(cache.aget("k", createfunc=create)) for _ in range(20)]
+        await create.running.wait()
+        await turns()
+        create.may_end.set()
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        assert create.calls == 1
+        return found
+
+    assert [type(found) for found in asyncio.run(calls())] == [ValueError] * 20
+    cache.namespace.configure(
+        {"on_expired": "wait", "stale_if_error": 60, "clock": cache.namespace.clock, "lock_timeout": 30}
+    )
+    old(cache)
+    assert asyncio.run(calls()) == ["old"] * 20
+
+
+@pytest.mark.parametrize("act", [act for act in VOIDING if act != "entry written"])  # by another clock
+def test_what_is_voided_is_not_stored(cache: Cache, act: str) -> None:
+    """An invalidation or a write while a coroutine creates: its value reaches its caller, not the store, nor those
+    that wait."""
+
+    async def calls() -> None:
+        create, later = Creation(), Creation("later")
+        creator = asyncio.create_task(cache.aget("k", createfunc=create))
+        await create.running.wait()
+        await asyncio.to_thread(VOIDING[act], cache, "k")
+        waiter = asyncio.create_task(cache.aget("k", createfunc=later))
+        later.may_end.set()
+        await turns(3)
+        create.may_end.set()
+        assert await creator == "new"
+        assert await waiter == LEAVES.get(act, "later")
+        assert await cache.aget("k") == LEAVES.get(act, "later")
+
+    asyncio.run(calls())
+
+
+def test_a_hung_creator_is_replaced_once(cache: Cache) -> None:
+    """lock_timeout bounds the waiting; of many calls whose time runs out one creates, and the others get its value."""
+    counters.reset()
+    cache.namespace.lock_timeout = 0.05
+
+    async def calls() -> None:
+        hung, create = Creation("hung"), Creation()
+        creator = asyncio.create_task(cache.aget("k", createfunc=hung))
+        await hung.running.wait()
+        waiters = [asyncio.create_task(cache.aget("k", createfunc=create)) for _ in range(50)]
+        await create.running.wait()
+        create.may_end.set()
+        assert await asyncio.gather(*waiters) == ["new"] * 50
+        assert create.calls == 1
+        hung.may_end.set()
+        assert await creator == "hung"
+        assert await cache.aget("k") == "new"
+
+    asyncio.run(calls())
+    assert counters.snapshot().events["creation_wait_timeout"] == 1
+
+
+def test_a_creation_that_waits_for_itself(cache: Cache) -> None:
+    """A creation function that awaits its own value is told so."""
+
+    async def create() -> Any:
+        return await cache.aget("k", createfunc=create)
+
+    async def blocking() -> Any:
+        return cache.get("k", createfunc=lambda: "never")
+
+    for each in (create, blocking):
+        with pytest.raises(LockError, match="waits for itself"):
+            asyncio.run(cache.aget("k", createfunc=each))
+
+
+def test_every_operation_has_its_form(cache: Cache) -> None:
+    """What Cache does is there under the prefix a, with the same results and errors."""
+
+    async def calls() -> None:
+        await cache.aput("a", 1)
+        await cache.aput_many({"b": 2, ("c", 3): 3})
+        assert await cache.aget("a") == await cache.aget_value("a") == 1
+        assert await cache.aget_many(["a", "b", ("c", 3), "z"]) == {"a": 1, "b": 2, ("c", 3): 3}
+        assert await cache.ahas_key("b")
+        with contextlib.suppress(NotImplementedError):
+            assert set(await cache.akeys()) >= {"a", "b"}
+        await cache.aremove("a")
+        await cache.aremove_many(["b"])
+        assert not await cache.ahas_key("a")
+        await cache.aclear()
+        with pytest.raises(KeyError):
+            await cache.aget(("c", 3))
+        with pytest.raises(ConfigError):
+            await cache.aget("k", createfunc=5)
+
+    asyncio.run(calls())
+    operations = {name for name in dir(Cache) if not name.startswith("_") and callable(getattr(Cache, name))}
+    sync = {name for name in operations if not name.startswith("a")} - {"call_key", "stats", "value"}
+    assert {f"a{name}" for name in sync} <= operations
+
+
+def test_cached_coroutine_functions(tmp_path: Path) -> None:
+    """Functions, methods, class and static methods: awaited, seen as async, with .get, .set, .refresh, .invalidate."""
+    calls: list[Any] = []
+    manager = CacheManager(type="file", data_dir=str(tmp_path))
+
+    @manager.cache("f", expire=60)
+    async def double(number: int, extra: int = 0) -> int:
+        calls.append(number)
+        return number * 2 + extra
+
+    class Shop:
+        def __cache_key__(self) -> str:
+            return "shop"
+
+        @manager.cache("price")
+        async def price(self, item: str) -> int:
+            calls.append(item)
+            return len(item)
+
+        @manager.cache("built")
+        @classmethod
+        async def build(cls, name: str) -> str:
+            return cls.__name__ + name
+
+        @classmethod
+        @manager.cache("rebuilt")
+        async def rebuild(cls, name: str) -> str:
+            return cls.__name__ + name
+
+        @manager.cache("tax")
+        @staticmethod
+        async def tax(amount: int) -> float:
+            return amount / 5
+
+    shop = Shop()
+
+    async def use() -> None:
+        assert [await double(2), await double(number=2), await double(2, 0)] == [4, 4, 4]
+        assert await double.get(2) == 4
+        assert await double.get(3, default="none") == "none"
+        await double.set(7, 2)
+        assert await double(2) == 7
+        assert await double.refresh(2) == 4
+        await double.invalidate(2)
+        assert await double.get(2) is None
+        await double.invalidate_all()
+        await manager.ainvalidate(double, "f", 2)
+        assert await shop.price("tea") == await Shop.price(shop, item="tea") == 3
+        await shop.price.set(5, "tea")
+        assert await shop.price.get("tea") == 5
+        assert await shop.price.refresh("tea") == 3
+        await shop.price.invalidate("tea")
+        await shop.price.invalidate_all()
+        await manager.ainvalidate(shop.price, "price", "tea")
+        assert await shop.price.get("tea") is None
+        assert await Shop.build("x") == await shop.build("x") == await Shop.rebuild("x") == "Shopx"
+        assert await Shop.tax(5) == 1.0
+
+    asyncio.run(use())
+    assert calls == [2, 2, "tea", "tea"]
+    for function in (double, shop.price, Shop.build, Shop.tax):
+        assert asyncio.iscoroutinefunction(function) or inspect.iscoroutinefunction(function)
+    assert pickle.loads(pickle.dumps(by_region)) is by_region
+
+
+cache_regions["coroutines"] = {"type": "memory", "expire": 60}
+
+
+@cache_region("coroutines")
+async def by_region(number: int) -> int:
+    return number + 1
+
+
+def test_regions_and_switching_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """@cache_region on async def; while it is switched off every call runs the function."""
+    assert isinstance(by_region, AsyncCachedFunction)
+
+    async def use() -> None:
+        assert await by_region(1) == 2
+        await by_region.set(9, 1)
+        assert await by_region(1) == 9
+        monkeypatch.setitem(cache_regions["coroutines"], "enabled", False)
+        assert await by_region(1) == await by_region.refresh(1) == 2
+        assert await by_region.get(1) is None
+        monkeypatch.setitem(cache_regions["coroutines"], "enabled", True)
+        assert await by_region(1) == 2
+        await by_region.set(9, 1)
+        await aregion_invalidate(by_region, None, 1)
+        assert await by_region(1) == 2
+
+    asyncio.run(use())
+
+
+def test_what_is_refused() -> None:
+    """An async generator, a coroutine from a plain function, and an async createfunc of the blocking form: each is told
+    what to do instead."""
+    manager = CacheManager()
+
+    async def numbers() -> Any:
+        yield 1
+
+    async def inner() -> int:
+        return 1
+
+    @manager.cache("plain")
+    def plain() -> Awaitable[int]:
+        return inner()
+
+    with pytest.raises(ConfigError, match=r"asynchronous generator.*coroutine function that returns a list"):
+        manager.cache("numbers")(numbers)
+    with pytest.raises(UnserializableValue, match="decorate an 'async def'"):
+        plain()
+    with pytest.raises(UnserializableValue, match=r"await cache\.aget"):
+        Cache("refused").get("k", createfunc=inner)
+
+
+class Bound(AbstractDictionaryNSManager):
+    """A third party's manager, whose lock belongs to the thread that took it."""
+
+    locks: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, namespace: str, **options: Any) -> None:
+        super().__init__(namespace)
+        self.dictionary = {}
+
+    def get_creation_lock(self, key: str) -> Any:
+        return self.locks.setdefault(key, threading.RLock())
+
+
+def test_a_third_partys_lock_is_held_by_one_thread() -> None:
+    """A manager whose creation lock knows threads: held by one, released by it, waited for and given up."""
+    cache = Cache("bound", type=Bound)
+    lock = cache.namespace.get_creation_lock("k")
+
+    async def calls() -> None:
+        create = Creation()
+        tasks = [asyncio.create_task(cache.aget("k", createfunc=create)) for _ in range(20)]
+        await create.running.wait()
+        assert not lock.acquire(False)
+        create.may_end.set()
+        assert await asyncio.gather(*tasks) == ["new"] * 20
+        assert create.calls == 1
+
+    asyncio.run(calls())
+    assert lock.acquire(True, 5)
+    cache.remove("k")
+    cache.namespace.lock_timeout = 0.05
+    assert asyncio.run(cache.aget("k", createfunc=lambda: "late")) == "late"
+    lock.release()
+
+
+def test_trio_runs_it_too(cache: Cache) -> None:
+    """Where AnyIO is loaded, another loop than asyncio's works: one creation, and a cancelled creator hands over."""
+
+    async def calls() -> None:
+        made: list[str] = []
+        found: list[Any] = []
+        running = anyio.Event()
+
+        async def hang() -> str:
+            running.set()
+            await anyio.sleep_forever()
+            return "never"
+
+        async def create() -> str:
+            made.append("x")
+            await anyio.sleep(0.01)
+            return "new"
+
+        async def get() -> None:
+            found.append(await cache.aget("k", createfunc=create))
+
+        async with anyio.create_task_group() as group:
+            with anyio.CancelScope() as scope:
+                async with anyio.create_task_group() as inner:
+                    inner.start_soon(lambda: cache.aget("k", createfunc=hang))
+                    await running.wait()
+                    for _ in range(20):
+                        group.start_soon(get)
+                    await anyio.sleep(0.01)
+                    scope.cancel()
+        assert (found, made) == (["new"] * 20, ["x"])
+
+    anyio.run(calls, backend="trio")
