@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from beaker.caching.entry import Entry
 from beaker.caching.marks import Begun, Good, Mode
 from beaker.caching.namespace import NamespaceManager
 from beaker.exceptions import StoreUnavailable
-
-if TYPE_CHECKING:
-    from beaker.caching.value import Value
 
 __all__ = ["Began", "KeyPlace"]
 
@@ -38,11 +35,11 @@ class Began:
 
 
 class KeyPlace:
-    """A :class:`Value` as :func:`~beaker.caching.dogpile.get_or_create` sees it."""
+    """A :class:`~beaker.caching.value.Value` as :func:`~beaker.caching.dogpile.get_or_create` sees it."""
 
     __slots__ = ("copies", "key", "manager", "store")
 
-    def __init__(self, value: Value) -> None:
+    def __init__(self, value: Any) -> None:
         self.key = value.key
         self.manager = value.namespace
         self.store = value.store_if_possible
