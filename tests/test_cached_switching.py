@@ -70,7 +70,7 @@ def test_get_and_set(clock: FakeClock, calls: list[Any]) -> None:
     clock.advance(60)
     assert load.get("b", 6, default="old") == "old"
     with pytest.raises(TypeError):
-        load.get()  # type: ignore[call-overload]
+        load.get()
 
 
 def test_a_parameter_called_default() -> None:

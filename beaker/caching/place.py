@@ -41,7 +41,7 @@ class KeyPlace:
 
     def __init__(self, value: Any) -> None:
         self.key = value.key
-        self.manager = value.namespace
+        self.manager: NamespaceManager = value.namespace
         self.store = value.store_if_possible
         self.copies = value.copies
 

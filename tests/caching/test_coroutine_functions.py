@@ -80,9 +80,6 @@ def test_cached_coroutine_functions(tmp_path: Path) -> None:
     assert pickle.loads(pickle.dumps(by_region)) is by_region
 
 
-cache_regions["coroutines"] = {"type": "memory", "expire": 60}
-
-
 @cache_region("coroutines")
 async def by_region(number: int) -> int:
     return number + 1
@@ -91,6 +88,7 @@ async def by_region(number: int) -> int:
 def test_regions_and_switching_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """@cache_region on async def; while it is switched off every call runs the function."""
     assert isinstance(by_region, AsyncCachedFunction)
+    monkeypatch.setitem(cache_regions, "coroutines", {"type": "memory", "expire": 60})
 
     async def use() -> None:
         assert await by_region(1) == 2

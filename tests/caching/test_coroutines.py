@@ -39,7 +39,7 @@ def cache(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cache]:
     cache = Cache(f"coroutines-{tmp_path}", expire=10, clock=clock, **options_for(request.param, tmp_path))
     yield cache
     if cache.type == "ext:database":
-        cache.namespace.store.close()
+        cache.namespace.store.close()  # type: ignore[attr-defined]
 
 
 @pytest.fixture
