@@ -32,7 +32,7 @@ nitpick_ignore_regex = [
     # Types of arguments that users do not make, and type variables.
     (
         "py:.*",
-        r"beaker\.(session\.backends\.SessionBackend|session\.values\.ValueCodec|caching\.decorated\.[A-Z]\b"
+        r"beaker\.(session\.backends\.SessionBackend|session\.values\.ValueCodec|caching\.decorated(_async)?\.[A-Z]\b"
         r"|caching\.settings\.Settings|caching\.decorator\.Decorator|caching\.factory\.S"
         r"|operations\.report\.Report|storage\.datastore\.ndb_model)",
     ),

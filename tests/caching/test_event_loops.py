@@ -133,8 +133,8 @@ def test_a_fork_after_the_loop_began(kind: str, tmp_path: Path) -> None:
 def test_the_loop_goes_on_while_the_store_hangs(on_unavailable: str, tmp_path: Path) -> None:
     """Redis stops answering: tasks keep running; values are created without it, once at a time, or the call is told."""
     with servers.redis(tmp_path) as server:
-        options: dict[str, Any] = {"type": "ext:redis", "url": server.url, "socket_timeout": 1.0, "on_unavailable": on_unavailable}
-        cache = Cache("hanging", **options)
+        options: dict[str, Any] = {"url": server.url, "socket_timeout": 1.0, "on_unavailable": on_unavailable}
+        cache = Cache("hanging", type="ext:redis", **options)
         made: list[str] = []
 
         async def create() -> list[int]:
