@@ -32,9 +32,12 @@ _IN_APP_YAML = re.compile(
 )
 
 
-def examine(environ: Mapping[str, str], *, directory: Path | None = None, secrets_client: Any = None) -> Report:
+def examine(
+    environ: Mapping[str, str], *, directory: Path | None = None, secrets_client: Any = None, connect: bool = False
+) -> Report:
     """The report on a deployment configured by ``environ``, started in ``directory`` (default: the current one).
 
+    ``connect`` as for :func:`beaker.operations.explain.examine`.
     Raises ConfigError only when ``BEAKER_PLATFORM`` names no platform.
     """
     runtime = Runtime.detect(environ)
@@ -42,7 +45,7 @@ def examine(environ: Mapping[str, str], *, directory: Path | None = None, secret
         environ, resolve=lambda reference, option: read_secret(reference, option=option, client=secrets_client)
     )
     directory = directory or Path.cwd()
-    report = examine_options(given, runtime, environ, directory=directory)
+    report = examine_options(given, runtime, environ, directory=directory, connect=connect)
     _tasks(report, runtime, environ, secrets_client)
     _app_yaml(report, directory)
     _scheduled(report, directory)

@@ -20,6 +20,7 @@ from beaker.__main__ import main
 from beaker.operations import checks
 from beaker.operations.explain import clock_offset, of_variables
 from beaker.operations.report import Finding, Report
+from gae import doctor
 
 ROOT = Path(__file__).resolve().parents[1]
 KEY = "u7Jm2pVqX0cYw9LrTz4KbN8sEoHdGfAi3MkQ1xWvPyU"
@@ -273,3 +274,70 @@ def test_foreign_types_are_shown_without_values() -> None:
     report = of_variables({**QUIET, "BEAKER_CACHE_TYPE": "nosuch", "BEAKER_CACHE_PASSPHRASE": "hush"})
     assert "hush" not in report.to_text() + report.to_json()
     assert row(report, "passphrase", "cache") == ("<set>", "environment", "BEAKER_CACHE_PASSPHRASE")
+
+
+class TestEviction:
+    """Points of revocation that a full store may drop."""
+
+    HYBRID: Mapping[str, str] = {"BEAKER_SESSION_SECRET": KEY, "BEAKER_SESSION_TYPE": "hybrid"}
+
+    @pytest.mark.parametrize(
+        ("more", "severity"),
+        [
+            ({"STORE": "ext:memcached", "URL": "127.0.0.1:1"}, "warning"),
+            ({"TYPE": "cookie", "REVOCATION": "ext:memcached", "URL": "127.0.0.1:1"}, "warning"),
+            ({"TYPE": "ext:memcached", "URL": "127.0.0.1:1"}, "note"),
+            ({"STORE": "memory", "REVOCATION": "ext:memcached", "URL": "127.0.0.1:1"}, "warning"),
+            ({"STORE": "memory"}, None),
+            ({"TYPE": "cookie"}, None),
+            ({"STORE": "ext:memcached", "URL": "127.0.0.1:1", "REVOCATION": "false"}, None),
+        ],
+    )
+    def test_memcached_always_evicts(self, more: Mapping[str, str], severity: str | None) -> None:
+        """A warning where sessions travel in cookies, a note where they are in the store themselves."""
+        environ = {**self.HYBRID, **{f"BEAKER_SESSION_{name}": value for name, value in more.items()}}
+        finding = found(environ).get("deploy.evicting-store")
+        assert (finding and finding.severity) == severity
+
+    @pytest.mark.parametrize("examine", [of_variables, doctor.examine], ids=["explain", "doctor"])
+    def test_redis_is_asked_for_its_policy(
+        self, examine: Any, redis_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Only when told to connect: what it evicts is a finding, and so is one that cannot be asked."""
+        redis = pytest.importorskip("redis")
+        monkeypatch.chdir(tmp_path)
+        # It reads every file's name of every distribution.
+        monkeypatch.setattr(checks, "of_distributions", lambda report: None)
+        environ = {**self.HYBRID, "BEAKER_SESSION_STORE": "ext:redis", "BEAKER_SESSION_URL": redis_server.url}
+
+        def codes(connect: bool, **more: str) -> dict[str, str]:
+            findings = examine({**environ, **more}, connect=connect).findings
+            return {f.code: f.message for f in findings if "evict" in f.code}
+
+        assert list(codes(False)) == ["deploy.eviction-unknown"]
+        with redis.Redis.from_url(redis_server.url) as client:
+            for limit, policy, told in (
+                ("0", "allkeys-lru", False),
+                ("100mb", "noeviction", False),
+                ("100mb", "allkeys-lru", True),
+                ("100mb", "volatile-ttl", True),
+            ):
+                client.config_set("maxmemory", limit)
+                client.config_set("maxmemory-policy", policy)
+                seen = codes(True)
+                assert list(seen) == (["deploy.evicting-store"] if told else []), policy
+                assert not told or policy in seen["deploy.evicting-store"]
+            client.config_set("maxmemory", "0")
+            client.config_set("maxmemory-policy", "noeviction")
+        assert list(codes(True, BEAKER_SESSION_URL="redis://u:secret@127.0.0.1:1/0")) == ["deploy.eviction-unknown"]
+
+    def test_the_option_asks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """--check-stores connects, and what cannot be reached is a warning without the address."""
+        for name, value in {**self.HYBRID, "BEAKER_SESSION_STORE": "ext:redis"}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("BEAKER_SESSION_URL", "redis://u:secret@127.0.0.1:1/0")
+        out = io.StringIO()
+        main(["explain", "--json", "--check-stores"], out=out)
+        assert "deploy.eviction-unknown" in out.getvalue()
+        assert "StoreUnavailable" in out.getvalue()
+        assert "u:secret" not in out.getvalue()

@@ -22,21 +22,23 @@ from beaker.config.extras import how_to_install
 from beaker.config.options import SessionOptions
 from beaker.crypto.keyring import KeyRing
 from beaker.crypto.tokens import SKEW
-from beaker.exceptions import ConfigError, ConfigWarning
+from beaker.exceptions import BeakerException, ConfigError, ConfigWarning
 from beaker.operations.report import Report
 from beaker.runtime import Runtime
 from beaker.session.context import SessionContext
-from beaker.session.defaults import client_side, has_key, resolve_type, session_store
+from beaker.session.defaults import client_side, has_key, resolve_type, revocation, session_store
 from beaker.session.opening import legacy_reader
 
 __all__ = [
-    "of_caches", "of_clock", "of_datastore", "of_distributions", "of_error", "of_sessions", "of_variables",
+    "of_caches", "of_clock", "of_datastore", "of_distributions", "of_error", "of_points", "of_sessions", "of_variables",
     "store_behind", "warned",
 ]  # fmt: skip
 
 LOCAL = ("memory", "file", "dbm")
 """Types that one instance has for itself on serverless."""
 GOOGLE = ("ext:google", "google")
+MEMCACHED = ("ext:memcached", "memcached")
+REDIS = ("ext:redis", "redis")
 DISTRIBUTION = "beaker-gae"
 
 
@@ -127,6 +129,61 @@ def of_sessions(report: Report, options: SessionOptions, runtime: Runtime) -> st
             except ConfigError as error:
                 of_error(report, error)
     return kind
+
+
+def of_points(report: Report, options: SessionOptions, kind: str, runtime: Runtime, *, connect: bool) -> None:
+    """Whether the store of revocation points drops single ones when it is full; with ``connect`` a Redis is asked."""
+    try:
+        where = revocation(options, kind)
+    except ConfigError:
+        # A finding already.
+        return
+    store = session_store(options, runtime, kind) if where is True else where
+    if store in MEMCACHED:
+        _evicts(report, kind, "memcached evicts what is used least when it is full, and a session whose")
+    elif store in REDIS and not connect:
+        report.add(
+            "note",
+            "deploy.eviction-unknown",
+            "whether this Redis evicts revocation points when it is full is not known: nothing was contacted",
+            "add --check-stores, which asks it",
+        )
+    elif store in REDIS:
+        policy = _eviction_policy(report, options, runtime)
+        if policy:
+            _evicts(report, kind, f"this Redis evicts when it is full (maxmemory-policy {policy}), and a session whose")
+
+
+def _evicts(report: Report, kind: str, what: str) -> None:
+    report.add(
+        "warning" if client_side(kind) else "note",
+        "deploy.evicting-store",
+        f"{what} revocation point is gone opens again",
+        "keep the points where nothing is evicted: session.revocation = ext:database, ext:google,"
+        " or a Redis with maxmemory-policy noeviction",
+    )
+
+
+def _eviction_policy(report: Report, options: SessionOptions, runtime: Runtime) -> str | None:
+    try:
+        revocations = SessionContext(options, runtime=runtime).revocations
+        store: Any = None if revocations is None else revocations.store
+        try:
+            policy: str | None = store.eviction_policy()
+        finally:
+            store.close()
+        failure = "it does not say"
+    except (BeakerException, ImportError) as error:
+        # Its text may name the server, whose address may be a secret.
+        policy, failure = None, type(error).__name__
+    if policy is None:
+        report.add(
+            "warning",
+            "deploy.eviction-unknown",
+            f"whether this Redis evicts revocation points when it is full is not known ({failure})",
+            "look it up: CONFIG GET maxmemory-policy should be noeviction",
+        )
+    return policy
 
 
 def of_caches(report: Report, options: Mapping[str, Any], runtime: Runtime) -> None:

@@ -52,12 +52,19 @@ _PROJECT = (
 )  # fmt: skip
 
 
-def examine(given: Given, runtime: Runtime, environ: Mapping[str, str], *, directory: Path | None = None) -> Report:
+def examine(
+    given: Given,
+    runtime: Runtime,
+    environ: Mapping[str, str],
+    *,
+    directory: Path | None = None,
+    connect: bool = False,
+) -> Report:
     """The report on a deployment whose variables say ``given``, in the surroundings ``runtime`` (found in ``environ``).
 
     What is left open counts as the deployment kit fills it in for an application started in ``directory`` (default:
     the current one). Never raises for options that are wrong: each is a finding. Values of secret options are not in
-    it, and nothing is made.
+    it, and nothing is made. With ``connect`` stores are asked what only they know.
     """
     report = Report(detected=[*_surroundings(runtime, environ), *_installed(), *_circuits()])
     checks.of_variables(report, given, environ)
@@ -66,6 +73,8 @@ def examine(given: Given, runtime: Runtime, environ: Mapping[str, str], *, direc
     caches = _parsed(report, given.cache_options)
     if sessions is not None:
         kind = checks.of_sessions(report, sessions, runtime)
+        if kind:
+            checks.of_points(report, sessions, kind, runtime, connect=connect)
         report.options += session_rows(sessions, kind, given, runtime)
     if caches is not None:
         checks.of_caches(report, caches, runtime)
@@ -159,12 +168,12 @@ def _installed() -> list[Detected]:
     return rows
 
 
-def of_variables(environ: Mapping[str, str]) -> Report:
+def of_variables(environ: Mapping[str, str], *, connect: bool = False) -> Report:
     """The report on what the ``BEAKER_`` variables of ``environ`` amount to, without reading Secret Manager."""
     runtime = Runtime.detect(environ)
     # Nothing is sealed with it, so any good key stands for a secret that only the deployment kit can read.
     given = read(environ, resolve=lambda reference, variable: new_key())
-    report = examine(given, runtime, environ)
+    report = examine(given, runtime, environ, connect=connect)
     for path in [path for path, origin in given.origins.items() if origin == "secret manager"]:
         report.add(
             "note",
@@ -180,6 +189,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print a JSON object")
     parser.add_argument("--all", action="store_true", help="show options that were not set, too (JSON always does)")
     parser.add_argument(
+        "--check-stores", action="store_true", help="ask a Redis that keeps revocation points whether it evicts"
+    )
+    parser.add_argument(
         "--check-clock",
         metavar="URL",
         type=_address,
@@ -193,12 +205,10 @@ def _address(text: str) -> str:
     return text
 
 
-def show(
-    asked: argparse.Namespace, environ: Mapping[str, str], build: Callable[[Mapping[str, str]], Report], out: TextIO
-) -> int:
+def show(asked: argparse.Namespace, environ: Mapping[str, str], build: Callable[..., Report], out: TextIO) -> int:
     """Print the report that ``build`` returns for ``environ``; the exit status is 1 when there is an error in it."""
     try:
-        report = build(environ)
+        report = build(environ, connect=asked.check_stores)
     except ConfigError as error:
         report = Report()
         checks.of_error(report, error)

@@ -33,7 +33,7 @@ from beaker.crypto.tokens import store_key
 from beaker.exceptions import ConfigError, CorruptRecord, StoreUnavailable
 from beaker.keys import cache_key
 from beaker.session.snapshot import MARK_BYTES
-from beaker.storage.api import Bulk, Versioned
+from beaker.storage.api import Bulk, Pinning, Versioned
 
 __all__ = ["NAMESPACE", "Revocations", "Standing", "user_key"]
 
@@ -121,6 +121,8 @@ class Revocations:
         self._writes = 0
         self._carried: Key | None = None
         self._readonly = readonly
+        if isinstance(store, Pinning):
+            store.pin(NAMESPACE)
         self._lock = threading.Lock()
 
     @property

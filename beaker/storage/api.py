@@ -28,7 +28,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from beaker.locking.registries import SyncDict
 
-__all__ = ["Bulk", "Listing", "Purging", "Store", "Versioned", "shared_store"]
+__all__ = ["Bulk", "Listing", "Pinning", "Purging", "Store", "Versioned", "shared_store"]
 
 
 @runtime_checkable
@@ -156,6 +156,16 @@ class Bulk(Protocol):
     @abstractmethod
     def delete_many(self, namespace: str, keys: Iterable[str]) -> None:
         """:meth:`Store.delete` for each of ``keys``."""
+        ...
+
+
+@runtime_checkable
+class Pinning(Protocol):
+    """A store that makes room by dropping records, and can spare some."""
+
+    @abstractmethod
+    def pin(self, namespace: str) -> None:
+        """Never drop single records of ``namespace`` to make room: where they alone are too many, all of them go."""
         ...
 
 

@@ -14,7 +14,7 @@ from beaker._typing import Clock
 from beaker.counters import store_tally
 from beaker.forks import ForkAware
 from beaker.locking.mending import Mending
-from beaker.storage.api import Bulk, Listing, Purging, Store, Versioned
+from beaker.storage.api import Bulk, Listing, Pinning, Purging, Store, Versioned
 from beaker.storage.records import check_size, expires_at
 
 __all__ = ["MemoryStore"]
@@ -37,7 +37,7 @@ class _Record(NamedTuple):
         return f"<record of {len(self.data)} bytes>"
 
 
-class MemoryStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
+class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Pinning, ForkAware):
     """Bytes in this process's memory; every capability of :mod:`beaker.storage.api`.
 
     - ``max_entries``: how many records are kept, at least 1; default 100,000. ``None``: no bound.
@@ -45,7 +45,8 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
       default 64 MiB. ``None``: no bound.
     - ``clock``: seconds since the epoch; decides what has expired.
 
-    When a bound is reached the least recently used records are dropped first. A value that ``max_bytes`` could never
+    When a bound is reached the least recently used records are dropped first, but those of a pinned namespace only all
+    together, once they have half of a bound. A value that ``max_bytes`` could never
     hold raises :class:`~beaker.exceptions.ValueTooLarge`. Expired records are dropped when they are read, a few with
     every write, and by :meth:`purge`; there is no thread. A fork copies the records; from then on parent and child
     see only their own writes. ValueError for a bound below its limit.
@@ -73,6 +74,7 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         self._records: OrderedDict[tuple[str, str], _Record] = OrderedDict()
         self._names: dict[str, dict[str, None]] = {}
         self._bytes = 0
+        self._pinned: dict[str, int] = {}
         self._versions = itertools.count(1)
         self._expiries: list[tuple[float, int, str, str]] = []
         self._mutex = threading.Lock()
@@ -196,6 +198,14 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
                 self._drop(namespace, key)
         self._tally.deleted(len(doomed))
 
+    # Pinning
+
+    def pin(self, namespace: str) -> None:
+        with self._mutex, self._mending:
+            if namespace not in self._pinned:
+                names = self._names.get(namespace, ())
+                self._pinned[namespace] = sum(self._records[namespace, key].size for key in names)
+
     # below here the mutex is held
 
     def _live(self, namespace: str, key: str) -> _Record | None:
@@ -220,13 +230,29 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         self._records[namespace, key] = record
         self._names.setdefault(namespace, {})[key] = None
         self._bytes += record.size
+        if namespace in self._pinned:
+            self._pinned[namespace] += record.size
+            self._bound_pinned(namespace, key)
         if expires is not None:
             heapq.heappush(self._expiries, (expires, record.version, namespace, key))
             if len(self._expiries) > 2 * len(self._records) + 64:
                 self._rebuild_heap()
         # The newest record always stays: a write that returned must be readable, however long its names.
         while len(self._records) > 1 and self._over_bounds():
-            self._drop(*next(iter(self._records)))
+            oldest = next(iter(self._records))
+            if oldest[0] in self._pinned:
+                # Passed by, as if it had just been used; pinned records have half of a bound at most.
+                self._records.move_to_end(oldest)
+            else:
+                self._drop(*oldest)
+
+    def _bound_pinned(self, namespace: str, newest: str) -> None:
+        names, held = self._names[namespace], sum(len(self._names.get(pinned, ())) for pinned in self._pinned)
+        many = self.max_entries is not None and held > max(1, self.max_entries // 2)
+        large = self.max_bytes is not None and sum(self._pinned.values()) > self.max_bytes // 2
+        if many or large:
+            for key in [key for key in names if key != newest]:
+                self._drop(namespace, key)
 
     def _over_bounds(self) -> bool:
         return (self.max_entries is not None and len(self._records) > self.max_entries) or (
@@ -238,6 +264,8 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         if record is None:
             return
         self._bytes -= record.size
+        if namespace in self._pinned:
+            self._pinned[namespace] -= record.size
         names = self._names[namespace]
         del names[key]
         if not names:
@@ -269,6 +297,8 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         for namespace, key in self._records:
             self._names.setdefault(namespace, {})[key] = None
         self._bytes = sum(record.size for record in self._records.values())
+        for pinned in self._pinned:
+            self._pinned[pinned] = sum(self._records[pinned, key].size for key in self._names.get(pinned, ()))
         self._rebuild_heap()
 
     # forks

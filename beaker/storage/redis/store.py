@@ -244,6 +244,18 @@ class RedisStore(Store, Versioned, Listing, Bulk, ForkAware):
             generation, *heads = self._script("keys", scripts.HEADS, (shard.generation, *names), ())
             yield from (key for key, head in zip(keys, heads, strict=True) if self._live(head, generation))
 
+    def eviction_policy(self) -> str | None:
+        """The server's ``maxmemory-policy`` where it evicts, ``""`` where it does not, ``None`` if it does not say.
+
+        Asks ``INFO memory``, of every node in a cluster; raises StoreUnavailable.
+        """
+        found: dict[str, Any] = self._run("info", methodcaller("info", "memory"))
+        nodes = list(found.values()) if found and all(isinstance(node, dict) for node in found.values()) else [found]
+        if any("maxmemory" not in node or "maxmemory_policy" not in node for node in nodes):
+            return None
+        policies = {str(node["maxmemory_policy"]) for node in nodes if int(node["maxmemory"])} - {"noeviction"}
+        return min(policies, default="")
+
     # Names and records
 
     def _shard(self, namespace: str, number: int) -> Shard:
