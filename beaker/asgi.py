@@ -18,6 +18,7 @@ from beaker.session.async_proxy import AsyncSessionObject
 from beaker.session.context import SessionContext
 from beaker.session.hops import may_block
 from beaker.session.opening import opener
+from beaker.telemetry.server_timing import timed_send
 
 __all__ = ["AsyncSessionObject", "SessionMiddleware"]
 
@@ -61,6 +62,8 @@ class SessionMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
+        if self.options.server_timing:
+            send = timed_send(scope, send)
         environ = _environ(scope)
         session = AsyncSessionObject(environ, lazy=self._lazy, context=self.context, opener=self._opener)
         scope[self.environ_key] = scope["session"] = session

@@ -15,6 +15,7 @@ from beaker.session.base import BaseSession
 from beaker.session.context import SessionContext
 from beaker.session.opening import opener
 from beaker.session.proxy import SessionObject
+from beaker.telemetry.server_timing import timed_start
 
 __all__ = ["CacheMiddleware", "SessionMiddleware"]
 
@@ -56,6 +57,8 @@ class SessionMiddleware:
         self._opener = opener(self.context)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if self.options.server_timing:
+            start_response = timed_start(environ, start_response)
         session = SessionObject(environ, context=self.context, opener=self._opener)
         environ[self.environ_key] = session
         environ["beaker.get_session"] = self._get_session

@@ -163,7 +163,7 @@ class _Sessions:
         return context
 
     def call(self, function: Callable[..., Any], request: Request, *args: Any, **kwargs: Any) -> Response:
-        RequestTrace.begin(request.environ)
+        end = RequestTrace.begin(request.environ) or _nothing
         context, open_session = self._context()
         session = SessionObject(request.environ, context=context, opener=open_session)
         request.environ[ENVIRON_KEY] = session
@@ -171,11 +171,14 @@ class _Sessions:
             response = self._respond(session, functools.partial(function, request, *args, **kwargs), request)
         except BaseException:
             session.release()
+            end()
             raise
         if response.is_streamed:
             response.call_on_close(session.release)
+            response.call_on_close(end)
         else:
             session.release()
+            end()
         return response
 
     def _respond(self, session: SessionObject, function: Callable[[], Any], request: Request) -> Response:
@@ -202,6 +205,10 @@ class _Sessions:
         if response.is_streamed:
             response.call_on_close(session.finish)
         return response
+
+
+def _nothing() -> None:
+    """Nothing is logged at the end of the request."""
 
 
 def _is_iterated(request: Request, response: Response) -> bool:

@@ -11,13 +11,15 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TextIO
 
 from beaker._typing import Environ, StartResponse, WSGIApp
+from beaker.counters.spent import begin, end
 from beaker.runtime import Runtime
 from beaker.runtime import current as current_runtime
+from beaker.telemetry.server_timing import header
 
 __all__ = ["CloudFormatter", "RequestTrace", "Trace", "configure", "configure_unless_configured", "trace_of"]
 
@@ -28,6 +30,8 @@ _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})(
 _SEVERITIES = ((50, "CRITICAL"), (40, "ERROR"), (30, "WARNING"), (20, "INFO"), (10, "DEBUG"))
 
 _DEEPEST = 8
+
+requests = logging.getLogger("gae.requests")
 
 _request: ContextVar[Trace | None] = ContextVar("gae_request_trace", default=None)
 
@@ -58,20 +62,64 @@ def trace_of(environ: Mapping[str, Any]) -> Trace | None:
 class RequestTrace:
     """WSGI middleware: what ``app`` logs carries the trace of its request.
 
-    It needs no end: each request says its own trace, or that it has none, before anything is logged.
+    While the logger ``gae.requests`` is at DEBUG, each request that used a store or created a value ends with one line
+    that says what it cost, as fields under ``beaker`` (:meth:`beaker.counters.Spent.as_dict`).
     """
 
     def __init__(self, app: WSGIApp) -> None:
         self._app = app
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        self.begin(environ)
-        return self._app(environ, start_response)
+        end = self.begin(environ)
+        if end is None:
+            return self._app(environ, start_response)
+        try:
+            body = self._app(environ, start_response)
+        except BaseException:
+            end()
+            raise
+        if isinstance(body, (list, tuple)):
+            end()
+            return body
+        return _Ending(body, end)
 
     @staticmethod
-    def begin(environ: Mapping[str, Any]) -> None:
-        """Logs of this thread belong to the request ``environ`` from now on."""
+    def begin(environ: MutableMapping[str, Any]) -> Callable[[], None] | None:
+        """Logs of this thread belong to the request ``environ`` from now on; needs no end.
+
+        Returns what logs the cost of the request when it is called at its end, ``None`` where that is not logged.
+        """
         _request.set(trace_of(environ))
+        if not requests.isEnabledFor(logging.DEBUG):
+            return None
+        spent = begin(environ)
+
+        def finish() -> None:
+            end(spent)
+            cost = spent.as_dict()
+            if cost:
+                requests.debug("what this request cost: %s", header(spent), extra={"json_fields": {"beaker": cost}})
+
+        return finish
+
+
+class _Ending:
+    """A body that calls ``end`` when the server closes it."""
+
+    def __init__(self, body: Iterable[bytes], end: Callable[[], None]) -> None:
+        self._body = body
+        self._end = end
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._body)
+
+    def close(self) -> None:
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                close()
+        finally:
+            self._end()
 
 
 class CloudFormatter(logging.Formatter):

@@ -34,6 +34,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "4 sessions": ("beaker.session",),
     "5 edges": (
+        "beaker.telemetry",
         "beaker.middleware",
         "beaker.compat",
         "beaker.asgi",

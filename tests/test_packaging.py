@@ -24,7 +24,21 @@ from tests.floors import FLOORS, THIRD_PARTY_AT_IMPORT
 from tests.pythons import SUPPORTED, interpreters
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = {"google", "functions", "crypto", "memcached", "database", "redis", "secrets", "serve", "all", "test", "docs"}
+EXTRAS = {
+    "google",
+    "functions",
+    "crypto",
+    "memcached",
+    "database",
+    "redis",
+    "secrets",
+    "serve",
+    "all",
+    "test",
+    "docs",
+    "otel",
+    "prometheus",
+}
 
 # Modules a name of which is imported by a program that has nothing but the wheel.
 PLAIN = sorted(

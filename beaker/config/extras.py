@@ -22,6 +22,8 @@ EXTRAS: Mapping[str, Extra] = {
     "database": Extra("sqlalchemy", "SQLAlchemy"),
     "redis": Extra("redis", "redis"),
     "functions": Extra("functions_framework", "functions-framework"),
+    "otel": Extra("opentelemetry.metrics", "opentelemetry-api"),
+    "prometheus": Extra("prometheus_client", "prometheus_client"),
     "secrets": Extra("google.cloud.secretmanager", "google-cloud-secret-manager"),
 }
 

@@ -155,6 +155,7 @@ class SessionOptions:
     namespace_class: Any = _option(None, as_is, "NamespaceManager class used in place of the type's own.")
     namespace_args: Any = _option(None, as_is, "Dict of further arguments for the namespace manager.", secret=True)
     webtest_varname: str | None = _option(None, optional(as_str), "Name under which the middleware puts the session into `paste.testing_variables`, where WebTest shows it.")  # fmt: skip
+    server_timing: bool = _option(False, as_bool, "Send a `Server-Timing` header: what each request cost, for the browser's developer tools, and so for every visitor.")  # fmt: skip
     strict: bool = _option(False, as_bool, "Warnings about options become errors.")
     backend: Mapping[str, Any] = field(default_factory=dict, metadata={"coerce": as_is, "help": "", "unit": "", "secret": True, "backends": (), "serverless": None}, repr=False)  # fmt: skip
 

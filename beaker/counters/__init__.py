@@ -15,7 +15,7 @@ Labels are names of the program (a region, a namespace, a type) and words of our
 """
 
 from beaker.counters.events import count, count_key, on_count
-from beaker.counters.registry import cache_tally, on_creation, reset, session_tally, snapshot, store_tally
+from beaker.counters.registry import cache_tally, on_call, on_creation, reset, session_tally, snapshot, store_tally
 from beaker.counters.spent import Spent, measured
 from beaker.counters.stats import CacheStats, Histogram, SessionStats, Snapshot, StoreStats
 
@@ -30,6 +30,7 @@ __all__ = [
     "count",
     "count_key",
     "measured",
+    "on_call",
     "on_count",
     "on_creation",
     "reset",

@@ -11,10 +11,18 @@ from typing import Any
 
 from beaker.counters import events
 from beaker.counters.stats import Snapshot
-from beaker.counters.tallies import CacheTally, LoggedTally, SessionTally, StoreTally, creation_listeners, log
+from beaker.counters.tallies import (
+    CacheTally,
+    LoggedTally,
+    SessionTally,
+    StoreTally,
+    call_listeners,
+    creation_listeners,
+    log,
+)
 from beaker.forks import after_fork
 
-__all__ = ["OTHERS", "cache_tally", "on_creation", "reset", "session_tally", "snapshot", "store_tally"]
+__all__ = ["OTHERS", "cache_tally", "on_call", "on_creation", "reset", "session_tally", "snapshot", "store_tally"]
 
 OTHERS = "(others)"
 """The namespace under which those are counted that came after the first 1,000: programs may name them without end."""
@@ -73,6 +81,15 @@ def on_creation(listener: Callable[[str, str, float, bool], object]) -> Callable
     """
     creation_listeners.append(listener)
     return lambda: creation_listeners.remove(listener)
+
+
+def on_call(listener: Callable[[str, str, float, bool], object]) -> Callable[[], None]:
+    """Call ``listener(backend, operation, seconds, failed)`` after each exchange with a server, in its thread.
+
+    Returns a function that ends it.
+    """
+    call_listeners.append(listener)
+    return lambda: call_listeners.remove(listener)
 
 
 def reset() -> None:

@@ -10,12 +10,15 @@ from typing import Any
 from beaker.counters.spent import current
 from beaker.counters.stats import BOUNDS, CacheStats, Histogram, SessionStats, StoreStats
 
-__all__ = ["CacheTally", "SessionTally", "StoreTally", "creation_listeners"]
+__all__ = ["CacheTally", "SessionTally", "StoreTally", "call_listeners", "creation_listeners"]
 
 log = logging.getLogger("beaker.counters")
 
 creation_listeners: list[Callable[[str, str, float, bool], object]] = []
 """Called with region, namespace, seconds and whether it succeeded, after each creation."""
+
+call_listeners: list[Callable[[str, str, float, bool], object]] = []
+"""Called with backend, operation, seconds and whether it got no response, after each exchange with a server."""
 
 
 class CacheTally:
@@ -233,7 +236,7 @@ class StoreTally:
         if spent is not None:
             spent.add(self.backend, refused=records)
 
-    def called(self, seconds: float, *, failed: bool) -> None:
+    def called(self, operation: str, seconds: float, *, failed: bool) -> None:
         """One exchange with the server took so long; ``failed``: it got no response."""
         self.calls += 1
         self.seconds += seconds
@@ -241,3 +244,5 @@ class StoreTally:
         spent = current()
         if spent is not None:
             spent.add(self.backend, calls=1, seconds=seconds, errors=failed)
+        for listener in call_listeners:
+            listener(self.backend, operation, seconds, failed)

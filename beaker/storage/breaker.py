@@ -182,7 +182,7 @@ class Guard:
     ) -> None:
         breaker = self.breaker
         failed = isinstance(error, StoreUnavailable) and not _replied(error)
-        breaker.tally.called(max(0.0, breaker.timer() - self.begun), failed=failed)
+        breaker.tally.called(self.operation, max(0.0, breaker.timer() - self.begun), failed=failed)
         if error is None or (isinstance(error, StoreError) and _replied(error)):
             if breaker.failures or breaker.is_open:
                 breaker.responded()
