@@ -31,7 +31,7 @@ _SEVERITIES = ((50, "CRITICAL"), (40, "ERROR"), (30, "WARNING"), (20, "INFO"), (
 
 _DEEPEST = 8
 
-requests = logging.getLogger("gae.requests")
+requests = logging.getLogger("gae.logs.requests")
 
 _request: ContextVar[Trace | None] = ContextVar("gae_request_trace", default=None)
 
@@ -62,7 +62,7 @@ def trace_of(environ: Mapping[str, Any]) -> Trace | None:
 class RequestTrace:
     """WSGI middleware: what ``app`` logs carries the trace of its request.
 
-    While the logger ``gae.requests`` is at DEBUG, each request that used a store or created a value ends with one line
+    While the logger ``gae.logs.requests`` is at DEBUG, each request that used a store or created a value ends with one line
     that says what it cost, as fields under ``beaker`` (:meth:`beaker.counters.Spent.as_dict`).
     """
 

@@ -228,24 +228,24 @@ def test_requests_at_the_same_time_are_counted_apart(timed: dict[str, Any]) -> N
 
 
 def test_the_request_log_says_what_a_request_cost(caplog: pytest.LogCaptureFixture, timed: dict[str, Any]) -> None:
-    """At DEBUG gae.requests writes one line a request, whose fields Cloud Logging shows under ``beaker``."""
+    """At DEBUG gae.logs.requests writes one line a request, whose fields Cloud Logging shows under ``beaker``."""
     from gae.logs import CloudFormatter, RequestTrace
 
     application = RequestTrace(SessionMiddleware(page, **{**timed, "server_timing": False}))
-    caplog.set_level("INFO", "gae.requests")
+    caplog.set_level("INFO", "gae.logs.requests")
     Browser(application).get("/save")
-    assert [record for record in caplog.records if record.name == "gae.requests"] == []
-    caplog.set_level("DEBUG", "gae.requests")
+    assert [record for record in caplog.records if record.name == "gae.logs.requests"] == []
+    caplog.set_level("DEBUG", "gae.logs.requests")
     greeting.invalidate_all()
     Browser(application).get("/save")
     Browser(application).get("/")
-    (record,) = (record for record in caplog.records if record.name == "gae.requests")
+    (record,) = (record for record in caplog.records if record.name == "gae.logs.requests")
     line = json.loads(CloudFormatter().format(record))
     assert line["severity"] == "DEBUG"
     assert line["beaker"]["creations"] == 1
     assert line["beaker"]["stores"]["memory"]["writes"] == 1
     assert VISITOR not in json.dumps(line)
-    assert logging.getLogger("gae.requests").level == logging.DEBUG
+    assert logging.getLogger("gae.logs.requests").level == logging.DEBUG
 
 
 def test_a_price_list_turns_counts_into_money_a_day() -> None:
