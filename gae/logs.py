@@ -62,8 +62,8 @@ def trace_of(environ: Mapping[str, Any]) -> Trace | None:
 class RequestTrace:
     """WSGI middleware: what ``app`` logs carries the trace of its request.
 
-    While the logger ``gae.logs.requests`` is at DEBUG, each request that used a store or created a value ends with one line
-    that says what it cost, as fields under ``beaker`` (:meth:`beaker.counters.Spent.as_dict`).
+    While the logger ``gae.logs.requests`` is at DEBUG, each request that used a store or created a value ends with one
+    line that says what it cost, as fields under ``beaker`` (:meth:`beaker.counters.Spent.as_dict`).
     """
 
     def __init__(self, app: WSGIApp) -> None:
