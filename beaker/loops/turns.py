@@ -159,40 +159,51 @@ class _OwnThread:
 
     def __init__(self, lock: Any, hops: Hops) -> None:
         self._lock = lock
-        self._signal = signal()
-        self._unwanted = threading.Event()
-        self._ended = threading.Event()
-        self._taken = False
-        self._error: BaseException | None = None
+        self._hold: _Hold | None = None
 
     async def acquire(self, settled: Question, timeout: float) -> bool:
-        threading.Thread(target=self._hold, args=(timeout,), name="beaker-lock", daemon=True).start()
+        hold = _Hold(self._lock, timeout)
         try:
-            while not self._ended.is_set():
-                await self._signal.wait(_CEILING)
-                if not self._ended.is_set() and await settled():
+            while not hold.tried.is_set():
+                await hold.signal.wait(_CEILING)
+                if not hold.tried.is_set() and await settled():
                     # If it is taken this moment, its thread releases it.
-                    self._unwanted.set()
+                    hold.unwanted.set()
                     return False
         except BaseException:
-            self._unwanted.set()
+            hold.unwanted.set()
             raise
-        if self._error is not None:
-            raise self._error
-        return self._taken
-
-    def _hold(self, timeout: float) -> None:
-        try:
-            self._taken = poll(
-                lambda: self._lock.acquire(False), timeout=timeout, done=self._unwanted.is_set, ceiling=_CEILING
-            )
-        except BaseException as err:
-            self._error = err
-        self._ended.set()
-        self._signal.set()
-        if self._taken:
-            self._unwanted.wait()
-            self._lock.release()
+        if hold.error is not None:
+            raise hold.error
+        self._hold = hold
+        return hold.taken
 
     def release(self) -> None:
-        self._unwanted.set()
+        if self._hold is not None:
+            self._hold.unwanted.set()
+
+
+class _Hold:
+    """A thread that tries to take a lock, and holds it until it is unwanted."""
+
+    def __init__(self, lock: Any, timeout: float) -> None:
+        self.signal = signal()
+        self.tried = threading.Event()
+        self.unwanted = threading.Event()
+        self.taken = False
+        self.error: BaseException | None = None
+        self._lock = lock
+        threading.Thread(target=self._run, args=(timeout,), name="beaker-lock", daemon=True).start()
+
+    def _run(self, timeout: float) -> None:
+        try:
+            self.taken = poll(
+                lambda: self._lock.acquire(False), timeout=timeout, done=self.unwanted.is_set, ceiling=_CEILING
+            )
+        except BaseException as err:
+            self.error = err
+        self.tried.set()
+        self.signal.set()
+        if self.taken:
+            self.unwanted.wait()
+            self._lock.release()

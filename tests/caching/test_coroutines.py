@@ -329,7 +329,20 @@ def test_a_third_partys_lock_is_held_by_one_thread() -> None:
         assert await asyncio.gather(*tasks) == ["new"] * 20
         assert create.calls == 1
 
+    async def beside_another() -> None:
+        create = Creation("after")
+        task = asyncio.create_task(cache.aget("k", createfunc=create))
+        await turns(50)
+        assert create.calls == 0
+        lock.release()
+        await create.running.wait()
+        create.may_end.set()
+        assert await task == "after"
+
     asyncio.run(calls())
+    assert lock.acquire(True, 5)
+    cache.remove("k")
+    asyncio.run(beside_another())
     assert lock.acquire(True, 5)
     cache.remove("k")
     cache.namespace.lock_timeout = 0.05
