@@ -46,7 +46,7 @@ class TestKeptSecret:
     def test_of_another_user(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A file that another user has put there is refused."""
         kept_at(tmp_path)
-        monkeypatch.setattr("gae.settings.os.geteuid", lambda: 4242)
+        monkeypatch.setattr("gae.kept_secret.os.geteuid", lambda: 4242)
         with pytest.raises(ConfigError, match="another user"):
             self.start(tmp_path)
 
