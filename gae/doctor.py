@@ -6,6 +6,7 @@ Reads the secrets that variables name; creates, writes and connects to nothing e
 from __future__ import annotations
 
 import argparse
+import functools
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -32,12 +33,17 @@ _IN_APP_YAML = re.compile(
 )
 
 
+_ENV_VARIABLES = re.compile(r"^env_variables[ \t]*:[ \t]*(?:#.*)?\n((?:[ \t]+.*\n|#.*\n|\n)*)", re.MULTILINE)
+_VARIABLE = re.compile(r"^[ \t]+([A-Za-z_]\w*)[ \t]*:[ \t]*(.*?)[ \t]*$", re.MULTILINE)
+_QUOTED = re.compile(r"""(?:'((?:[^']|'')*)'|"([^"]*)")[ \t]*(?:#.*)?$""")
+
+
 def examine(
     environ: Mapping[str, str], *, directory: Path | None = None, secrets_client: Any = None, connect: bool = False
 ) -> Report:
     """The report on a deployment configured by ``environ``, started in ``directory`` (default: the current one).
 
-    ``connect`` as for :func:`beaker.operations.explain.examine`.
+    ``connect`` as for ``beaker.operations.explain.examine``.
     Raises ConfigError only when ``BEAKER_PLATFORM`` names no platform.
     """
     runtime = Runtime.detect(environ)
@@ -103,12 +109,51 @@ def _scheduled(report: Report, directory: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None, *, out: TextIO | None = None) -> int:
-    """Print the report on this process's environment; the exit status is 1 when there is an error in it."""
+    """Print the report on this process's environment, or on what an app.yaml says.
+
+    The exit status is 1 when there is an error in it, 2 for a wrong call.
+    """
+    module = Path(sys.argv[0]).name == "doctor.py"
     parser = argparse.ArgumentParser(
-        prog="python -m gae.doctor", description="What a deployment runs with, and what is wrong."
+        prog="python -m gae.doctor" if module else "beaker doctor",
+        description="What a deployment runs with, and what is wrong.",
+        allow_abbrev=False,
     )
     add_arguments(parser)
-    return show(parser.parse_args(arguments), process_environ(), examine, out or sys.stdout)
+    parser.add_argument(
+        "--app-yaml",
+        metavar="FILE",
+        type=Path,
+        help="report on a deployment of this file to App Engine, not on this shell",
+    )
+    asked = parser.parse_args(arguments)
+    environ, directory = process_environ(), None
+    if asked.app_yaml is not None:
+        try:
+            environ = {"NO_COLOR": environ.get("NO_COLOR", ""), **variables_of(asked.app_yaml.read_text("utf-8"))}
+        except (OSError, UnicodeError) as error:
+            parser.error(f"--app-yaml: {asked.app_yaml} cannot be read ({type(error).__name__})")
+        directory = asked.app_yaml.absolute().parent
+    return show(asked, environ, functools.partial(examine, directory=directory), out or sys.stdout)
+
+
+def variables_of(app_yaml: str) -> dict[str, str]:
+    """The ``env_variables`` of an app.yaml, as an instance has them, and its ``GAE_ENV``.
+
+    Scalars on a line of their own are read, plain or quoted.
+    """
+    block = _ENV_VARIABLES.search(app_yaml + "\n")
+    found = dict(_VARIABLE.findall(block[1])) if block else {}
+    flexible = re.search(r"^(?:env|vm)[ \t]*:[ \t]*(?:flex\w*|true)", app_yaml, re.MULTILINE)
+    variables = {name: _scalar(text) for name, text in found.items()}
+    return {"GAE_ENV": "flex" if flexible else "standard", **variables}
+
+
+def _scalar(text: str) -> str:
+    quoted = _QUOTED.match(text)
+    if quoted is None:
+        return re.split(r"[ \t]+#", text, maxsplit=1)[0].strip()
+    return quoted[2] if quoted[1] is None else quoted[1].replace("''", "'")
 
 
 if __name__ == "__main__":

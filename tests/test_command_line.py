@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +17,7 @@ import pytest
 
 from beaker.__main__ import main
 from beaker.cache import Cache
+from beaker.storage.files.sweep import RECORD
 from beaker.testing import FakeClock
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,7 +37,7 @@ def expired_and_live(directory: Path) -> None:
 
 
 def files(directory: Path) -> int:
-    return sum(1 for path in directory.rglob("*") if path.is_file() and ".locks" not in str(path))
+    return sum(1 for path in directory.rglob(f"*{RECORD}") if ".locks" not in str(path))
 
 
 def test_purge_removes_what_expired_and_nothing_else(tmp_path: Path) -> None:
@@ -52,9 +56,9 @@ def test_purge_is_bounded_and_goes_on_where_it_ended(tmp_path: Path) -> None:
     removed, cursor = 0, ""
     for _ in range(10):
         status, told = run(*arguments, *(["--cursor", cursor] if cursor else []))
-        assert status == 0
         removed += int(told.split()[1])
         _, found, rest = told.partition("cursor: ")
+        assert status == (3 if found else 0)
         if not found:
             break
         cursor = rest.strip()
@@ -203,3 +207,147 @@ def test_a_reader_that_goes_away_is_no_error(module: tuple[str, ...], tmp_path: 
         environ = {**os.environ, "PYTHONPATH": str(ROOT)}
         done = subprocess.run(command, cwd=tmp_path, env=environ, stdout=out, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_purge_as_json_says_how_much_is_left(tmp_path: Path) -> None:
+    """An object with what was removed, the estimate of a store that can count, the cursor; status 3 before the end."""
+    clock = FakeClock(1_000_000_000.0)
+    options: dict[str, Any] = {"type": "ext:database", "url": f"sqlite:///{tmp_path}/cache.db"}
+    cache = Cache("pages", **options, expire=60, clock=clock)
+    cache.put_many({f"old-{number}": number for number in range(30)})
+    arguments = ("purge", "--type", "ext:database", "--option", f"url={options['url']}", "--json")
+    status, told = run(*arguments, "--limit", "12")
+    first = json.loads(told)
+    assert (status, first["total"], first["estimate"]) == (3, 12, 12)
+    status, told = run(*arguments, "--cursor", first["cursor"])
+    rest = json.loads(told)
+    assert (status, rest["removed"], rest["estimate"]) == (0, {"ext:database": 18}, 18)
+    assert (rest["cursor"], rest["error"]) == (None, None)
+    cache.namespace.store.close()  # type: ignore[attr-defined]
+
+
+PLAIN_APP = """
+from beaker.middleware import CacheMiddleware, SessionMiddleware
+
+def page(environ, start_response):
+    raise AssertionError("nothing is called")
+
+class Theirs:
+    def __init__(self, app):
+        self.app = app
+
+    def __call__(self, environ, start_response):
+        return self.app(environ, start_response)
+
+app = Theirs(SessionMiddleware(Theirs(CacheMiddleware(page, **{"cache.regions": "short", "cache.short.expire": "60"})),
+                               {"session.type": "memory", "session.timeout": "1h",
+                                "session.secret": "a-key-of-this-test-4c1f9be07d2836a5"}))
+bare = page
+"""
+
+
+@pytest.fixture
+def applications(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory, with a module of its own in it."""
+    (tmp_path / "an_application.py").write_text(PLAIN_APP)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "an_application", raising=False)
+    return tmp_path
+
+
+def test_explain_reports_the_composed_application(applications: Path) -> None:
+    """The options of the middlewares that are found, through another's, with the application's arguments as origin."""
+    status, told = run("explain", "an_application:app", "--json")
+    report = json.loads(told)
+    rows = {(row["scope"], row["option"]): row for row in report["options"]}
+    assert status == 0
+    assert (rows["session", "timeout"]["value"], rows["session", "timeout"]["origin"]) == ("3600 s", "argument")
+    assert rows["session", "type"]["value"] == "memory"
+    assert rows["cache.short", "expire"]["value"] == "60 s"
+    assert rows["session", "auto"]["origin"] == "default"
+    found = next(item for item in report["detected"] if item["name"] == "application")
+    assert found["reason"] == "SessionMiddleware, CacheMiddleware"
+
+
+def test_explain_reports_what_compose_made(applications: Path) -> None:
+    """Of an application of the deployment kit the origins are those its settings know."""
+    (applications / "a_kit_application.py").write_text(
+        "from gae.app import compose\napp = compose(lambda e, s: [], regions={'short': {'expire': 60}})\n"
+    )
+    status, told = run("explain", "a_kit_application", "--json")
+    rows = {(row["scope"], row["option"]): row for row in json.loads(told)["options"]}
+    assert status == 0
+    assert rows["cache.short", "expire"]["value"] == "60 s"
+    assert rows["session", "secret"]["origin"] == "laptop default"
+
+
+@pytest.mark.parametrize("name", ["an_application:nothing", "an_application:bare", "no_such_module:app", ":app"])
+def test_an_application_that_is_not_there_is_a_wrong_call(
+    name: str, applications: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Status 2 and a sentence; nothing is reported."""
+    status, told = run("explain", name)
+    assert (status, told) == (2, "")
+    assert "[explain.no-application]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [("purge", "--jsno"), ("doctor", "--hlep"), ("explain", "--al"), ("purgee",), ()])
+def test_a_misspelt_word_is_a_wrong_call(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """Status 2, by every command; an abbreviation is no option either."""
+    with pytest.raises(SystemExit) as caught:
+        run(*arguments)
+    assert caught.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def test_the_doctor_reads_an_app_yaml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The deployment kit's command is found by its entry point; the file's variables count, not the shell's."""
+    file = tmp_path / "app.yaml"
+    file.write_text(
+        "runtime: python312\nenv_variables:\n  BEAKER_SESSION_TYPE: 'ext:redis'  # a comment\n\n"
+        "  BEAKER_SESSION_TIMEOUT: 1h\nhandlers:\n- url: /.*\n  script: auto\n"
+    )
+    status, told = run("doctor", "--app-yaml", str(file), "--json")
+    report = json.loads(told)
+    rows = {row["option"]: row["value"] for row in report["options"] if row["scope"] == "session"}
+    assert (rows["type"], rows["timeout"]) == ("ext:redis", "3600 s")
+    assert report["detected"][0]["value"] == "appengine"
+    assert status == 1
+    with pytest.raises(SystemExit) as caught:
+        run("doctor", "--app-yaml", str(tmp_path / "none.yaml"))
+    assert caught.value.code == 2
+    assert "none.yaml" in capsys.readouterr().err
+
+
+def in_a_terminal(*command: str, **variables: str) -> str:
+    """What ``command`` writes to a terminal of 72 columns."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 72, 0, 0))
+    environ = {**os.environ, "TERM": "xterm", **variables}
+    process = subprocess.Popen(command, stdout=theirs, stderr=subprocess.DEVNULL, env=environ, close_fds=True)
+    os.close(theirs)
+    told = b""
+    with contextlib.suppress(OSError):  # Linux's word for the end
+        while piece := os.read(ours, 65536):
+            told += piece
+    os.close(ours)
+    assert process.wait(60) == 0
+    return told.decode()
+
+
+def test_colours_are_for_terminals(tmp_path: Path) -> None:
+    """The console script colours on a terminal, wraps at its width, and does neither with NO_COLOR or in a pipe."""
+    script = str(Path(sys.executable).with_name("beaker"))
+    told = in_a_terminal(script, "explain", BEAKER_SESSION_TYPE="memory")
+    assert "\x1b[1mDetected\x1b[0m" in told
+    assert "\x1b[" not in in_a_terminal(script, "explain", BEAKER_SESSION_TYPE="memory", NO_COLOR="1")
+    piped = subprocess.run([script, "explain"], capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "\x1b[" not in piped
+    assert "Detected" in piped
+    long = [line for line in re.sub(r"\x1b\[\d+m", "", told).splitlines() if len(line) > 72 and "/" not in line]
+    assert long == []

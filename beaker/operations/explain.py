@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 import time
 import urllib.error
@@ -24,15 +23,17 @@ from beaker.clock import now as default_clock
 from beaker.config.deployment import complete, data_directory, is_keyed, kept_secret
 from beaker.config.environment import Given, read
 from beaker.config.extras import EXTRAS, how_to_install
+from beaker.config.options import SessionOptions
 from beaker.crypto.keyring import new_key
 from beaker.exceptions import ConfigError
-from beaker.operations import checks
+from beaker.operations import application, checks
 from beaker.operations.effective import cache_rows, session_rows
 from beaker.operations.report import Detected, Report
+from beaker.operations.terminal import Painter, width
 from beaker.runtime import Runtime
 from beaker.storage import breaker
 
-__all__ = ["add_arguments", "clock_offset", "examine", "of_variables", "quietly", "show"]
+__all__ = ["add_arguments", "clock_offset", "examine", "of_application", "of_variables", "quietly", "show"]
 
 _CLOCK_SECONDS = 5.0
 _SIGNING = {"BEAKER_SESSION_SECRET", "BEAKER_SESSION_VALIDATE_KEY"}
@@ -71,6 +72,21 @@ def examine(
     _complete(report, given, runtime, data_directory(environ, directory))
     sessions = _parsed(report, given.session_options)
     caches = _parsed(report, given.cache_options)
+    judge(report, given, sessions, caches, runtime, environ, connect=connect)
+    return report
+
+
+def judge(
+    report: Report,
+    given: Given,
+    sessions: SessionOptions | None,
+    caches: Mapping[str, Any] | None,
+    runtime: Runtime,
+    environ: Mapping[str, str],
+    *,
+    connect: bool,
+) -> None:
+    """Add the rows and findings of parsed options, whose origins are in ``given``."""
     if sessions is not None:
         kind = checks.of_sessions(report, sessions, runtime)
         if kind:
@@ -83,6 +99,27 @@ def examine(
     types += [] if caches is None else [options.get("type") for options in (caches, *caches["cache_regions"].values())]
     checks.of_datastore(report, [kind for kind in types if kind], sessions, caches, runtime, environ)
     checks.of_distributions(report)
+
+
+def of_application(
+    name: str, environ: Mapping[str, str], *, directory: Path | None = None, connect: bool = False
+) -> Report:
+    """The report on the application ``name``, ``module:attribute``, which is imported and so runs its own code.
+
+    What it composed is reported: the options of its middlewares, with what its own arguments said. What is wrong with
+    them is a finding; ConfigError when there is no such application, or nothing of Beaker around it.
+    """
+    runtime = Runtime.detect(environ)
+    report = Report(detected=[*_surroundings(runtime, environ), *_installed()])
+    try:
+        found = application.composed(name, directory or Path.cwd())
+    except ConfigError as error:
+        if error.code == application.CODE:
+            raise
+        checks.of_error(report, error)
+        return report
+    report.detected.append(Detected("application", name, found.what))
+    judge(report, found.given, found.sessions, found.caches, found.runtime or runtime, environ, connect=connect)
     return report
 
 
@@ -222,8 +259,8 @@ def show(asked: argparse.Namespace, environ: Mapping[str, str], build: Callable[
                 f"{asked.check_clock} did not report a time ({type(error).__name__})",
                 "name an http or https address that replies",
             )
-    width = max(60, shutil.get_terminal_size((100, 24)).columns)
-    print(report.to_json() if asked.json else report.to_text(width, defaults=asked.all), file=out)
+    painter = Painter.of(out, environ)
+    print(report.to_json() if asked.json else report.to_text(width(), defaults=asked.all, painter=painter), file=out)
     hidden = sum(row.origin == "default" for row in report.options)
     if hidden and not (asked.json or asked.all):
         print(f"\n{hidden} options have their default; --all shows them", file=out)

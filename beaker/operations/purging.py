@@ -23,7 +23,7 @@ from beaker.session.context import SessionContext
 from beaker.storage.api import Purging
 
 __all__ = [
-    "Outcome", "check_options", "keep_cursor", "kept_cursor", "missing", "purge", "purgeable", "stores_of",
+    "Outcome", "check_options", "estimated", "keep_cursor", "kept_cursor", "missing", "purge", "purgeable", "stores_of",
 ]  # fmt: skip
 
 NAMESPACE = "beaker.purge"
@@ -49,6 +49,25 @@ class Outcome:
     def total(self) -> int:
         """Records removed from all stores."""
         return sum(self.removed.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same for JSON; ``error`` is its message."""
+        error = None if self.error is None else str(self.error)
+        return {"removed": self.removed, "total": self.total, "cursor": self.cursor, "error": error}
+
+
+def estimated(stores: Iterable[Any], *, limit: int | None = None, clock: Clock = default_clock) -> int | None:
+    """About how many records a run over ``stores`` will remove; ``None`` where a store cannot count without reading.
+
+    Raises StoreError as the store does.
+    """
+    total = 0
+    for store in stores:
+        count = getattr(store, "expired", None)
+        if count is None:
+            return limit
+        total += count(clock())
+    return total if limit is None else min(total, limit)
 
 
 def stores_of(

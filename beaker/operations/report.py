@@ -6,11 +6,15 @@ import json
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from functools import partial
+from typing import Final, Literal
+
+from beaker.operations.terminal import Painter, table
 
 __all__ = ["Detected", "Finding", "OptionRow", "Report"]
 
 Severity = Literal["error", "warning", "note"]
+_PLAIN: Final = Painter()
 _ORDER: tuple[Severity, ...] = ("error", "warning", "note")
 
 
@@ -74,32 +78,27 @@ class Report:
     def _sorted(self) -> list[Finding]:
         return sorted(self.findings, key=lambda finding: _ORDER.index(finding.severity))
 
-    def to_text(self, width: int = 100, *, defaults: bool = True) -> str:
+    def to_text(self, width: int = 100, *, defaults: bool = True, painter: Painter = _PLAIN) -> str:
         """Tables and findings, ``width`` columns where possible. ``defaults``: with options that were not set."""
-        lines = ["Detected", *_table([(item.name, item.value, item.reason) for item in self.detected])]
+        title = partial(painter, "title")
+        detected = [(item.name, item.value, item.reason) for item in self.detected]
+        lines = [title("Detected"), *table(detected, width)]
         rows = [row for row in self.options if defaults or row.origin != "default"]
         for scope in dict.fromkeys(row.scope for row in rows):
             own = [(row.option, row.value, row.origin, row.reason) for row in rows if row.scope == scope]
-            lines += ["", scope, *_table(own)]
-        lines += ["", "Findings"]
+            lines += ["", title(scope), *table(own, width)]
+        lines += ["", title("Findings")]
         for finding in self._sorted():
-            lines += textwrap.wrap(
+            first, *more = textwrap.wrap(
                 f"{finding.severity.upper()} {finding.code}: {finding.message}",
                 width,
                 initial_indent="  ",
                 subsequent_indent="    ",
             )
+            severity = finding.severity.upper()
+            lines += [first.replace(severity, painter(finding.severity, severity), 1), *more]
             # A command is copied whole: never wrapped.
             lines += [f"    {line}" for line in finding.fix.splitlines()]
         if not self.findings:
             lines.append("  none")
         return "\n".join(lines)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    if not rows:
-        return ["  none"]
-    widths = [min(max(len(row[column]) for row in rows), 44) for column in range(len(rows[0]))]
-    return [
-        ("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip() for row in rows
-    ]

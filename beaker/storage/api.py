@@ -24,11 +24,21 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from beaker.locking.registries import SyncDict
 
-__all__ = ["Bulk", "Listing", "Pinning", "Purging", "Store", "Versioned", "shared_store"]
+__all__ = [
+    "Bulk",
+    "Contents",
+    "Describing",
+    "Listing",
+    "Pinning",
+    "Purging",
+    "Store",
+    "Versioned",
+    "shared_store",
+]
 
 
 @runtime_checkable
@@ -45,7 +55,7 @@ class Store(Protocol):
     def trusted(self) -> bool:
         """True when only this process can write the records, so that an unsigned pickle in one was written by Beaker;
         asked at read time. A path proves nothing: a store in a directory has ``place_key`` instead, a
-        :class:`~beaker.crypto.place.PlaceKey` that signs its records where no other key does."""
+        ``beaker.crypto.place.PlaceKey`` that signs its records where no other key does."""
         ...
 
     @abstractmethod
@@ -117,6 +127,28 @@ class Listing(Protocol):
 
         What is written or deleted during the iteration may or may not be among them.
         """
+        ...
+
+
+class Contents(NamedTuple):
+    """What a store holds of one namespace: ``records``, those expired among them, their ``size`` in bytes as kept, and
+    when the oldest was first and the newest last written, in seconds since the epoch (``None``: not known)."""
+
+    namespace: str
+    records: int
+    size: int
+    oldest: float | None = None
+    newest: float | None = None
+    expired: int = 0
+
+
+@runtime_checkable
+class Describing(Protocol):
+    """A store that can say what it holds without being told the namespaces."""
+
+    @abstractmethod
+    def contents(self, now: float) -> Iterator[Contents]:
+        """What each namespace holds at ``now`` (seconds since the epoch). Reads as much as it must: for people."""
         ...
 
 

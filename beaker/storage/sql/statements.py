@@ -29,7 +29,7 @@ class Statements:
     """
 
     def __init__(self, table: Table, dialect: str) -> None:
-        from sqlalchemy import and_, bindparam, delete, insert, or_, select, update
+        from sqlalchemy import and_, bindparam, case, delete, func, insert, or_, select, update
 
         c = table.c
         in_namespace = c.namespace_digest == bindparam("p_namespace_digest")
@@ -68,6 +68,19 @@ class Statements:
             .limit(bindparam("p_limit"))
         )
         self.purge = delete(table).where(record, over)
+        self.count_expired = select(func.count()).where(over)
+        self.contents = (
+            select(
+                c.namespace,
+                func.count(),
+                func.sum(func.length(c.data)),
+                func.min(c.created),
+                func.max(c.accessed),
+                func.sum(case((over, 1), else_=0)),
+            )
+            .group_by(c.namespace)
+            .order_by(c.namespace)
+        )
         self.upsert = self._upsert(table, dialect)
         self.insert_absent = self._insert_absent(table, dialect)
 

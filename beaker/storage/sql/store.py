@@ -12,7 +12,7 @@ from beaker._typing import Clock
 from beaker.counters import store_tally
 from beaker.exceptions import ConfigError
 from beaker.keys import digest, encode_text, namespace_digest
-from beaker.storage.api import Bulk, Listing, Purging, Store, Versioned
+from beaker.storage.api import Bulk, Contents, Describing, Listing, Purging, Store, Versioned
 from beaker.storage.records import check_size, expires_at, new_version
 from beaker.storage.sql.binding import bind_to
 from beaker.storage.sql.rows import Rows
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["SqlStore", "make_cache_table"]
 
 
-class SqlStore(Store, Versioned, Listing, Purging, Bulk):
+class SqlStore(Store, Versioned, Listing, Purging, Describing, Bulk):
     """Records as rows of one table (:func:`make_cache_table`), through SQLAlchemy 2; every capability.
 
     - ``bind_or_url``: a SQLAlchemy url, Engine or Connection. From a url an engine is created, and each operation is
@@ -200,6 +200,23 @@ class SqlStore(Store, Versioned, Listing, Purging, Bulk):
             if end is not None and time.monotonic() >= end:
                 break
         return gone, repr(start)
+
+    def expired(self, now: float) -> int:
+        """How many records expired before ``now``; by the index of expiry times."""
+        found: int = self._runner.read(
+            "expired", lambda db, _: db.execute(self._statements.count_expired, {"p_now": now}).scalar_one(), 0
+        )
+        return found
+
+    def contents(self, now: float) -> Iterator[Contents]:
+        """What each namespace holds, expired records included; goes through the whole table."""
+        nothing: list[Any] = []
+        rows = self._runner.read(
+            "contents", lambda db, _: list(db.execute(self._statements.contents, {"p_now": now})), nothing
+        )
+        for namespace, records, size, oldest, newest, over in rows:
+            name = bytes(namespace).decode("utf-8", "surrogatepass")
+            yield Contents(name, records, int(size or 0), oldest, newest, int(over or 0))
 
     def _purge_page(self, now: float, start: float, page: int) -> tuple[list[Any], int]:
         nothing: tuple[list[Any], int] = ([], 0)
