@@ -129,4 +129,9 @@ def _load(name: str, directory: Path) -> Any:
 
 
 def _no(name: str, why: str) -> ConfigError:
-    return ConfigError(f"{name} {why}", option="APPLICATION", expected="module:attribute, as for gunicorn", code=CODE)
+    return ConfigError(
+        f"{name} {why}",
+        option="APPLICATION",
+        expected="module:attribute, as for gunicorn",
+        code="explain.no-application",
+    )
