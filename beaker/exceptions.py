@@ -180,16 +180,19 @@ class CorruptRecord(BeakerException):
 class UnserializableValue(BeakerException, TypeError):
     """The serializer cannot hold a value and would not give it back unchanged.
 
-    ``path`` leads to it (``session['cart'][2]``), ``kind`` is its type's name.
+    ``path`` leads to it (``session['cart'][2]``), ``kind`` is its type's name. With the code ``value.same-hash`` no
+    serializer takes it.
     """
 
     code = "value.unserializable"
 
-    def __init__(self, path: str, kind: str, hint: str = "") -> None:
+    def __init__(self, path: str, kind: str, hint: str = "", *, code: str = "") -> None:
         self.path = path
         self.kind = kind
         self.hint = hint
-        super().__init__(f"{path or 'the value'} holds {kind}, which cannot be stored" + (f"; {hint}" if hint else ""))
+        super().__init__(
+            f"{path or 'the value'} holds {kind}, which cannot be stored" + (f"; {hint}" if hint else ""), code=code
+        )
 
 
 class UncacheableArgument(BeakerException, TypeError):

@@ -196,6 +196,8 @@ class EntryCodec:
         try:
             return self._json.dumps(value)
         except UnserializableValue as err:
+            if err.code == "value.same-hash":
+                raise
             raise UnserializableValue(err.path, err.kind, self._advice(value)) from None
 
     def _advice(self, value: Any) -> str:

@@ -17,11 +17,13 @@ from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from beaker.exceptions import ConfigError, CorruptRecord, UnserializableValue
+from beaker.serialization.hashes import MOST_ALIKE, crowded
 from beaker.serialization.tagged_json import TaggedJson
 
 __all__ = ["Auto", "Custom", "Pickle", "Serializer", "TaggedJson", "by_name", "is_pickle"]
 
 _PROTOCOL = 5
+_HASHED = frozenset({set, frozenset, dict})
 _PICKLE_MARK = b"\x80"
 
 
@@ -49,6 +51,10 @@ class Pickle:
     name = "pickle"
 
     def dumps(self, obj: Any, path: str = "value") -> bytes:
+        # What lies deeper is not looked at: in a pickle it can be anywhere, in objects of any class.
+        if type(obj) in _HASHED and crowded(obj):
+            hint = f"more than {MOST_ALIKE} of its elements or keys have the same hash; keep them in a list"
+            raise UnserializableValue(path, type(obj).__name__, hint, code="value.same-hash")
         try:
             return _pickle.dumps(obj, _PROTOCOL)
         except Exception as err:  # whatever a value's own __reduce__ raises
@@ -84,8 +90,8 @@ class Auto:
             return self._pickle.dumps(obj, path)
         try:
             return self._json.dumps(obj, path)
-        except UnserializableValue:
-            if not self.allow_pickle:
+        except UnserializableValue as err:
+            if not self.allow_pickle or err.code == "value.same-hash":
                 raise
             return self._pickle.dumps(obj, path)
 

@@ -9,7 +9,8 @@ for ``tuple``, ``set``, ``frozenset``, ``bytes``, ``datetime``, ``date``, ``time
 or that itself holds the key ``~t``. Only exact types: a subclass (``IntEnum``, a namedtuple,
 ``OrderedDict``) would come back as something else and is refused.
 
-Limits: 64 containers inside each other, 4,300 digits an int, no NaN or infinity, no lone surrogates.
+Limits: 64 containers inside each other, 4,300 digits an int, 64 elements of a set or keys of a dict with the same hash
+(hostile numbers apart, there are none), no NaN or infinity, no lone surrogates.
 Equal sets give equal bytes; dicts keep their order.
 """
 
@@ -83,7 +84,7 @@ class TaggedJson:
         try:
             return _encode(tags.to_json(obj, DEPTH)).encode("utf-8")
         except Refused as refused:
-            raise UnserializableValue(path + refused.path, refused.kind, refused.hint) from None
+            raise UnserializableValue(path + refused.path, refused.kind, refused.hint, code=refused.code) from None
         except ValueError:
             # Only an int is left: the application lowered sys.set_int_max_str_digits.
             raise UnserializableValue(path, "int", "it has more digits than Python may write here") from None

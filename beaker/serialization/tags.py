@@ -15,6 +15,8 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
+from beaker.serialization.hashes import MOST_ALIKE, crowded
+
 DEPTH: Final = 64
 INT_DIGITS: Final = 4300
 INT_LIMIT: Final = 10**INT_DIGITS
@@ -28,12 +30,16 @@ _SHOWN_KEY: Final = 40
 
 
 class Refused(Exception):
-    """A value JSON cannot hold: its type's ``kind``, and the ``path`` to it, built from the inside out."""
+    """A value JSON cannot hold: its type's ``kind``, and the ``path`` to it, built from the inside out.
 
-    def __init__(self, kind: str, hint: str = "") -> None:
+    ``code``: of the error, where it is not that of a type that JSON does not know.
+    """
+
+    def __init__(self, kind: str, hint: str = "", code: str = "") -> None:
         super().__init__(kind)
         self.kind = kind
         self.hint = hint
+        self.code = code
         self.path = ""
 
     def under(self, step: str) -> Refused:
@@ -111,12 +117,19 @@ def _items(value: Any, depth: int) -> list[Any]:
     return out
 
 
+def _check_hashes(value: Any) -> None:
+    if crowded(value):
+        hint = f"more than {MOST_ALIKE} of its elements or keys have the same hash; keep them in a list"
+        raise Refused(type(value).__name__, hint, "value.same-hash")
+
+
 def _tuple(value: Any, depth: int) -> Any:
     return {TAG: ["tuple", _items(value, depth)]}
 
 
 def _unordered(name: str) -> Callable[[Any, int], Any]:
     def write(value: Any, depth: int) -> Any:
+        _check_hashes(value)
         out = []
         for item in value:
             try:
@@ -131,6 +144,7 @@ def _unordered(name: str) -> Callable[[Any, int], Any]:
 
 
 def _dict(value: dict[Any, Any], depth: int) -> Any:
+    _check_hashes(value)
     plain: dict[str, Any] = {}
     pairs = []
     only_names = TAG not in value
@@ -215,7 +229,9 @@ def _list(value: Any, length: int | None = None) -> list[Any]:
 
 def _read_unordered(make: Callable[[list[Any]], Any]) -> Callable[[Any], Any]:
     def read(value: Any) -> Any:
-        made = make(_list(value))
+        if crowded(_list(value)):
+            raise ValueError("too many elements with the same hash")
+        made = make(value)
         if len(made) != len(value):
             raise ValueError("an element twice")
         return made
@@ -224,10 +240,9 @@ def _read_unordered(make: Callable[[list[Any]], Any]) -> Callable[[Any], Any]:
 
 
 def _read_dict(value: Any) -> dict[Any, Any]:
-    made = {}
-    for pair in _list(value):
-        key, item = _list(pair, 2)
-        made[key] = item
+    if crowded([_list(pair, 2)[0] for pair in _list(value)]):
+        raise ValueError("too many keys with the same hash")
+    made = dict(value)
     _same(len(made), len(value))
     return made
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import accumulate, chain, pairwise
 from typing import Any, Final
 
 from beaker.crypto.place import PlaceKey
 from beaker.exceptions import ConfigError, CorruptRecord, UnserializableValue
+from beaker.serialization.hashes import MOST_ALIKE, crowded
 from beaker.serialization.serializers import Pickle, Serializer, TaggedJson, by_name
 
 __all__ = ["Known", "Packed", "ValueCodec", "pack_items", "unpack_items"]
@@ -69,6 +70,9 @@ class ValueCodec:
 
         A value that is the loaded one and cannot have changed is taken from ``known``, see :meth:`known`.
         """
+        if isinstance(values, Collection) and len(values) > MOST_ALIKE and crowded([key for key, _ in values]):
+            hint = f"more than {MOST_ALIKE} of its keys have the same hash"
+            raise UnserializableValue("session", "dict", hint, code="value.same-hash")
         packed: Packed = {}
         dumps, seen = self._json.dumps, ({} if known is None else known).get
         for key, value in values:
@@ -90,6 +94,8 @@ class ValueCodec:
         try:
             return _JSON + self._json.dumps(value, f"session[{key!r}]")
         except UnserializableValue as error:
+            if error.code == "value.same-hash":
+                raise
             advice = self._advice
             if self._pickle is not None and not signed and (problem := self._unsigned()):
                 advice = problem
@@ -115,6 +121,8 @@ class ValueCodec:
         else:
             values = [self.load(item, trusted=trusted) for item in data]
         try:
+            if crowded(names):
+                raise CorruptRecord("too many session keys with the same hash")
             return dict(zip(names, values, strict=True))
         except TypeError:
             raise CorruptRecord("a session key is not hashable") from None

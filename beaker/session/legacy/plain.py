@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from beaker.exceptions import BeakerException
+from beaker.serialization.hashes import crowded
 
 __all__ = ["CONSTRUCTORS", "STATEFUL", "Constructor", "LegacyDataError", "Old", "Plain", "Stateful"]
 
@@ -178,7 +179,9 @@ def _bytes(plain: Plain, *parts: Any) -> bytes:
 
 def _set(plain: Plain, *items: Any) -> set[Any]:
     _need(len(items) < 2 and all(type(item) is list for item in items))
-    return {plain(item) for part in items for item in part}
+    found = [plain(item) for part in items for item in part]
+    _need(not crowded(found))
+    return set(found)
 
 
 def _frozenset(plain: Plain, *items: Any) -> frozenset[Any]:

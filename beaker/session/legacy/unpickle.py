@@ -13,6 +13,7 @@ import struct
 from collections.abc import Callable
 from typing import Any, Final
 
+from beaker.serialization.hashes import MOST_ALIKE, Hashes, crowded
 from beaker.session.legacy.plain import (
     CONSTRUCTORS,
     MAX_DIGITS,
@@ -64,6 +65,7 @@ class _Machine(Source):
         super().__init__(data)
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.hashes: dict[int, tuple[Any, Hashes]] = {}
         self.plain = Plain()
 
     def run(self) -> Any:
@@ -178,8 +180,9 @@ class _Machine(Source):
         if len(items) % 2:
             raise LegacyDataError("pairs")
         target = self.top(dict)
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            target[self.key(key)] = value
+        keys = [self.key(key) for key in items[::2]]
+        self.check_hashes(target, keys)
+        target.update(zip(keys, items[1::2], strict=True))
 
     def make_dict(self) -> None:
         items = self.since_mark()
@@ -187,8 +190,30 @@ class _Machine(Source):
         self.put_items(items)
 
     def add_items(self) -> None:
-        items = self.since_mark()
-        self.top(set).update(map(self.key, items))
+        items = [self.key(item) for item in self.since_mark()]
+        target = self.top(set)
+        self.check_hashes(target, items)
+        target.update(items)
+
+    def frozen(self) -> None:
+        items = [self.key(item) for item in self.since_mark()]
+        self.check_hashes(None, items)
+        self.push(frozenset(items))
+
+    def check_hashes(self, target: Any, added: list[Any]) -> None:
+        """Refuse what would keep a set or dict busy: more than 64 elements or keys with the same hash."""
+        size = 0 if target is None else len(target)
+        if size + len(added) <= MOST_ALIKE:
+            return
+        if target is None:
+            bad = crowded(added)
+        else:
+            # Kept with its target, so that no other object gets its id.
+            kept = self.hashes.get(id(target)) or (target, Hashes(target))
+            self.hashes[id(target)] = kept
+            bad = kept[1].crowded_by(added)
+        if bad:
+            raise LegacyDataError("hashes")
 
     def global_name(self, module: object, name: object) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
@@ -305,7 +330,7 @@ _STEPS: Final[dict[bytes, Callable[[_Machine], None]]] = {
     b"\x85": _last_tuple(1),
     b"\x86": _last_tuple(2),
     b"\x87": _last_tuple(3),
-    b"\x91": lambda m: m.push(frozenset(map(m.key, m.since_mark()))),
+    b"\x91": _Machine.frozen,
     b"a": _Machine.append,
     b"e": _Machine.appends,
     b"s": lambda m: m.put_items(list(m.last(2))),
