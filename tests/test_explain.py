@@ -90,6 +90,7 @@ def test_a_good_deployment_has_no_findings() -> None:
         ("config.weak-key", "warning", {**QUIET, "BEAKER_SESSION_SECRET": "0123456789abcdef0123"}, "keys new"),
         ("config.weak-key", "error", {**QUIET, "BEAKER_SESSION_SECRET": "short"}, "keys new"),
         ("deploy.local-sessions", "error", {**QUIET, "BEAKER_SESSION_TYPE": "memory"}, "ext:google"),
+        ("session.memory-bound", "note", {**QUIET, "BEAKER_SESSION_TYPE": "memory"}, "memory keeps 10,000 sessions"),
         ("deploy.local-cache", "warning", {**QUIET, "BEAKER_CACHE_TYPE": "file"}, "ext:google"),
         ("config.insecure-cookie", "warning", {**QUIET, "BEAKER_SESSION_SECURE": "no"}, "session.secure"),
         (

@@ -203,7 +203,7 @@ class BackendOptions:
         None, as_is, "dbm module, or its name, in place of the journalled default.", backends="dbm"
     )
     durable: bool = _option(False, as_bool, "fsync each write, so that a power cut loses nothing acknowledged.", backends="file dbm")  # fmt: skip
-    max_entries: int = _option(10_000, as_count, "Entries kept in memory before the least recently used leave.", backends="memory")  # fmt: skip
+    max_entries: int = _option(10_000, as_count, "Entries kept in memory before some leave, those first that were never asked for again.", backends="memory")  # fmt: skip
     max_bytes: int | None = _option(None, optional(as_count), "Approximate bytes kept in memory. None: 64 MiB, or a quarter of the instance.", unit="bytes", backends="memory")  # fmt: skip
     url: Any = _option(None, as_is, "Address of the server: `host:port;host:port`, a SQLAlchemy url, or a redis url.", backends="ext:memcached ext:database ext:redis", secret=True)  # fmt: skip
     connect_timeout: float = _option(1.0, as_span, "How long connecting may take, of `store_timeout`.", unit="s", backends="ext:memcached ext:redis")  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 
 from beaker import backends
 from beaker.caching.cache import Cache
-from beaker.caching.defaults import store_directory
+from beaker.caching.defaults import max_bytes, max_entries, store_directory
 from beaker.caching.namespace import EntryNamespaceManager
 from beaker.config.coerce import as_bool
 from beaker.config.deployment import HOW_TO_MAKE_A_SECRET
@@ -113,6 +113,15 @@ def of_sessions(report: Report, options: SessionOptions, runtime: Runtime) -> st
             "deploy.local-sessions",
             f"sessions of type {kind} on {runtime.platform.value}: each instance has its own, and they vanish with it",
             "session.type = ext:google (BEAKER_SESSION_TYPE=ext:google), or hybrid, or cookie",
+        )
+    if store_behind(options, runtime) == "memory":
+        most = max_entries(options.backend)
+        report.add(
+            "note",
+            "session.memory-bound",
+            f"memory keeps {most:,} sessions and {max_bytes(options.backend, runtime) / 2**20:.0f} MiB at most: beyond"
+            " that those go first that nobody came back to, then the least recently used",
+            "session.max_entries and session.max_bytes set the bounds; a store outside the process has its own",
         )
     if options.secure is False and runtime.https:
         report.add(

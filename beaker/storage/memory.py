@@ -1,4 +1,4 @@
-"""The reference store: records in this process, bounded, least recently used first out."""
+"""The reference store: records in this process, bounded; what no request came back to goes first."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import itertools
 import threading
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from math import inf
 from typing import NamedTuple
 
 from beaker import clock as _clock
@@ -45,7 +46,9 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Pinning, ForkAware):
       default 64 MiB. ``None``: no bound.
     - ``clock``: seconds since the epoch; decides what has expired.
 
-    When a bound is reached the least recently used records are dropped first, but those of a pinned namespace only all
+    When a bound is reached, records go that were written once and not looked at since, oldest first: a crowd of
+    visitors who never come back does not displace those who do. Of the others, which have three quarters of either
+    bound to themselves, the least recently used beyond that go with them. Those of a pinned namespace go only all
     together, once they have half of a bound. A value that ``max_bytes`` could never
     hold raises :class:`~beaker.exceptions.ValueTooLarge`. Expired records are dropped when they are read, a few with
     every write, and by :meth:`purge`; there is no thread. A fork copies the records; from then on parent and child
@@ -71,10 +74,17 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Pinning, ForkAware):
         self.max_value: int | None = None if max_bytes is None else max_bytes - _OVERHEAD
         self._clock = clock
         self._tally = store_tally(self.backend)
-        self._records: OrderedDict[tuple[str, str], _Record] = OrderedDict()
+        # In the order of use, the oldest first: written once, and written or read again.
+        self._fresh: OrderedDict[tuple[str, str], _Record] = OrderedDict()
+        self._proven: OrderedDict[tuple[str, str], _Record] = OrderedDict()
+        self._proven_bytes = 0
+        self._proven_entries = _share(max_entries)
+        self._proven_most = _share(max_bytes)
         self._names: dict[str, dict[str, None]] = {}
         self._bytes = 0
+        # Of pinned namespaces: their bytes, and their records, which are in none of the orders above.
         self._pinned: dict[str, int] = {}
+        self._pinned_records: dict[tuple[str, str], _Record] = {}
         self._versions = itertools.count(1)
         self._expiries: list[tuple[float, int, str, str]] = []
         self._mutex = threading.Lock()
@@ -83,7 +93,7 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Pinning, ForkAware):
 
     def __len__(self) -> int:
         """How many records are held, expired ones that were not swept yet included."""
-        return len(self._records)
+        return len(self._fresh) + len(self._proven) + len(self._pinned_records)
 
     @property
     def bytes_used(self) -> int:
@@ -155,7 +165,7 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Pinning, ForkAware):
         with self._mutex, self._mending:
             present = tuple(self._names.get(namespace, ()))
             now = self._clock()
-            live = [key for key in present if not _expired(self._records[namespace, key], now)]
+            live = [key for key in present if not _expired(self._record((namespace, key)), now)]
         return iter(live)
 
     def purge(
@@ -203,31 +213,66 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Pinning, ForkAware):
     def pin(self, namespace: str) -> None:
         with self._mutex, self._mending:
             if namespace not in self._pinned:
-                names = self._names.get(namespace, ())
-                self._pinned[namespace] = sum(self._records[namespace, key].size for key in names)
+                self._pinned[namespace] = 0
+                for name in [(namespace, key) for key in self._names.get(namespace, ())]:
+                    record = self._fresh.get(name) or self._proven[name]
+                    self._pinned_records[name] = record
+                    self._pinned[namespace] += record.size
+                    self._forget_order(name)
 
     # below here the mutex is held
 
+    def _record(self, name: tuple[str, str]) -> _Record | None:
+        return self._proven.get(name) or self._fresh.get(name) or self._pinned_records.get(name)
+
+    def _all(self) -> dict[tuple[str, str], _Record]:
+        return {**self._fresh, **self._proven, **self._pinned_records}
+
     def _live(self, namespace: str, key: str) -> _Record | None:
-        record = self._records.get((namespace, key))
+        name = (namespace, key)
+        record = self._record(name)
         if record is None:
             return None
         if record.expires is not None and record.expires <= self._clock():
             self._drop(namespace, key)
             return None
-        self._records.move_to_end((namespace, key))
+        if name in self._proven:
+            self._proven.move_to_end(name)
+        elif name in self._fresh:
+            self._prove(name, record)
+            self._fresh.pop(name, None)
         return record
+
+    def _prove(self, name: tuple[str, str], record: _Record) -> None:
+        """Move a record to those that were asked for again; the longest unused of them make room for it."""
+        self._proven[name] = record
+        self._proven_bytes += record.size
+        while len(self._proven) > 1 and self._too_many_proven():
+            oldest = next(iter(self._proven))
+            # In both for a moment, so that an exception from outside loses none.
+            self._fresh[oldest] = self._proven[oldest]
+            self._proven_bytes -= self._proven.pop(oldest).size
+
+    def _too_many_proven(self) -> bool:
+        return len(self._proven) > self._proven_entries or self._proven_bytes > self._proven_most
 
     def _put(self, namespace: str, key: str, data: bytes, ttl: float | None) -> None:
         now = self._clock()
         self._sweep(now, _SWEEP)
+        name = (namespace, key)
+        again = self._record(name) is not None
         self._drop(namespace, key)
         if ttl is not None and ttl <= 0:
             return
         expires = expires_at(now, ttl)
         # bytes() because a bytearray that the caller changes later must not change the record.
         record = _Record(bytes(data), expires, next(self._versions), _size(namespace, key, data))
-        self._records[namespace, key] = record
+        if namespace in self._pinned:
+            self._pinned_records[name] = record
+        elif again:
+            self._prove(name, record)
+        else:
+            self._fresh[name] = record
         self._names.setdefault(namespace, {})[key] = None
         self._bytes += record.size
         if namespace in self._pinned:
@@ -235,19 +280,19 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Pinning, ForkAware):
             self._bound_pinned(namespace, key)
         if expires is not None:
             heapq.heappush(self._expiries, (expires, record.version, namespace, key))
-            if len(self._expiries) > 2 * len(self._records) + 64:
+            if len(self._expiries) > 2 * len(self) + 64:
                 self._rebuild_heap()
         # The newest record always stays: a write that returned must be readable, however long its names.
-        while len(self._records) > 1 and self._over_bounds():
-            oldest = next(iter(self._records))
-            if oldest[0] in self._pinned:
-                # Passed by, as if it had just been used; pinned records have half of a bound at most.
-                self._records.move_to_end(oldest)
-            else:
-                self._drop(*oldest)
+        while self._over_bounds():
+            only = len(self._fresh) == 1 and name in self._fresh
+            order = self._proven if only or not self._fresh else self._fresh
+            oldest = next(iter(order), name)
+            if oldest == name:
+                return
+            self._drop(*oldest)
 
     def _bound_pinned(self, namespace: str, newest: str) -> None:
-        names, held = self._names[namespace], sum(len(self._names.get(pinned, ())) for pinned in self._pinned)
+        names, held = self._names[namespace], len(self._pinned_records)
         many = self.max_entries is not None and held > max(1, self.max_entries // 2)
         large = self.max_bytes is not None and sum(self._pinned.values()) > self.max_bytes // 2
         if many or large:
@@ -255,12 +300,13 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Pinning, ForkAware):
                 self._drop(namespace, key)
 
     def _over_bounds(self) -> bool:
-        return (self.max_entries is not None and len(self._records) > self.max_entries) or (
+        return (self.max_entries is not None and len(self) > self.max_entries) or (
             self.max_bytes is not None and self._bytes > self.max_bytes
         )
 
     def _drop(self, namespace: str, key: str) -> None:
-        record = self._records.pop((namespace, key), None)
+        name = (namespace, key)
+        record = self._pinned_records.pop(name, None) or self._forget_order(name)
         if record is None:
             return
         self._bytes -= record.size
@@ -270,14 +316,21 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Pinning, ForkAware):
         del names[key]
         if not names:
             del self._names[namespace]
-        if not self._records:
+        if not len(self):
             self._expiries.clear()
+
+    def _forget_order(self, name: tuple[str, str]) -> _Record | None:
+        record = self._proven.pop(name, None)
+        if record is None:
+            return self._fresh.pop(name, None)
+        self._proven_bytes -= record.size
+        return record
 
     def _sweep(self, now: float, limit: int) -> int:
         gone = 0
         while gone < limit and self._expiries and self._expiries[0][0] < now:
             _, version, namespace, key = heapq.heappop(self._expiries)
-            record = self._records.get((namespace, key))
+            record = self._record((namespace, key))
             # An overwritten record leaves its old entry in the heap; the version shows it.
             if record is not None and record.version == version:
                 self._drop(namespace, key)
@@ -287,18 +340,24 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Pinning, ForkAware):
     def _rebuild_heap(self) -> None:
         self._expiries = [
             (record.expires, record.version, namespace, key)
-            for (namespace, key), record in self._records.items()
+            for (namespace, key), record in self._all().items()
             if record.expires is not None
         ]
         heapq.heapify(self._expiries)
 
     def _mend(self) -> None:
+        # A record on its way from one order to the other may be in both.
+        for name in (*self._proven, *self._pinned_records):
+            self._fresh.pop(name, None)
+        for name in self._pinned_records:
+            self._proven.pop(name, None)
         self._names = {}
-        for namespace, key in self._records:
+        for namespace, key in self._all():
             self._names.setdefault(namespace, {})[key] = None
-        self._bytes = sum(record.size for record in self._records.values())
+        self._proven_bytes = sum(record.size for record in self._proven.values())
+        self._bytes = sum(record.size for record in self._all().values())
         for pinned in self._pinned:
-            self._pinned[pinned] = sum(self._records[pinned, key].size for key in self._names.get(pinned, ()))
+            self._pinned[pinned] = sum(self._pinned_records[pinned, key].size for key in self._names.get(pinned, ()))
         self._rebuild_heap()
 
     # forks
@@ -322,5 +381,9 @@ def _size(namespace: str, key: str, data: bytes) -> int:
     return len(data) + len(key) + len(namespace) + _OVERHEAD
 
 
-def _expired(record: _Record, now: float) -> bool:
-    return record.expires is not None and record.expires <= now
+def _expired(record: _Record | None, now: float) -> bool:
+    return record is None or (record.expires is not None and record.expires <= now)
+
+
+def _share(bound: int | None) -> float:
+    return inf if bound is None else max(bound * 3 // 4, 1)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from typing import cast
+from collections.abc import Callable
+from functools import partialmethod
+from typing import Any, cast
 
 import pytest
 
@@ -50,6 +52,63 @@ def test_oldest_leave_by_entries() -> None:
     assert len(store) == 2
 
 
+@pytest.mark.parametrize("bounds", [{"max_entries": 100}, {"max_bytes": 100 * 500}], ids=str)
+@pytest.mark.parametrize("proof", ["read", "get", "set", "replace"])
+def test_who_comes_back_is_not_displaced(bounds: dict[str, Any], proof: str) -> None:
+    """10,000 records that nothing asks for again displace each other, not those that were read or written again."""
+    store = MemoryStore(**bounds)
+    for index in range(50):
+        store.set("n", f"ours{index}", b"1", ttl=None)
+        if proof == "set":
+            store.set("n", f"ours{index}", b"1", ttl=None)
+        elif proof == "get":
+            store.get("n", f"ours{index}")
+        else:
+            found = store.read("n", f"ours{index}")
+            if proof == "replace" and found is not None:
+                assert store.replace("n", f"ours{index}", b"1", found[1], ttl=None)
+    for index in range(10_000):
+        assert store.insert("n", f"crowd{index}", b"1", ttl=None)
+    assert sum(store.get("n", f"ours{index}") is not None for index in range(50)) == 50
+    assert store.get("n", "crowd9999") is not None
+    assert len(store) <= 150
+    assert store.bytes_used <= 100 * 500
+
+
+def test_newcomers_have_a_quarter() -> None:
+    """However many records were asked for again, those that have just been written have time to be."""
+    store = MemoryStore(max_entries=100)
+    for index in range(200):
+        store.set("n", f"ours{index}", b"1", ttl=None)
+        store.get("n", f"ours{index}")
+    for index in range(25):
+        store.set("n", f"new{index}", b"1", ttl=None)
+    assert all(store.get("n", f"new{index}") for index in range(25))
+    assert [index for index in range(200) if store.get("n", f"ours{index}")] == list(range(125, 200))
+
+
+def test_the_work_of_a_write_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over its bounds for good, a store drops one record for each that it takes, whatever the crowd's size."""
+    for entries in (10, 1_000):
+        store = MemoryStore(max_entries=entries)
+        steps = 0
+
+        def count(store: MemoryStore, check: Callable[[MemoryStore], bool]) -> bool:
+            nonlocal steps
+            steps += 1
+            return check(store)
+
+        for method in ("_over_bounds", "_too_many_proven"):
+            check = getattr(MemoryStore, method)
+            monkeypatch.setattr(MemoryStore, method, partialmethod(count, check))
+        for index in range(3_000):
+            store.set("n", str(index), b"1", ttl=60)
+            store.get("n", str(index - index % 7))
+        monkeypatch.undo()
+        assert len(store) == entries
+        assert steps < 3_000 * 6
+
+
 def test_oldest_leave_by_bytes() -> None:
     """Over max_bytes records leave until the bound holds, and overwriting gives bytes back."""
     store = MemoryStore(max_bytes=10_000)
@@ -60,7 +119,9 @@ def test_oldest_leave_by_bytes() -> None:
         store.set("n", str(index), bytes(1_000), ttl=None)
         assert store.bytes_used <= 10_000
     assert store.get("n", "49") is not None
-    assert store.get("n", "same") is None
+    # It was written again and again; what was written once left for it.
+    assert store.get("n", "same") is not None
+    assert store.get("n", "0") is None
 
 
 def test_newest_stays_however_long_its_names() -> None:
