@@ -87,6 +87,34 @@ def test_newcomers_have_a_quarter() -> None:
     assert [index for index in range(200) if store.get("n", f"ours{index}")] == list(range(125, 200))
 
 
+def test_pinned_records_alone_over_the_bounds() -> None:
+    """A write that only pinned records could make room for comes to an end, and is readable."""
+    store = MemoryStore(max_bytes=2_000)
+    for namespace in "ab":
+        store.pin(namespace)
+    store.set("a", "k", b"1", ttl=None)
+    store.set("b", "k" * 5_000, b"2", ttl=None)
+    store.set("c", "k", b"3", ttl=None)
+    assert store.get("b", "k" * 5_000) == b"2"
+    assert store.get("c", "k") == b"3"
+
+
+def test_pinning_what_is_there() -> None:
+    """Records that were written before their namespace was pinned, once or again, are spared as well."""
+    store = MemoryStore(max_entries=20)
+    for index in range(8):
+        store.set("points", str(index), b"1", ttl=None)
+    assert store.get("points", "0") == b"1"
+    store.pin("points")
+    for index in range(1_000):
+        store.set("n", str(index), b"1", ttl=None)
+    assert len(list(store.keys("points"))) == 8
+    assert len(store) == 20
+    store.clear("points")
+    assert len(store) == 12
+    assert store.get("points", "0") is None
+
+
 def test_the_work_of_a_write_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over its bounds for good, a store drops one record for each that it takes, whatever the crowd's size."""
     for entries in (10, 1_000):
