@@ -20,7 +20,7 @@ from beaker.session.hops import may_block
 from beaker.session.opening import opener
 from beaker.telemetry.server_timing import timed_send
 
-__all__ = ["AsyncSessionObject", "SessionMiddleware"]
+__all__ = ["AsyncSessionObject", "SessionMiddleware", "open_session", "respond"]
 
 _OURS = {"Vary": b"vary", "Cache-Control": b"cache-control", "Set-Cookie": b"set-cookie"}
 
@@ -64,15 +64,8 @@ class SessionMiddleware:
             return
         if self.options.server_timing:
             send = timed_send(scope, send)
-        environ = _environ(scope)
-        session = AsyncSessionObject(environ, lazy=self._lazy, context=self.context, opener=self._opener)
-        scope[self.environ_key] = scope["session"] = session
-        await session._load_early()
-        answer = _Answer(session, receive, send, websocket=scope["type"] == "websocket")
-        try:
-            await answer.of(self.app, scope)
-        finally:
-            await session.arelease()
+        session = await open_session(scope, self.context, self._opener, self.environ_key, lazy=self._lazy)
+        await respond(session, self.app, scope, receive, send)
 
     def revoke(self, *, user: Any = None, everybody: bool = False) -> None:
         """End every session of ``user``, or of everybody, in a thread without an event loop; see :meth:`arevoke`."""
@@ -89,6 +82,25 @@ class SessionMiddleware:
 
     def __repr__(self) -> str:
         return f"<SessionMiddleware {self.context!r}>"
+
+
+async def open_session(
+    scope: Scope, context: SessionContext, opener: Any, environ_key: str = "beaker.session", *, lazy: bool = False
+) -> AsyncSessionObject:
+    """The session of a request, put into its ``scope``: to be released, as :func:`respond` does."""
+    session = AsyncSessionObject(_environ(scope), lazy=lazy, context=context, opener=opener)
+    scope[environ_key] = scope["session"] = session
+    await session._load_early()
+    return session
+
+
+async def respond(session: AsyncSessionObject, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run ``app``, which sends the response; the session is saved as its first message goes, and then released."""
+    answer = _Answer(session, receive, send, websocket=scope["type"] == "websocket")
+    try:
+        await answer.of(app, scope)
+    finally:
+        await session.arelease()
 
 
 def _environ(scope: Scope) -> dict[str, Any]:

@@ -1,13 +1,13 @@
-"""A WSGI application with everything a deployment needs around it."""
+"""A WSGI or ASGI application with everything a deployment needs around it."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
-from beaker._typing import Environ, StartResponse, WSGIApp
-from beaker.config.arguments import check_application
+from beaker._typing import ASGIApp, Environ, StartResponse, WSGIApp
+from beaker.config.arguments import check_application, check_asgi_application, is_asgi, is_async
 from beaker.config.coerce import wrong
 from beaker.config.environment import region_name
 from beaker.exceptions import ConfigError
@@ -17,6 +17,10 @@ from gae.handlers import Handlers, Verify
 from gae.logs import RequestTrace, configure_unless_configured
 from gae.ndb_context import NDBContextMiddleware, NDBSource
 from gae.settings import Settings
+
+if TYPE_CHECKING:
+    from beaker.session.context import SessionContext
+    from gae.asgi import AsyncApplication
 
 __all__ = ["Application", "compose"]
 
@@ -38,6 +42,23 @@ class Application:
         return f"<Application {self.settings.report()}>"
 
 
+@overload
+def compose(
+    app: ASGIApp,
+    *,
+    session: Mapping[str, Any] | None = None,
+    cache: Mapping[str, Any] | None = None,
+    regions: Mapping[str, Mapping[str, Any]] | None = None,
+    settings: Settings | None = None,
+    ndb: Any = False,
+    handlers: bool = True,
+    prefetch: Iterable[Callable[[], object]] = (),
+    verify: Verify | None = None,
+    secrets_client: Any = None,
+) -> AsyncApplication: ...
+
+
+@overload
 def compose(
     app: WSGIApp,
     *,
@@ -50,7 +71,22 @@ def compose(
     prefetch: Iterable[Callable[[], object]] = (),
     verify: Verify | None = None,
     secrets_client: Any = None,
-) -> Application:
+) -> Application: ...
+
+
+def compose(
+    app: Any,
+    *,
+    session: Mapping[str, Any] | None = None,
+    cache: Mapping[str, Any] | None = None,
+    regions: Mapping[str, Mapping[str, Any]] | None = None,
+    settings: Settings | None = None,
+    ndb: Any = False,
+    handlers: bool = True,
+    prefetch: Iterable[Callable[[], object]] = (),
+    verify: Verify | None = None,
+    secrets_client: Any = None,
+) -> Application | AsyncApplication:
     """``app`` inside an NDB context, the platform's handlers, sessions and caching, in that order.
 
     Configured from the environment (:mod:`gae.settings`); ``session``, ``cache`` and ``regions`` are options
@@ -62,20 +98,29 @@ def compose(
     :mod:`gae.handlers` to ``app``. ``settings`` take the place of the environment and of the options.
     ``prefetch`` are functions a warmup calls. ``verify`` and ``secrets_client`` replace the check of OIDC
     tokens and the client of Secret Manager. Raises ConfigError when the deployment lacks something, and for an
-    argument of the wrong kind, such as an ASGI application.
+    argument of the wrong kind.
+
+    Of an ASGI application the result is an ASGI application, with the same addresses and with
+    :class:`beaker.asgi.SessionMiddleware`; caches are in ``scope["beaker.cache"]``. It has no NDB contexts.
     """
-    check_application(app, "compose")
-    _check_arguments(settings, ndb, prefetch, verify)
+    asgi = is_asgi(app)
+    if asgi:
+        check_asgi_application(app, "compose")
+    else:
+        check_application(app, "compose")
+    _check_arguments(settings, ndb, prefetch, verify, asgi=asgi)
     if settings is None:
         settings = Settings.from_environ(session=session, cache=cache, regions=regions, secrets_client=secrets_client)
     elif session is not None or cache is not None or regions is not None:
         raise ConfigError("settings are complete: give session, cache and regions to Settings.from_environ")
+    if asgi:
+        return _compose_asgi(app, settings, handlers, prefetch, verify)
     with settings.naming_variables():
         caching = CacheMiddleware(app, **settings.cache)
         sessions = SessionMiddleware(caching, options=settings.session, runtime=settings.runtime)
     wsgi: WSGIApp = sessions
     if handlers:
-        wsgi = _with_handlers(wsgi, settings, sessions, prefetch, verify)
+        wsgi = _handlers(wsgi, settings, sessions.context, prefetch, verify)
     if ndb is not False and ndb is not None:
         source = NDBSource(
             None if ndb is True else ndb, runtime=settings.runtime, database=settings.session.backend.get("database")
@@ -88,24 +133,56 @@ def compose(
     return Application(wsgi, settings, sessions)
 
 
-def _check_arguments(settings: object, ndb: object, prefetch: object, verify: object) -> None:
+def _compose_asgi(
+    app: ASGIApp,
+    settings: Settings,
+    handlers: bool,
+    prefetch: Iterable[Callable[[], object]],
+    verify: Verify | None,
+) -> AsyncApplication:
+    # A WSGI application does without the modules of the other kind.
+    from beaker.asgi import SessionMiddleware as AsyncSessionMiddleware
+    from gae import asgi as parts
+
+    with settings.naming_variables():
+        caching = parts.AsyncCaching(app, settings.cache)
+        sessions = AsyncSessionMiddleware(caching, options=settings.session, runtime=settings.runtime)
+    composed: ASGIApp = sessions
+    if handlers:
+        composed = parts.AsyncHandlers(composed, _handlers(_nothing, settings, sessions.context, prefetch, verify))
+    if settings.runtime.serverless:
+        composed = parts.AsyncRequestTrace(composed)
+    configure_unless_configured(settings.runtime)
+    log.info("%s", settings.report())
+    return parts.AsyncApplication(composed, settings, sessions)
+
+
+def _nothing(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    raise AssertionError("only the platform's addresses are asked of these handlers")
+
+
+def _check_arguments(settings: object, ndb: object, prefetch: Any, verify: object, *, asgi: bool) -> None:
     if settings is not None and not isinstance(settings, Settings):
         raise wrong("settings", settings, "gae.settings.Settings", "Settings.from_environ() reads them")
     if isinstance(ndb, (str, int, float, Mapping)) and not isinstance(ndb, bool):
         raise wrong("ndb", ndb, "true, false or an ndb.Client")
     if isinstance(prefetch, str) or not isinstance(prefetch, Iterable) or not all(map(callable, prefetch)):
         raise wrong("prefetch", prefetch, "a list of functions without arguments")
+    if any(map(is_async, prefetch)):
+        raise wrong("prefetch", prefetch, "functions that are not asynchronous", "a warmup calls them in a thread")
+    if asgi and ndb is not False and ndb is not None:
+        raise wrong("ndb", ndb, "false for an ASGI application", "open ndb_client.context() where a thread uses NDB")
     if verify is not None and not callable(verify):
         raise wrong("verify", verify, "a function that checks a token")
 
 
-def _with_handlers(
+def _handlers(
     wsgi: WSGIApp,
     settings: Settings,
-    sessions: SessionMiddleware,
+    context: SessionContext,
     prefetch: Iterable[Callable[[], object]],
     verify: Verify | None,
-) -> WSGIApp:
+) -> Handlers:
     spelt = {region_name(name): name for name in settings.cache["cache_regions"]}
     named = {name: spelt.get(region_name(name)) for name in settings.tasks.warmup_regions}
     for name in [name for name, found in named.items() if found is None]:
@@ -113,10 +190,10 @@ def _with_handlers(
     warmed = [name for name in named.values() if name is not None]
 
     def stores() -> Sequence[Any]:
-        return stores_of(sessions.context, settings.cache)
+        return stores_of(context, settings.cache)
 
     def warm() -> Sequence[Any]:
-        return stores_of(sessions.context, settings.cache, warmed)
+        return stores_of(context, settings.cache, warmed)
 
     return Handlers(
         wsgi,

@@ -15,8 +15,10 @@ A function does not own the WSGI stack it runs in, so the session's headers are 
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -80,18 +82,19 @@ def with_session(*, settings: Settings | None = None, **options: Any) -> Callabl
 def with_session(
     function: Callable[..., Any] | None = None, *, settings: Settings | None = None, **options: Any
 ) -> Any:
-    """Give an HTTP function a session: ``request.environ["beaker.session"]``.
+    """Give an HTTP function a session: ``request.environ["beaker.session"]``, or, where it is ``async def``,
+    ``request.session``, with the asynchronous forms of :class:`beaker.asgi.AsyncSessionObject`.
 
     ``options`` are session options without prefix (``type="ext:google", secret=...``) and are all there is
     then, Secret Manager references among them; else ``settings``; else the environment (:mod:`gae.settings`), which
     configures the cache regions of ``BEAKER_CACHE_`` variables too. Keys and stores are opened at the first request,
     so that a cold start pays only for what it uses. Raises ConfigError at once for options that cannot be used, for
-    options beside ``settings`` and for an asynchronous function, and at the first request for what only shows
+    options beside ``settings`` and for what is no HTTP function, and at the first request for what only shows
     there. ``clock`` and ``runtime`` may be among the options.
 
     The session is saved when the function has returned, or, of a streamed response, when its first chunk
     is there; what the stream changes later is saved at its end. A function that raises saves nothing, except
-    HTTP errors and redirects of Werkzeug (``abort``), which are responses.
+    HTTP errors and redirects of Werkzeug (``abort``), or Starlette's HTTPException, which are responses.
     """
 
     if settings is not None and options:
@@ -100,10 +103,21 @@ def with_session(
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         _check_function(function)
-        sessions = _Sessions(settings, options)
+        sessions = Sessions(settings, options)
+        if is_async(function):
+            from gae.functions_async import with_async_session
+
+            return with_async_session(function, sessions)
 
         @functools.wraps(function)
         def wrapper(request: Request, *args: Any, **kwargs: Any) -> Response:
+            if not hasattr(request, "environ"):
+                raise ConfigError(
+                    "a plain function with a session got a request that is not Flask's",
+                    option="with_session",
+                    expected="functions-framework without --asgi, or an 'async def' function",
+                    got=type(request).__name__,
+                )
             return sessions.call(function, request, *args, **kwargs)
 
         return wrapper
@@ -119,16 +133,38 @@ def _check_settings(settings: object) -> None:
 def _check_function(function: object) -> None:
     if not callable(function):
         raise wrong("with_session", function, "a function of a request", "options are keyword arguments")
-    if is_async(function):
+    kind = _kind(function)
+    if kind != "http":
         raise ConfigError(
-            "with_session got an asynchronous function, which functions-framework calls for a result",
+            f"with_session got {kind}, and only an HTTP function has a visitor",
             option="with_session",
-            expected="a function defined by def",
+            expected="a function of a request, under functions_framework.http",
             got=type(function).__name__,
+            hint="for caches alone there is gae.functions.configure_cache",
         )
 
 
-class _Sessions:
+def _kind(function: Any) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    call = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
+    if inspect.isasyncgenfunction(call) or inspect.isgeneratorfunction(call):
+        return "a generator"
+    # functions-framework notes by name what its decorators were given.
+    registry = getattr(sys.modules.get("functions_framework._function_registry"), "REGISTRY_MAP", {})
+    if registry.get(getattr(function, "__name__", ""), "http") != "http" and hasattr(function, "__wrapped__"):
+        return "an event function"
+    try:
+        parameters = list(inspect.signature(call).parameters.values())
+    except ValueError:
+        return "http"
+    if not parameters:
+        return "a function without a request"
+    annotation = parameters[0].annotation
+    return "an event function" if "CloudEvent" in getattr(annotation, "__name__", str(annotation)) else "http"
+
+
+class Sessions:
     """The session configuration of one function, built at its first request."""
 
     def __init__(self, settings: Settings | None, options: Mapping[str, Any]) -> None:
@@ -140,7 +176,13 @@ class _Sessions:
         self._lock = threading.Lock()
         self._made: tuple[SessionContext, Any] | None = None
 
-    def _context(self) -> tuple[SessionContext, Any]:
+    @property
+    def is_ready(self) -> bool:
+        """Whether :meth:`context` returns at once."""
+        return self._made is not None
+
+    def context(self) -> tuple[SessionContext, Any]:
+        """The context, and what opens a session in it. The first time it reads keys, and asks Secret Manager."""
         made = self._made
         if made is None:
             with self._lock:
@@ -164,7 +206,7 @@ class _Sessions:
 
     def call(self, function: Callable[..., Any], request: Request, *args: Any, **kwargs: Any) -> Response:
         end = RequestTrace.begin(request.environ) or _nothing
-        context, open_session = self._context()
+        context, open_session = self.context()
         session = SessionObject(request.environ, context=context, opener=open_session)
         request.environ[ENVIRON_KEY] = session
         try:

@@ -91,6 +91,10 @@ class Handlers:
             HEALTH: (self._answer_health, ("GET", "HEAD")),
         }
 
+    def serves(self, path: str | None) -> bool:
+        """Whether ``path`` is one of the three addresses."""
+        return path in self._paths
+
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         found = self._paths.get(environ.get("PATH_INFO", ""))
         if found is None:

@@ -10,7 +10,7 @@ from typing import Any
 from beaker.config.coerce import wrong
 from beaker.exceptions import ConfigError
 
-__all__ = ["check_application", "check_asgi_application", "check_mapping", "is_async"]
+__all__ = ["check_application", "check_asgi_application", "check_mapping", "is_asgi", "is_async"]
 
 
 def check_application(app: object, where: str) -> None:
@@ -49,6 +49,11 @@ def check_asgi_application(app: object, where: str) -> None:
             got=type(app).__name__,
             hint="for a WSGI application there is beaker.middleware.SessionMiddleware",
         )
+
+
+def is_asgi(app: object) -> bool:
+    """Whether ``app`` is an ASGI application, as far as that can be told: asynchronous, or called with three things."""
+    return callable(app) and (is_async(app) or (_takes(app, 3) and not _takes(app, 2)))
 
 
 def check_mapping(argument: str, value: object) -> None:

@@ -1,0 +1,103 @@
+"""What a deployment needs around an ASGI application: the platform's addresses, and logs that carry the trace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from beaker._typing import ASGIApp, Environ, Message, Receive, Scope, Send
+from beaker.asgi import SessionMiddleware
+from beaker.cache import CacheManager
+from beaker.loops.hops import in_thread
+from gae.handlers import HEALTH, Handlers
+from gae.logs import RequestTrace
+from gae.settings import Settings
+
+__all__ = ["AsyncApplication", "AsyncCaching", "AsyncHandlers", "AsyncRequestTrace", "environ_of"]
+
+
+def environ_of(scope: Scope) -> Environ:
+    """What the platform's addresses and logs ask of a request, under the names of WSGI."""
+    path, root = str(scope.get("path", "")), str(scope.get("root_path", ""))
+    environ: Environ = {
+        "REQUEST_METHOD": scope.get("method", "GET"),
+        "PATH_INFO": path.removeprefix(root) if root and path.startswith(f"{root}/") else path,
+        "QUERY_STRING": bytes(scope.get("query_string", b"")).decode("latin-1"),
+    }
+    for name, value in scope.get("headers", ()):
+        environ["HTTP_" + bytes(name).decode("latin-1").upper().replace("-", "_")] = bytes(value).decode("latin-1")
+    return environ
+
+
+class AsyncApplication:
+    """The composed ASGI callable; ``settings`` says what it runs with."""
+
+    def __init__(self, asgi: ASGIApp, settings: Settings, sessions: SessionMiddleware) -> None:
+        self._asgi = asgi
+        self.settings = settings
+        self.sessions = sessions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._asgi(scope, receive, send)
+
+    def __repr__(self) -> str:
+        return f"<AsyncApplication {self.settings.report()}>"
+
+
+class AsyncCaching:
+    """Makes a CacheManager available as ``scope["beaker.cache"]``."""
+
+    def __init__(self, app: ASGIApp, options: Mapping[str, Any]) -> None:
+        self._app = app
+        self._manager = CacheManager(**options)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["beaker.cache"] = self._manager
+        await self._app(scope, receive, send)
+
+
+class AsyncHandlers:
+    """Serves the addresses of ``handlers`` in worker threads (the plain health check in the loop); the rest passes."""
+
+    def __init__(self, app: ASGIApp, handlers: Handlers) -> None:
+        self._app = app
+        self._handlers = handlers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        environ = environ_of(scope) if scope["type"] == "http" else {}
+        path = environ.get("PATH_INFO")
+        if not self._handlers.serves(path):
+            await self._app(scope, receive, send)
+            return
+        work = partial(_called, self._handlers, environ)
+        # It says that the process serves, so it waits for no thread.
+        plain = path == HEALTH and not environ["QUERY_STRING"]
+        for message in work() if plain else await in_thread(work):
+            await send(message)
+
+
+def _called(handlers: Handlers, environ: Environ) -> list[Message]:
+    start: Message = {"type": "http.response.start"}
+
+    def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        start["status"] = int(status.split(" ", 1)[0])
+        start["headers"] = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+
+    body = b"".join(handlers(environ, start_response))
+    return [start, {"type": "http.response.body", "body": body}]
+
+
+class AsyncRequestTrace:
+    """What ``app`` logs carries the trace of its request; see :class:`gae.logs.RequestTrace`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        end = None if scope["type"] == "lifespan" else RequestTrace.begin(environ_of(scope))
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            if end is not None:
+                end()

@@ -1,0 +1,93 @@
+"""Sessions in asynchronous HTTP functions, as functions-framework serves them over ASGI with Starlette's requests."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from beaker._typing import Receive, Scope, Send
+from beaker.asgi import AsyncSessionObject, open_session, respond
+from beaker.exceptions import ConfigError
+from beaker.loops.hops import in_thread
+from gae.asgi import environ_of
+from gae.logs import RequestTrace
+
+if TYPE_CHECKING:
+    from gae.functions import Sessions
+
+__all__ = ["with_async_session"]
+
+
+def with_async_session(function: Callable[..., Any], sessions: Sessions) -> Callable[..., Any]:
+    """``function(request)`` with a session in ``request.session``; see :func:`gae.functions.with_session`."""
+
+    @functools.wraps(function)
+    async def wrapper(request: Any, *args: Any, **kwargs: Any) -> Any:
+        scope = getattr(request, "scope", None)
+        if not isinstance(scope, dict) or scope.get("type") != "http":
+            raise ConfigError(
+                "an asynchronous function with a session got what is no request of Starlette's",
+                option="with_session",
+                expected="functions_framework.aio.http, or functions-framework --asgi",
+                got=type(request).__name__,
+            )
+        end = RequestTrace.begin(environ_of(scope))
+        context, opener = sessions.context() if sessions.is_ready else await in_thread(sessions.context)
+        session = await open_session(scope, context, opener)
+        response = None
+        try:
+            response = _response(await _answer(function, request, *args, **kwargs))
+        finally:
+            if response is None:
+                await session.arelease()
+                if end is not None:
+                    end()
+        return None if response is None else _Response(response, session, end)
+
+    return wrapper
+
+
+async def _answer(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    starlette: Any = import_module("starlette.exceptions")
+    try:
+        return await function(*args, **kwargs)
+    except starlette.HTTPException as error:
+        # Outside of functions Starlette turns it into a response before any middleware sees it.
+        responses: Any = import_module("starlette.responses")
+        if error.status_code in (204, 304):
+            return responses.Response(status_code=error.status_code, headers=error.headers)
+        return responses.PlainTextResponse(error.detail, status_code=error.status_code, headers=error.headers)
+
+
+def _response(answer: Any) -> Any:
+    """What functions-framework makes of an answer; ``None`` is left to it."""
+    responses: Any = import_module("starlette.responses")
+    status = 200
+    if isinstance(answer, tuple) and len(answer) == 2:
+        answer, status = answer
+    if isinstance(answer, dict):
+        return responses.JSONResponse(answer, status_code=status)
+    if isinstance(answer, (str, bytes)):
+        return responses.Response(answer, status_code=status)
+    return answer
+
+
+class _Response:
+    """A response that is sent with the headers of its session."""
+
+    def __init__(self, response: Any, session: AsyncSessionObject, end: Callable[[], None] | None) -> None:
+        self._response = response
+        self._session = session
+        self._end = end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await respond(self._session, self._response, scope, receive, send)
+        finally:
+            if self._end is not None:
+                self._end()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._response, name)
