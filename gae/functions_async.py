@@ -5,19 +5,30 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from beaker._typing import Receive, Scope, Send
 from beaker.asgi import AsyncSessionObject, open_session, respond
 from beaker.exceptions import ConfigError
 from beaker.loops.hops import in_thread
+from beaker.session.context import SessionContext
 from gae.asgi import environ_of
 from gae.logs import RequestTrace
 
-if TYPE_CHECKING:
-    from gae.functions import Sessions
-
 __all__ = ["with_async_session"]
+
+
+class Sessions(Protocol):
+    """The session configuration of one function."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether :meth:`context` returns at once."""
+        ...
+
+    def context(self) -> tuple[SessionContext, Any]:
+        """The context, and what opens a session in it."""
+        ...
 
 
 def with_async_session(function: Callable[..., Any], sessions: Sessions) -> Callable[..., Any]:
