@@ -15,6 +15,7 @@ from beaker.testing.clock import FakeClock
 from beaker.testing.session_harness import SessionHarness, Tab
 from tests.legacy.corpus import COOKIE, MADE, cookie_of, pick, remains, until
 from tests.session.faults import WRITES, interrupt
+from tests.session.places import LOCAL
 
 put = SessionHarness.put
 Arrive = Callable[..., Tab]
@@ -22,6 +23,7 @@ Arrive = Callable[..., Tab]
 FILE = pick(beaker="1.14.1", type="file", serializer="pickle", crypto=None, unsigned=None)
 SIGNED = pick(beaker="1.14.1", type="cookie", serializer="json", crypto=None)
 BOTH = pytest.mark.parametrize("vector", [FILE, SIGNED], ids=["id", "data"])
+HOUR = 3600.0
 STORED = pytest.mark.parametrize("place", ["memory", "file", "sqlite", "hybrid in cookie", "hybrid in store"])
 
 
@@ -272,3 +274,23 @@ def _beside_ours(place: str, arrive: Arrive) -> Tab:
     tab.do(put(number="ours"))
     tab.cookies[COOKIE] = old
     return tab
+
+
+@BOTH
+@pytest.mark.parametrize("place", [*LOCAL, "cookie"])
+@pytest.mark.parametrize("ahead", [61.0, HOUR, 365 * 24 * HOUR])
+def test_a_session_of_a_host_whose_clock_was_ahead_is_taken_over(
+    place: str, vector: Any, ahead: float, arrive: Arrive, clock: FakeClock
+) -> None:
+    """Its times count as now: it goes on, and ends as if it had begun with the takeover."""
+    clock.advance(-60 - ahead)
+    tab = arrive(vector, place, timeout=HOUR, absolute_timeout=2 * HOUR, policy={"until": until(1 - ahead / 86400)})
+    assert tab.do(number) == vector["number"]
+    assert tab.do(lambda s: max(s.created, s.last_accessed)) <= clock()
+    tab.do(put(a=1))
+    clock.advance(HOUR - 1)
+    assert tab.do(lambda s: (s.get("number"), s.get("a"))) == (vector["number"], 1)
+    clock.advance(HOUR - 1)
+    tab.do(put(a=2))
+    clock.advance(3)
+    assert tab.do(number) is None
