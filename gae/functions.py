@@ -28,6 +28,7 @@ from beaker.config.arguments import is_async
 from beaker.config.coerce import wrong
 from beaker.config.parse import parse_session
 from beaker.exceptions import ConfigError
+from beaker.forks import ForkAware, notice_patch
 from beaker.middleware import with_session_headers
 from beaker.runtime import current as current_runtime
 from beaker.session.context import SessionContext
@@ -164,7 +165,7 @@ def _kind(function: Any) -> str:
     return "an event function" if "CloudEvent" in getattr(annotation, "__name__", str(annotation)) else "http"
 
 
-class Sessions:
+class Sessions(ForkAware):
     """The session configuration of one function, built at its first request."""
 
     def __init__(self, settings: Settings | None, options: Mapping[str, Any]) -> None:
@@ -173,8 +174,14 @@ class Sessions:
         self._injected = {name: self._options.pop(name) for name in ("clock", "runtime") if name in self._options}
         # What is wrong with options is said at once; only Secret Manager waits for the first request.
         self._parsed = parse_session(kwargs=self._options) if self._options else None
-        self._lock = threading.Lock()
+        self._renew_locks()
+        super().__init__()
         self._made: tuple[SessionContext, Any] | None = None
+
+    def _renew_locks(self) -> None:
+        self._lock = threading.Lock()
+
+    _after_fork = _renew_locks
 
     @property
     def is_ready(self) -> bool:
@@ -185,6 +192,7 @@ class Sessions:
         """The context, and what opens a session in it. The first time it reads keys, and asks Secret Manager."""
         made = self._made
         if made is None:
+            notice_patch()
             with self._lock:
                 made = self._made
                 if made is None:

@@ -26,6 +26,7 @@ from urllib.parse import parse_qs
 
 from beaker._typing import Environ, StartResponse, WSGIApp
 from beaker.exceptions import BeakerException, ConfigError, InvalidCacheBackendError, StoreError
+from beaker.forks import ForkAware, notice_patch
 from beaker.operations.purging import keep_cursor, kept_cursor, purge, purgeable
 from beaker.runtime import Platform, Runtime
 from beaker.storage import breaker
@@ -46,7 +47,7 @@ Verify = Callable[[str, str], Mapping[str, Any]]
 """``verify(token, audience)`` returns the token's claims, or raises."""
 
 
-class Handlers:
+class Handlers(ForkAware):
     """Serves the three addresses and passes everything else to ``app``.
 
     - ``tasks``: who may start a purge.
@@ -83,7 +84,8 @@ class Handlers:
         self._deadline = deadline
         self._limit = limit
         self._verify = verify or verify_google_token
-        self._warming = threading.Lock()
+        self._renew_locks()
+        super().__init__()
         self._is_warm = False
         self._paths = {
             WARMUP: (self._answer_warmup, ("GET", "HEAD")),
@@ -94,6 +96,11 @@ class Handlers:
     def serves(self, path: str | None) -> bool:
         """Whether ``path`` is one of the three addresses."""
         return path in self._paths
+
+    def _renew_locks(self) -> None:
+        self._warming = threading.Lock()
+
+    _after_fork = _renew_locks
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         found = self._paths.get(environ.get("PATH_INFO", ""))
@@ -123,11 +130,13 @@ class Handlers:
 
     def _answer_warmup(self, environ: Environ) -> tuple[str, str, str]:
         # The address is public, so the work is done once a process and never by two at a time.
-        if not self._is_warm and self._warming.acquire(blocking=False):
+        notice_patch()
+        warming = self._warming
+        if not self._is_warm and warming.acquire(blocking=False):
             try:
                 self._is_warm = self._warm_up()
             finally:
-                self._warming.release()
+                warming.release()
         return "200 OK", "text/plain", "ok\n"
 
     def _warm_up(self) -> bool:

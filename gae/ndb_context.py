@@ -15,7 +15,7 @@ from typing import Any
 
 from beaker._typing import Environ, StartResponse, WSGIApp
 from beaker.exceptions import InvalidCacheBackendError
-from beaker.forks import after_fork
+from beaker.forks import ForkAware, notice_patch
 from beaker.runtime import Runtime
 from beaker.runtime import current as current_runtime
 
@@ -24,7 +24,7 @@ __all__ = ["NDBContextMiddleware", "NDBSource"]
 _EMULATOR_PROJECT = "beaker-local"
 
 
-class NDBSource:
+class NDBSource(ForkAware):
     """One ``ndb.Client`` for the process, created at first use; a forked child creates its own.
 
     ``client`` is the application's own, used as it is. Otherwise ``project`` and the emulator come from
@@ -35,18 +35,22 @@ class NDBSource:
         self._given = client
         self._runtime = runtime or current_runtime()
         self._database = database
-        self._forked()
-        after_fork(self._forked)
+        self._after_fork()
+        super().__init__()
 
-    def _forked(self) -> None:
-        self._lock = threading.Lock()
+    def _after_fork(self) -> None:
+        self._renew_locks()
         self._made: Any = None
+
+    def _renew_locks(self) -> None:
+        self._lock = threading.Lock()
 
     @property
     def client(self) -> Any:
         """The client. InvalidCacheBackendError without google-cloud-ndb; google-auth's errors without credentials."""
         if self._given is not None:
             return self._given
+        notice_patch()
         with self._lock:
             if self._made is None:
                 self._made = self._make()

@@ -18,6 +18,7 @@ from beaker.crypto.envelope import Envelope
 from beaker.crypto.place import PlaceKey
 from beaker.crypto.tokens import DataTokens, IdTokens, RollingTokens
 from beaker.exceptions import BeakerWarning, ConfigError, ConfigWarning, warn
+from beaker.forks import ForkAware, notice_patch
 from beaker.runtime import Runtime
 from beaker.runtime import current as current_runtime
 from beaker.session import defaults
@@ -37,7 +38,7 @@ _LEAST = 45
 """Bytes of the smallest payload of a cookie: a kind, an id, an epoch and a mark of the revocations."""
 
 
-class SessionContext:
+class SessionContext(ForkAware):
     """One configuration of sessions. Thread-safe; nothing is opened before the first session needs it.
 
     ``runtime``, ``clock`` (seconds since the epoch) and ``sleep`` (seconds) may be injected. Raises
@@ -72,7 +73,8 @@ class SessionContext:
         self.ids = IdTokens(self.ring, self.cookie.name)
         self.touch_interval = defaults.touch_interval(options)
         self.renewal_interval = defaults.renewal_interval(options)
-        self._lock = threading.Lock()
+        self._renew_locks()
+        self._watch_forks()
         self._records: SessionRecords | None = None
         self.data: DataTokens | RollingTokens | None = None
         if self.client_side:
@@ -101,6 +103,11 @@ class SessionContext:
             place=place,
         )
         self._shared: dict[Callable[..., Any], Any] = {}
+
+    def _renew_locks(self) -> None:
+        self._lock = threading.Lock()
+
+    _after_fork = _renew_locks
 
     def shared(self, build: Callable[[SessionContext], T]) -> T:
         """The one ``build(self)`` of this configuration, built at the first call."""
@@ -180,6 +187,7 @@ class SessionContext:
         """The stored sessions; the store is opened at the first call."""
         records = self._records
         if records is None:
+            notice_patch()
             with self._lock:
                 records = self._records
                 if records is None:

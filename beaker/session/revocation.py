@@ -31,6 +31,7 @@ from beaker.crypto.envelope import Envelope, Opened
 from beaker.crypto.keyring import Key, KeyRing, lp
 from beaker.crypto.tokens import store_key
 from beaker.exceptions import ConfigError, CorruptRecord, StoreUnavailable
+from beaker.forks import ForkAware, notice_patch
 from beaker.keys import cache_key
 from beaker.session.snapshot import MARK_BYTES
 from beaker.storage.api import Bulk, Pinning, Versioned
@@ -88,7 +89,7 @@ _Noted = dict[bytes, Any]
 """By the beginning it belongs to: ledgers, or points of a user. An id's point belongs to none: ``b""``."""
 
 
-class Revocations:
+class Revocations(ForkAware):
     """Revocation points in ``store``, of one ``cookie`` name and one key.
 
     ``interval`` is seconds; ``lifetime`` is how long a point must last: the longest life of a session in seconds,
@@ -123,7 +124,13 @@ class Revocations:
         self._readonly = readonly
         if isinstance(store, Pinning):
             store.pin(NAMESPACE)
+        self._renew_locks()
+        self._watch_forks()
+
+    def _renew_locks(self) -> None:
         self._lock = threading.Lock()
+
+    _after_fork = _renew_locks
 
     @property
     def store(self) -> Any:
@@ -301,6 +308,7 @@ class Revocations:
             if beginning in ledgers:
                 return ledgers
         # Whoever carries its name got it after it was stored. So one that is missing now never comes back.
+        notice_patch()
         with self._lock:
             if len(self._lost) >= REMEMBERED:
                 self._lost.clear()
@@ -408,6 +416,7 @@ class Revocations:
 
     def _remember(self, name: str, now: float, noted: _Noted, *, own: bool) -> _Noted:
         """Note what was read, or with ``own`` written; returns what counts from now on."""
+        notice_patch()
         with self._lock:
             self._writes += own
             known = self._seen.get(name, (0.0, {}))[1]
