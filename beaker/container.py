@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time  # noqa: F401 (the clock's source, see below)
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from beaker import clock as _clock
@@ -112,7 +112,8 @@ class MemoryNamespaceManager(EntryNamespaceManager):
     * ``max_entries``: entries kept; default 10,000.
     * ``max_bytes``: approximate bytes kept; default 64 MiB, or a quarter of what the platform gives the
       instance. ValueTooLarge for a value that alone is over it.
-    * ``lock``: ``none`` for no creation lock.
+    * ``lock``: ``none`` for no creation lock. ``file`` and ``lease`` have no effect, which a ConfigWarning says once:
+      what no other process sees is created once a process.
     * Other options as for :meth:`NamespaceManager.configure`.
     """
 
@@ -124,6 +125,7 @@ class MemoryNamespaceManager(EntryNamespaceManager):
         self._max_bytes = defaults.max_bytes(kwargs, runtime_of(kwargs))
         bounds = {"max_entries": self._max_entries, "max_bytes": self._max_bytes, "clock": self.clock}
         self._pool = store_for("live", LivePool, bounds)
+        _check_memory_lock(kwargs)
         self._locks = kwargs.get("locks") or (NullLocks() if kwargs.get("lock") == "none" else _creation)
         self._space = self._pool.space(namespace)
         super().__init__(namespace)
@@ -287,6 +289,18 @@ DbmContainer = DBMContainer
 
 _creation = ThreadLocks()
 _warned: set[str] = set()
+
+
+def _check_memory_lock(options: Mapping[str, Any]) -> None:
+    asked = options.get("lock")
+    if asked in ("file", "lease") and not options.get("locks") and f"lock {asked}" not in _warned:
+        # Not an error: an option of all regions reaches those in memory, too.
+        _warned.add(f"lock {asked}")
+        message = f"lock = {asked} has no effect on type 'memory': each process has values of its own"
+        if options.get("lock_dir"):
+            message += ", and lock_dir is not used"
+        hint = "leave lock out, or keep the values where processes share them: type = file, ext:redis, ..."
+        warn(ConfigWarning(message, code="config.no-effect", hint=hint))
 
 
 def _directory(kind: str, own: str | None, data_dir: str | None, options: dict[str, Any]) -> str:

@@ -111,6 +111,11 @@ CALLS: dict[str, tuple[str, Callable[[], object]]] = {
         "config.no-effect",
         lambda: Cache("x", type="ext:memcached", url="localhost", memcache_module="pylibmc"),
     ),
+    "a file lock in memory": (
+        "config.no-effect",
+        lambda: Cache("x", type="memory", lock="file", lock_dir="d"),
+    ),
+    "a lease in memory": ("config.no-effect", lambda: CacheManager(type="memory", lock="lease").get_cache("x")),
     "a type given with a key": ("cache.deprecated-argument", lambda: Cache("x").put("a", 1, type="null")),
     "a method of an object with state": ("cache.shared-by-instances", lambda: Stateful().load()),
     "a change after the headers": (
