@@ -17,19 +17,15 @@ from pathlib import Path
 from typing import NoReturn, TextIO
 
 from beaker import __version__
-from beaker.config import environment
 from beaker.config.coerce import as_count, as_seconds
-from beaker.config.deployment import LAPTOP, complete, data_directory, kept_secret
-from beaker.config.parse import coerce_cache
 from beaker.crypto.form import check_key, file_lines, is_made_here
 from beaker.crypto.keyring import KeyRing, new_key
-from beaker.exceptions import BeakerException, ConfigError, MissingCacheParameter
-from beaker.operations import explain
-from beaker.operations.purging import Outcome, check_options, estimated, missing, purge, purgeable, stores_of
+from beaker.exceptions import BeakerException, ConfigError
+from beaker.operations import explain, looking
+from beaker.operations.purging import Outcome, estimated, purge, purgeable
+from beaker.operations.selection import configured_stores, named_stores
 from beaker.operations.terminal import width
-from beaker.runtime import current
 from beaker.runtime import environ as process_environ
-from beaker.session.context import SessionContext
 
 __all__ = ["main"]
 
@@ -94,13 +90,14 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(run=None)
 
     purging = commands.add_parser("purge", allow_abbrev=False, help="remove expired records", description=_PURGE)
-    purging.add_argument("--type", help="backend: file, dbm, ext:database, ext:google, ...")
-    purging.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="option of that backend")
+    looking.add_store(purging)
     purging.add_argument("--limit", type=int, help="records to remove at the most")
     purging.add_argument("--deadline", help="how long to work, as seconds or like 5m")
     purging.add_argument("--cursor", help="where an earlier run ended")
     purging.add_argument("--json", action="store_true", help="print a JSON object")
     purging.set_defaults(run=_purge)
+
+    looking.add_commands(commands, process_environ)
 
     keys = commands.add_parser("keys", help="create and check keys").add_subparsers(dest="action", required=True)
     new = keys.add_parser("new", allow_abbrev=False, help="print a new key: 32 random bytes as text")
@@ -138,7 +135,10 @@ def _purge(asked: argparse.Namespace, out: TextIO) -> int:
         raise ConfigError("--option belongs to a store", option="--option", hint="name it: --type")
     limit = None if asked.limit is None else as_count("--limit", asked.limit)
     deadline = None if asked.deadline is None else _positive("--deadline", asked.deadline)
-    stores = purgeable(_named_stores(asked) if asked.type else _configured_stores())
+    if asked.type:
+        stores = purgeable(named_stores(asked.type, asked.option, purpose="purge"))
+    else:
+        stores = configured_stores(process_environ(), purgeable, purpose="purge")
     if not stores and not asked.json:
         print("no store here keeps expired records; nothing to purge", file=out)
         return 0
@@ -201,74 +201,6 @@ class _Progress:
 
     def end(self) -> None:
         self._stream.write("\n")
-
-
-def _named_stores(asked: argparse.Namespace) -> list[object]:
-    options: dict[str, str] = {}
-    for pair in asked.option:
-        name, equals, value = pair.partition("=")
-        if not equals or name in options:
-            expected = "NAME=VALUE, each name once"
-            raise ConfigError("--option cannot be used", option="--option", expected=expected)
-        options[name] = value
-    check_options(asked.type, options)
-    if asked.type in ("file", "dbm") and not {"data_dir", f"{asked.type}_dir"} & options.keys():
-        raise MissingCacheParameter(
-            f"the {asked.type} store's directory is not named", option="--option", hint="--option data_dir=DIRECTORY"
-        )
-    stores = stores_of(cache={**coerce_cache({**options, "type": asked.type, "strict": True}), "cache_regions": {}})
-    absent = [reason for reason in map(missing, stores) if reason]
-    if absent:
-        raise ConfigError(f"there is nothing to purge: {'; '.join(absent)}", option="--option", code="purge.no-store")
-    return stores
-
-
-def _configured_stores() -> list[object]:
-    # Records are removed by the times beside them and never opened, so any key stands for one that is kept elsewhere.
-    given = environment.read(process_environ(), resolve=lambda reference, variable: new_key())
-    given.check()
-    for unknown in given.unknown:
-        if unknown.variable.startswith((environment.SESSION_VARIABLE, environment.CACHE_VARIABLE)):
-            raise ConfigError(
-                f"{unknown.variable} names no option of Beaker",
-                option=unknown.variable,
-                hint=f"did you mean {unknown.nearest}?" if unknown.nearest else "unset it",
-                code="config.unknown-variable",
-            )
-    runtime = current()
-    complete(given, runtime, data_directory(process_environ()), secret=lambda path: kept_secret(path) or new_key())
-    if not given.session and not given.cache and not given.regions:
-        raise ConfigError(
-            "no store is named",
-            option="--type",
-            hint="give --type, or BEAKER_SESSION_TYPE and the like",
-            code="purge.no-store",
-        )
-    sessions = SessionContext(given.session_options()) if given.session else None
-    cache = given.cache_options() if given.cache or given.regions else None
-    stores = purgeable(stores_of(sessions, cache))
-    absent = {id(store): reason for store in stores if (reason := missing(store))}
-    by_default = [
-        options["data_dir"]
-        for scope, options in (("session", given.session), ("cache", given.cache))
-        if given.origins.get(f"{scope}.data_dir") == LAPTOP
-    ]
-    # Nothing was ever stored in a directory that was not named: that is no mistake, as long as something is there.
-    fatal = [store for store in stores if id(store) in absent and not _below(store, by_default)]
-    if fatal or (stores and len(absent) == len(stores)):
-        reasons = "; ".join(dict.fromkeys(absent.values()))
-        raise ConfigError(
-            f"there is nothing to purge: {reasons}",
-            option="BEAKER_DATA_DIR",
-            hint="name the stores by BEAKER_ variables or --type, or start in the application's directory",
-            code="purge.no-store",
-        )
-    return [store for store in stores if id(store) not in absent]
-
-
-def _below(store: object, directories: Sequence[str]) -> bool:
-    own = getattr(store, "directory", None)
-    return own is not None and any(Path(own).is_relative_to(Path(directory).absolute()) for directory in directories)
 
 
 def _new_key(asked: argparse.Namespace, out: TextIO) -> int:

@@ -27,7 +27,7 @@ from beaker.crypto.keyring import KEY_ID_BYTES, Key, KeyRing, lp
 from beaker.crypto.place import DirectoryKey, PlaceKey
 from beaker.exceptions import ConfigError, CorruptRecord
 
-__all__ = ["OVERHEAD", "Envelope", "Opened"]
+__all__ = ["OVERHEAD", "Envelope", "Opened", "Stamps", "stamps"]
 
 _MAGIC: Final = b"BKR2\x01"
 _HEADER: Final = struct.Struct(">5sBB4sdd")
@@ -62,6 +62,26 @@ class Opened(NamedTuple):
 
     def __repr__(self) -> str:
         return f"<Opened kind={self.kind} of {len(self.payload)} bytes authentic={self.authentic}>"
+
+
+class Stamps(NamedTuple):
+    """What a record's header says without any key, and so without proof: times in seconds since the epoch."""
+
+    stored: float
+    expires: float | None
+    kind: int
+    seal: str
+
+
+def stamps(data: bytes) -> Stamps | None:
+    """The header of a sealed record; ``None`` for bytes that are none."""
+    if len(data) < OVERHEAD:
+        return None
+    magic, flags, kind, _, stored, expires = _HEADER.unpack_from(data)
+    if magic != _MAGIC or stored != stored or expires != expires:
+        return None
+    seal = "encrypted" if flags & _ENCRYPTED else "signed" if flags & _SEALS else "plain"
+    return Stamps(stored, None if expires == math.inf else expires, kind, seal)
 
 
 class Envelope:

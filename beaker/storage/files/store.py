@@ -16,7 +16,7 @@ from beaker.exceptions import StoreUnavailable
 from beaker.keys import digest, encode_text, namespace_digest
 from beaker.locking.stripes import Stripes
 from beaker.paths import atomic_write, expect_directory, safe_name, unusable, verify_directory
-from beaker.storage.api import Listing, Purging, Store, Versioned
+from beaker.storage.api import Contents, Describing, Listing, Purging, Store, Versioned
 from beaker.storage.files import sweep
 from beaker.storage.files.record import Record, encode, load
 from beaker.storage.records import check_size, expiry
@@ -38,7 +38,7 @@ class _Place(NamedTuple):
     key: bytes
 
 
-class FileStore(Store, Versioned, Listing, Purging):
+class FileStore(Store, Versioned, Listing, Purging, Describing):
     """Bytes in files below a directory; every capability but ``Bulk``.
 
     - ``directory``: where the records are; created, mode 0700, by the first write. On a local file system.
@@ -163,6 +163,34 @@ class FileStore(Store, Versioned, Listing, Purging):
             raise self._unavailable("purge", err) from err
         self._tally.deleted(gone)
         return gone, after
+
+    def contents(self, now: float) -> Iterator[Contents]:
+        """What each namespace holds; reads the head of every file. The times are those of the files."""
+        try:
+            for directory in sorted(sweep.names(self.directory)):
+                yield from self._contents_of(f"{self.directory}/{directory}", now)
+        except OSError as err:
+            raise self._unavailable("contents", err) from err
+
+    def _contents_of(self, directory: str, now: float) -> Iterator[Contents]:
+        found: dict[bytes, Contents] = {}
+        for path in sweep.record_files(directory):
+            record = load(path, head_only=True)
+            if record is None:
+                continue
+            with suppress(FileNotFoundError):
+                status = os.stat(path)
+                so_far = found.get(record.namespace, Contents("", 0, 0))
+                found[record.namespace] = Contents(
+                    "",
+                    so_far.records + 1,
+                    so_far.size + status.st_size,
+                    min(status.st_mtime, inf if so_far.oldest is None else so_far.oldest),
+                    max(status.st_mtime, -inf if so_far.newest is None else so_far.newest),
+                    so_far.expired + (record.expires < now),
+                )
+        for name, so_far in sorted(found.items()):
+            yield so_far._replace(namespace=name.decode("utf-8", "surrogatepass"))
 
     def _purge_file(self, path: str, now: float) -> bool | None:
         """Remove one expired record's file; ``None`` when it holds no record of Beaker's."""

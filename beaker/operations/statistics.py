@@ -1,0 +1,104 @@
+"""Statistics of one or several processes, read from what ``beaker.counters.snapshot().as_dict()`` was written to."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from beaker.counters import CacheStats, Histogram, SessionStats, Snapshot, StoreStats
+from beaker.exceptions import ConfigError
+from beaker.operations.terminal import Painter, table
+from beaker.telemetry.prices import Cost
+
+__all__ = ["added", "parse", "text"]
+
+
+def parse(data: bytes, name: str) -> Snapshot:
+    """The snapshot in ``data``. ConfigError, naming ``name``, for anything else."""
+    try:
+        found = json.loads(data)
+        return Snapshot(
+            float(found["seconds"]),
+            tuple(_cache(item) for item in found["caches"]),
+            tuple(SessionStats(**item) for item in found["sessions"]),
+            tuple(StoreStats(**item) for item in found["stores"]),
+            {str(event): int(number) for event, number in found["events"].items()},
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ConfigError(
+            f"{name} holds no statistics",
+            option=name,
+            expected="JSON of beaker.counters.snapshot().as_dict()",
+            code="config.no-statistics",
+        ) from error
+
+
+def _cache(item: Mapping[str, Any]) -> CacheStats:
+    seconds = item["seconds"]
+    return CacheStats(**{**item, "seconds": Histogram(tuple(seconds["counts"]), float(seconds["sum"]))})
+
+
+def added(snapshots: Iterable[Snapshot]) -> Snapshot:
+    """The counts of several processes together; ``seconds`` is the average, so that rates stay those of all."""
+    taken = list(snapshots)
+    events: Counter[str] = Counter()
+    for one in taken:
+        events.update(one.events)
+    return Snapshot(
+        sum(one.seconds for one in taken) / len(taken),
+        _summed((stats for one in taken for stats in one.caches), 2),
+        _summed((stats for one in taken for stats in one.sessions), 1),
+        _summed((stats for one in taken for stats in one.stores), 1),
+        dict(events),
+    )
+
+
+def _summed(rows: Iterable[Any], names: int) -> tuple[Any, ...]:
+    sums: dict[Any, Any] = {}
+    for row in rows:
+        place = tuple(row[:names])
+        sums[place] = row if place not in sums else type(row)(*place, *map(_plus, sums[place][names:], row[names:]))
+    return tuple(sums[place] for place in sorted(sums))
+
+
+def _plus(left: Any, right: Any) -> Any:
+    if isinstance(left, Histogram):
+        return Histogram(tuple(map(sum, zip(left.counts, right.counts, strict=True))), left.sum + right.sum)
+    return left + right
+
+
+def text(taken: Snapshot, costs: Mapping[str, Cost], columns: int, painter: Painter) -> str:
+    """Tables for people."""
+    lines = [painter("title", f"Counted over {taken.seconds:,.0f} s"), "", painter("title", "Caches")]
+    heads = ("region", "calls", "hits", "stale", "waits", "errors", "creations", "mean", "namespace")
+    rows = [
+        (
+            stats.region or "-",
+            f"{stats.calls:,}",
+            f"{stats.hit_ratio:.1%}",
+            f"{stats.stale:,}",
+            f"{stats.waits:,}",
+            f"{stats.errors:,}",
+            f"{stats.creations:,}",
+            f"{stats.seconds.mean * 1000:.1f} ms",
+            stats.namespace,
+        )
+        for stats in taken.caches
+    ]
+    lines += table([heads, *rows] if rows else [], columns, right=frozenset(range(1, 8)))
+    lines += ["", painter("title", "Sessions")]
+    sessions = [(stats.type, *(f"{number:,}" for number in stats[1:])) for stats in taken.sessions]
+    lines += table([SessionStats._fields, *sessions] if sessions else [], columns, right=frozenset(range(1, 5)))
+    lines += ["", painter("title", "Stores")]
+    fields = ("backend", "reads", "writes", "deletes", "refused", "calls", "errors")
+    stores = [(s.backend, *(f"{getattr(s, name):,.0f}" for name in fields[1:])) for s in taken.stores]
+    lines += table([fields, *stores] if stores else [], columns, right=frozenset(range(1, 7)))
+    if costs:
+        lines += ["", painter("title", "Money a day")]
+        money = [(name, *(f"{part:,.4f}" for part in (*cost, cost.total))) for name, cost in sorted(costs.items())]
+        lines += table([("backend", *Cost._fields, "total"), *money], columns, right=frozenset(range(1, 6)))
+    lines += ["", painter("title", "Events")]
+    lines += table([(name, f"{number:,}") for name, number in sorted(taken.events.items())], columns)
+    return "\n".join(lines)
