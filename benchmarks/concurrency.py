@@ -34,8 +34,14 @@ Config = dict[str, Any]
 
 
 @contextlib.contextmanager
-def places(kinds: list[str]) -> Iterator[dict[str, Callable[[bool], Config | None]]]:
-    """By kind, what returns the options of a fresh place: for ours, or for Beaker 1.14.1 (None: it has none)."""
+def places(
+    kinds: list[str], running: dict[str, Any] | None = None
+) -> Iterator[dict[str, Callable[[bool], Config | None]]]:
+    """By kind, what returns the options of a fresh place: for ours, or for Beaker 1.14.1 (None: it has none).
+
+    ``running`` receives the servers by kind: ``tests.servers.Server`` or ``gae.emulator.Emulator``.
+    """
+    running = {} if running is None else running
     with contextlib.ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="beaker-races-")))
         found: dict[str, Callable[[bool], Config | None]] = {}
@@ -71,15 +77,18 @@ def places(kinds: list[str]) -> Iterator[dict[str, Callable[[bool], Config | Non
             elif kind == "sqlite":
                 found[kind] = table(lambda: f"sqlite:///{directory()}/sessions.db")
             elif kind == "postgres":
-                address = stack.enter_context(servers.postgres()).url
-                found[kind] = table(lambda address=address: address)  # type: ignore[misc]
+                postgres = running[kind] = stack.enter_context(servers.postgres())
+                found[kind] = table(lambda address=postgres.url: address)  # type: ignore[misc]
             elif kind == "memcached":
-                found[kind] = url("ext:memcached", stack.enter_context(servers.memcached()).address)
+                memcached = running[kind] = stack.enter_context(servers.memcached())
+                found[kind] = url("ext:memcached", memcached.address)
             elif kind == "redis":
-                found[kind] = url("ext:redis", stack.enter_context(servers.redis(root)).url)
+                redis = running[kind] = stack.enter_context(servers.redis(root))
+                found[kind] = url("ext:redis", redis.url)
             else:
-                running = stack.enter_context(emulator.start("firestore" if "firestore" in kind else "datastore"))
-                found[kind] = google(running.host)
+                google_like = emulator.start("firestore" if "firestore" in kind else "datastore")
+                running[kind] = stack.enter_context(google_like)
+                found[kind] = google(google_like.host)
         yield found
 
 

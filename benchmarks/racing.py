@@ -30,6 +30,7 @@ class Browser:
         self.handler: Handler = lambda session: None
         self.answer: Any = None
         self.errors = 0
+        self.error: Exception | None = None
         self.app = SessionMiddleware(self._application, config)
         # Clients are imported and connected before anything is timed.
         self.request("", put(warm=1))
@@ -49,7 +50,7 @@ class Browser:
             sent[:] = headers
             return lambda data: None
 
-        self.handler, self.answer = handler, None
+        self.handler, self.answer, self.error = handler, None, None
         try:
             body = self.app(environ, start)
             for _ in body:
@@ -59,6 +60,7 @@ class Browser:
                 close()
         except Exception as error:
             self.errors += 1
+            self.error = error
             print(f"{type(error).__name__}: {error}"[:200], file=sys.stderr)
             return None, None
         answer = self.answer
