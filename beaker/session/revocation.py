@@ -121,6 +121,7 @@ class Revocations(ForkAware):
         self._lost: set[bytes] = set()
         self._writes = 0
         self._carried: Key | None = None
+        self._forgets = bool(getattr(store, "forgets", False))
         self._readonly = readonly
         if isinstance(store, Pinning):
             store.pin(NAMESPACE)
@@ -247,9 +248,10 @@ class Revocations(ForkAware):
     def mark(self, *, fresh: bool = False) -> bytes:
         """What a session carries that begins now; ``fresh`` also counts the revocations of other processes just now.
 
-        Begins a ledger where there is none. Raises StoreUnavailable.
+        Begins a ledger where there is none. Raises StoreUnavailable. A store that forgets is asked each time: a
+        session that carried the beginning of before its restart would be over in every other process.
         """
-        ledgers = self._ask([_LEDGER], fresh=fresh)[_LEDGER]
+        ledgers = self._ask([_LEDGER], fresh=fresh or self._forgets)[_LEDGER]
         if not ledgers:
             ledgers = self._begun()
         self._carry_over_once()

@@ -57,6 +57,8 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Pinning, ForkAware):
 
     backend = "memory"
     trusted = True
+    forgets = True
+    """Records leave at the bounds."""
 
     def __init__(
         self,

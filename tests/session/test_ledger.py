@@ -47,6 +47,18 @@ def begins_anew(tab: Tab, clock: FakeClock) -> None:
     clock.advance(61)
 
 
+def test_a_session_that_begins_after_a_restart_lives_in_every_process(clock: FakeClock) -> None:
+    """A process that remembers the ledger of before gives no new session the lost name, which others would refuse."""
+    store = MemoryStore(clock=clock)
+    first, second = (Revocations(store, interval=60, lifetime=None, clock=clock) for _ in range(2))
+    before = first.mark()
+    store.clear(NAMESPACE)
+    after = first.mark()
+    assert second.revoked_at(before) == 0.0
+    assert second.revoked_at(after) is None
+    assert first.revoked_at(after) is None
+
+
 class TestForgetting:
     """Lost points end sessions; they never open them."""
 

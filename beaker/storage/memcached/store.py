@@ -69,6 +69,8 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
 
     backend = BACKEND
     trusted = False
+    forgets = True
+    """The server may restart empty, or evict."""
 
     def __init__(
         self,

@@ -66,6 +66,8 @@ class RedisStore(Store, Versioned, Listing, Bulk, ForkAware):
 
     backend = BACKEND
     trusted = False
+    forgets = True
+    """The server may restart empty, or evict."""
 
     def __init__(
         self,
