@@ -16,8 +16,8 @@ What every :class:`Store` promises
   comes before any I/O. A store never reports "absent" because it could not look.
 * After ``os.fork`` the child opens connections of its own (``beaker.forks``).
 
-A store that may lose records it acknowledged, by a restart or by eviction, has an attribute ``forgets = True``: sessions
-then ask it more often whether it remembers what was ended.
+A store that may lose records it acknowledged, by a restart or by eviction, has an attribute ``forgets = True``:
+sessions then ask it more often whether it remembers what was ended.
 
 Capabilities beyond ``Store`` are separate protocols. Ask with ``isinstance``, once, when something is configured: it
 costs microseconds. The stores of Beaker subclass the protocols; a class that merely has the methods is a store too.

@@ -57,8 +57,7 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Pinning, ForkAware):
 
     backend = "memory"
     trusted = True
-    forgets = True
-    """Records leave at the bounds."""
+    forgets = True  # at its bounds
 
     def __init__(
         self,

@@ -72,7 +72,10 @@ class Actor:
     def prepare(self) -> None:
         """Create the sessions that all share. Raises RuntimeError when the store does not take them."""
         for name in (SHARED, BYSTANDER):
-            cookie = self._write_session(name, "", "first")
+            cookie, tries = None, 5
+            # An emulator's first call may take longer than a call may.
+            while not cookie and tries:
+                cookie, tries = self._write_session(name, "", "first"), tries - 1
             if not cookie:
                 raise RuntimeError(f"the store takes no session: {self.door.browser.error!r}")
             self.cookies[name] = cookie
@@ -210,9 +213,9 @@ class Actor:
         self.report(["read", f"cache {key} value", *origin(value), begun, time.monotonic()])
         return None
 
-    def create(self, pause: float) -> None:
-        """Get a value that the cache creates when it has none, or void it."""
-        key = f"created {self.random.randrange(3)}"
+    def create(self, name: str, pause: float) -> None:
+        """Get a value that the cache creates when it has none, or void it; all actors share three keys."""
+        key = f"{name} {self.random.randrange(3)}"
         begun = time.monotonic()
         if self.random.random() < 0.3:
             try:
@@ -239,7 +242,7 @@ class Actor:
             self.report(["created", key, number, begun, time.monotonic()])
 
     def flood(self, count: int) -> None:
-        """Requests with ids nobody was given."""
+        """Requests with ids that were never given out."""
         name, _, value = self.cookies[BYSTANDER].partition("=")
         for turn in range(count):
             forged = f"{self.random.getrandbits(256):064x}" if turn % 2 else _changed(value, self.random)

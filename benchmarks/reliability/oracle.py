@@ -228,6 +228,8 @@ class _Judge:
             self._gone(
                 read.register, f"number {floor and floor.number} is gone", floor.begun if floor else 0.0, read.ended
             )
+        elif read.number == TORN:
+            self._foreign(f"{read.register} held a value whose parts do not belong together")
         elif read.number not in writes or writes[read.number].begun > read.ended:
             self._foreign(f"{read.register} held {read.number}, which was never written")
         else:

@@ -48,10 +48,10 @@ class Place:
         return {"DATASTORE_EMULATOR_HOST": host} if host else {}
 
     def options(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Of sessions and of caches, without their prefixes. Calls of our servers' stores take 1 s at most."""
+        """Of sessions and of caches, without their prefixes. Calls of servers take 1 s at most, of emulators 3."""
         common = {name: value for name, value in self.config.items() if name != "emulator_host"}
         if self.ours and self.server is not None:
-            common["store_timeout"] = 1.0
+            common["store_timeout"] = 3.0 if self.kind.startswith("google") else 1.0
         session = {**common, "secret": SECRET, "timeout": HOURS}
         cache = {**common, "expire": HOURS}
         if self.ours and self.kind != "memory":

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ START_SECONDS = 60.0
 GRACE_SECONDS = 20.0
 """How long after its time a worker may still be in its last call; then it hangs."""
 
-# Root may write where nobody may; without these two capabilities it obeys the modes of files, as other users do.
+# Root may write everywhere; without these two capabilities it obeys the modes of files, as other users do.
 _AS_ANYBODY = """\
 import ctypes, os, sys
 for capability in 1, 2:
@@ -54,6 +55,8 @@ class Run:
         self.history = History()
         self.random = random.Random(f"{place.kind} {seconds} {workers}")
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
+        # Beaker 1.14.1 has no prefix that keeps the records of runs on one server apart.
+        self.name = uuid.uuid4().hex[:6]
         self.until = 0.0
         self.ready = threading.Semaphore(0)
         self.printed: deque[str] = deque(maxlen=20)
@@ -65,7 +68,7 @@ class Run:
         slots = [f"w{number}.{thread}" for thread in range(self.threads)]
         spec = {"slots": slots, "turn": next(self._turns), "sessions": self.sessions}
         spec |= {"cookies": self._shared(), "inherited": self._left_by(slots), "plan": plan or []}
-        spec |= {"creates": self.creates, "audits": self.private}
+        spec |= {"run": self.name, "creates": self.creates, "audits": self.private}
         self.processes[number] = self._process({"mode": "work", **spec})
         if self.until:
             self._let_go(number)
@@ -82,7 +85,7 @@ class Run:
         return {name: cookies[name] for name in ("session shared", "session bystander") if name in cookies}
 
     def _left_by(self, slots: list[str]) -> list[tuple[str, str, str]]:
-        prefixes = tuple(f"session {slot}." for slot in slots)
+        prefixes = tuple(f"session {self.name}.{slot}." for slot in slots)
         cookies = dict(self.history.cookies)
         mine = [(name, cookie, "value") for name, cookie in cookies.items() if name.startswith(prefixes)]
         return mine[-20:]
@@ -134,11 +137,17 @@ class Run:
             for number in numbers:
                 self.start(number, self.plan)
             for _ in numbers:
-                if not self.ready.acquire(timeout=START_SECONDS):
-                    raise RuntimeError(f"a worker does not start: {self.said()}")
+                self._wait_for_one()
         self.until = time.monotonic() + self.seconds
         for number in range(self.workers):
             self._let_go(number)
+
+    def _wait_for_one(self) -> None:
+        end = time.monotonic() + START_SECONDS
+        while not self.ready.acquire(timeout=0.1):
+            ended = [process for process in self.processes.values() if process.poll() is not None]
+            if ended or time.monotonic() > end:
+                raise RuntimeError(f"a worker does not start: {self.said()}")
 
     def _drain(self) -> None:
         """Wait until what ended processes reported is in the history."""

@@ -33,7 +33,7 @@ def report(line: list[Any]) -> None:
 
 
 class Worker:
-    """``spec``: slots, name, options of sessions and caches, plan, and what is inherited."""
+    """``spec``: names of the run and its slots, options of sessions and caches, plan, and what is inherited."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self.spec = spec
@@ -47,7 +47,7 @@ class Worker:
         spec = self.spec
         if door is None:
             door = self.door if slot == spec["slots"][0] else Door(spec["session"], spec["cache"])
-        name = f"{slot}.{spec['turn']}{mark}"
+        name = f"{spec['run']}.{slot}.{spec['turn']}{mark}"
         return Actor(slot + mark, name, door, report, dict(spec["cookies"]), spec["sessions"])
 
     def run(self) -> None:
@@ -80,7 +80,7 @@ class Worker:
                 _, action, argument = plan.pop(0)
                 getattr(self, f"do_{action}")(actor, argument)
             if self.spec["creates"]:
-                actor.create(0.02)
+                actor.create(f"created {self.spec['run']}", 0.02)
             else:
                 actor.step()
 

@@ -69,8 +69,7 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
 
     backend = BACKEND
     trusted = False
-    forgets = True
-    """The server may restart empty, or evict."""
+    forgets = True  # by a restart, or when it is full
 
     def __init__(
         self,

@@ -66,8 +66,7 @@ class RedisStore(Store, Versioned, Listing, Bulk, ForkAware):
 
     backend = BACKEND
     trusted = False
-    forgets = True
-    """The server may restart empty, or evict."""
+    forgets = True  # by a restart, or where it evicts
 
     def __init__(
         self,
