@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from beaker.crypto.tokens import store_key
 from beaker.exceptions import StoreUnavailable
 from beaker.session.records import TOMBSTONE_TTL
 from beaker.session.revocation import Revocations
 from beaker.storage.memory import MemoryStore
 from beaker.testing.clock import FakeClock
-from beaker.testing.session_harness import SECRET, SessionHarness, Tab
+from beaker.testing.session_harness import OTHER_SECRET, SECRET, SessionHarness, Tab
 from tests.session.faults import Interruptible, interrupt
 from tests.session.places import DRIVERS, tab_of
 from tests.storage.shared import session_options
@@ -128,6 +129,27 @@ class TestReturns:
             old.do(lambda s: s.logout())
             assert tab.do(lambda s: s.get("a")) is None
 
+    def test_a_change_of_keys_keeps_older_copies_out(self, open_tab: Open, clock: FakeClock) -> None:
+        """While both keys are accepted, a copy under the old one leads to the store, also after a further move."""
+        tab = open_tab("hybrid in cookie", validate_key=[SECRET])
+        tab.do(put(credit=10))
+        old = tab.copy()
+        tab.do(put(credit=0, **BIG))
+        for keys in ([SECRET, OTHER_SECRET], [OTHER_SECRET, SECRET], [OTHER_SECRET]):
+            clock.advance(61)
+            current = open_tab("hybrid in cookie", validate_key=keys)
+            current.cookies = dict(tab.cookies)
+            assert current.do(credit) == 0
+            current.do(shrink)
+            returned = dict(current.cookies)
+            current.do(put(**BIG))
+            current.do(put(n=str(keys)))
+            tab.cookies = dict(current.cookies)
+            for copy in (old.cookies, returned):
+                current.cookies = dict(copy)
+                assert current.do(lambda s: (s.get("credit"), s.get("n"))) in ((0, str(keys)), (None, None))
+            assert keys[0] == OTHER_SECRET or current.do(credit) == 0
+
 
 class TestInFlight:
     def test_a_request_that_came_with_the_cookie_of_before_a_move_is_merged(self, open_tab: Open) -> None:
@@ -168,6 +190,42 @@ class TestInFlight:
 
         stale.do(act)
         assert stale.do(lambda s: (s["credit"], s["x"])) == (0, 1)
+
+    @pytest.mark.parametrize("change", ["login", "regenerate_id", "save"])
+    def test_an_old_copy_whose_session_went_on_in_another_cookie_saves_nothing(
+        self, open_tab: Open, clock: FakeClock, change: str
+    ) -> None:
+        """Shown by a process that asks rarely, when the record is gone: a login begins anew, all else is dropped."""
+        tab, stale = (open_tab("hybrid in cookie", revocation_check_interval=2 * TOMBSTONE_TTL) for _ in range(2))
+        tab.do(put(credit=10))
+        stale.cookies = dict(tab.cookies)
+        tab.do(put(**BIG))
+        tab.do(shrink)
+        clock.advance(TOMBSTONE_TTL + 1)
+        tab.do(put(credit=0))
+        points: Any = stale.middleware.context.revocations
+        # As if it had asked before the move, and not since.
+        for name in [name for name in points._seen if name.startswith("id:")]:
+            points._seen[name] = (clock(), {})
+        id = tab.do(lambda s: s._session()._snapshot.id)
+        points._seen[f"id:{store_key(id)}"] = (clock(), {})
+
+        def act(session: Any) -> None:
+            assert session["credit"] == 10
+            session["x"] = 1
+            if change == "save":
+                session.save()
+            else:
+                getattr(session, change)(*(["ann"] if change == "login" else []))
+
+        before = dict(stale.cookies)
+        stale.do(act)
+        if change == "login":
+            assert stale.do(lambda s: (s.user, s.get("credit"), s["x"])) == ("ann", None, 1)
+        else:
+            assert stale.cookies == before
+            assert stale.do(credit) is None
+        assert tab.do(lambda s: (s["credit"], s.get("x"))) == (0, None)
 
     @pytest.mark.parametrize("done", [False, True], ids=["undone", "answer lost"])
     def test_a_move_that_fails_loses_nothing(self, open_tab: Open, done: bool) -> None:
