@@ -30,10 +30,14 @@ def framework(target: str, *options: str) -> Callable[[int], Sequence[str]]:
     return lambda port: [*command, "--host", "127.0.0.1", "--port", str(port)]
 
 
-@pytest.mark.parametrize("options", [(), ("--debug",)], ids=["gunicorn", "debug server"])
-def test_an_http_function_knows_its_visitor(tmp_path: Path, options: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("sample", "options"),
+    [("functions_http", ()), ("functions_http", ("--debug",)), ("functions_async", ("--asgi",))],
+    ids=["gunicorn", "debug server", "asgi"],
+)
+def test_an_http_function_knows_its_visitor(tmp_path: Path, sample: str, options: tuple[str, ...]) -> None:
     """Visits are counted per visitor, the lookup is done once for all of them, an unknown city is a 404."""
-    folder = copied("functions_http", tmp_path)
+    folder = copied(sample, tmp_path)
     with serving(framework("hello", *options), folder, path="/?city=none") as url:
         ann, bob = Client(url), Client(url)
         first = ann.json("/?city=Oslo")

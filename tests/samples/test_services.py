@@ -30,6 +30,22 @@ def test_cloud_run_by_its_procfile(tmp_path: Path) -> None:
         assert client.get("/healthz") == "ok\n"
 
 
+def test_fastapi_by_its_procfile(tmp_path: Path) -> None:
+    """The Procfile's own command serves: one lookup for all clients, a list for each, which it can forget; health."""
+    folder = copied("fastapi_app", tmp_path)
+    command = (folder / "Procfile").read_text().removeprefix("web: ").strip()
+    with serving(lambda port: ["sh", "-c", f"exec {command}"], folder, path="/none") as url:
+        ann, bob = Client(url), Client(url)
+        first, second = ann.json("/climate/Oslo"), ann.json("/climate/Lisbon")
+        assert (first["visit"], second["visit"], second["asked"]) == (1, 2, ["Lisbon", "Oslo"])
+        theirs = bob.json("/climate/Oslo")
+        assert (theirs["visit"], theirs["at"]) == (1, first["at"])
+        assert bob.refusal("/climate/Atlantis") == 404
+        ann.post("/forget")
+        assert ann.json("/climate/Oslo")["visit"] == 1
+        assert ann.get("/healthz") == "ok\n"
+
+
 def test_flask_keeps_a_list(tmp_path: Path) -> None:
     """Items are added and removed, escaped where they are shown, and another visitor's list is empty."""
     with serving(script, copied("flask_app", tmp_path)) as url:
