@@ -170,21 +170,18 @@ def _is_websocket(environ: Environ, status: str) -> bool:
 class _Response:
     """Keeps the application's status and headers until its first chunk is there."""
 
-    __slots__ = (
-        "_added", "_environ", "_exc_info", "_headers", "_session", "_start_response", "_status", "_write",
-        "failed", "sent",
-    )  # fmt: skip
+    _status: str | None = None
+    _headers: Headers
+    _added: Headers
+    _exc_info: Any = None
+    _write: Callable[[bytes], object] | None = None
+    sent = failed = False
 
     def __init__(self, session: SessionObject, environ: Environ, start_response: StartResponse) -> None:
         self._session = session
         self._environ = environ
         self._start_response = start_response
-        self._status: str | None = None
-        self._headers: Headers = []
-        self._added: Headers = []
-        self._exc_info: Any = None
-        self._write: Callable[[bytes], object] | None = None
-        self.sent = self.failed = False
+        self._added = []
 
     def start(self, status: str, headers: Headers, exc_info: Any = None) -> Callable[[bytes], object]:
         if self.sent:
@@ -204,8 +201,10 @@ class _Response:
         """Save the session and call the server's start_response, once; nothing before the application has."""
         if self.sent or self._status is None:
             return
-        self._commit(unsent=_is_websocket(self._environ, self._status))
-        headers = with_session_headers(self._headers, self._added)
+        headers = self._headers
+        if self._session.accessed():
+            self._commit(unsent=_is_websocket(self._environ, self._status))
+            headers = with_session_headers(headers, self._added)
         self.sent = True
         exc_info, self._exc_info = self._exc_info, None
         try:
@@ -214,7 +213,7 @@ class _Response:
             else:
                 self._write = self._start_response(self._status, headers)
         finally:
-            exc_info = None
+            del exc_info
 
     def _commit(self, *, unsent: bool) -> None:
         try:
@@ -344,8 +343,13 @@ def with_session_headers(headers: Headers, session: Headers) -> Headers:
 
 
 def _complete(headers: Headers, name: str, words: list[str], *, drop: tuple[str, ...]) -> None:
+    lower = name.lower()
+    found = [item for item in headers if item[0].lower() == lower]
+    if not found:
+        headers.append((name, ", ".join(words)))
+        return
     there: list[str] = []
-    for item in [item for item in headers if item[0].lower() == name.lower()]:
+    for item in found:
         headers.remove(item)
         there += [word.strip() for word in item[1].split(",") if word.strip()]
     there = [word for word in there if word.partition("=")[0].lower() not in drop]

@@ -24,7 +24,7 @@ from __future__ import annotations
 import enum
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from beaker.exceptions import ConfigError
 
@@ -49,8 +49,7 @@ _SERVERLESS = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Runtime:
+class Runtime(NamedTuple):
     """What this process may rely on. Build one by :meth:`detect`, or by hand in a test."""
 
     platform: Platform = Platform.LOCAL

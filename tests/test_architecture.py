@@ -280,6 +280,28 @@ def test_a_cold_start_loads_the_standard_library_only() -> None:
     no(run.stdout.split(), "import beaker.middleware loads")
 
 
+def test_a_cold_start_loads_little() -> None:
+    """``import beaker.middleware`` brings no store, no cache, and nothing of the standard library that is slow to load
+    and only some processes need."""
+    program = "import sys; import beaker.middleware; print(*sorted(sys.modules))"
+    bootstrap = f"import sys; sys.path.append({str(ROOT)!r})\n{program}"
+    run = subprocess.run([sys.executable, "-I", "-S", "-c", bootstrap], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    late = (
+        "dataclasses",
+        "inspect",
+        "difflib",
+        "uuid",
+        "decimal",
+        "pickle",
+        "http",
+        "beaker.caching",
+        "beaker.storage",
+    )
+    found = [name for name in run.stdout.split() if any(name == one or name.startswith(f"{one}.") for one in late)]
+    no(found, "import beaker.middleware loads")
+
+
 def mentions(node: ast.AST) -> list[str]:
     """The names that a single node mentions."""
     if isinstance(node, ast.Attribute):

@@ -174,6 +174,20 @@ def test_overwriting_does_not_grow() -> None:
     assert (pool.bytes_used, len(pool)) == (0, 0)
 
 
+def test_an_overwritten_entry_lives_as_long_as_the_last_one() -> None:
+    """What replaced an entry is dropped at its own end: not at that of the entry before, and not later."""
+    clock = FakeClock()
+    pool = LivePool(1000, 10**9, clock)
+    space = pool.space("ns")
+    for key, first, second in (("longer", 10, 100), ("shorter", 100, 10), ("for ever", 10, None)):
+        pool.put(space, key, Entry(1, clock()), clock() + first)
+        pool.put(space, key, Entry(2, clock()), None if second is None else clock() + second)
+    for seconds, left in ((50, {"longer", "for ever"}), (100, {"for ever"})):
+        clock.advance(seconds)
+        pool.put(space, "sweep", Entry(0, clock()), None)
+        assert set(space.slots) - {"sweep"} == left
+
+
 def test_reading_leaves_nothing_behind() -> None:
     """A read of what is not there, and a manager that stored nothing, keep no memory."""
     pool = LivePool(10, 10**6, FakeClock())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from beaker.exceptions import ConfigError
@@ -39,27 +38,38 @@ class CachedValue(Protocol):
     def is_fresh(self, now: float, starttime: float | None = None) -> bool: ...
 
 
-@dataclass(frozen=True)
 class Freshness:
     """What to do with values near and after their expiry. ConfigError for values outside the limits."""
 
-    on_expired: Literal["serve_stale", "wait", "recompute"] = "serve_stale"
+    on_expired: Literal["serve_stale", "wait", "recompute"]
     """``serve_stale``: one call creates, other calls return the old value. ``wait``: they wait for the new one.
     ``recompute``: each creates for itself, at once."""
-    max_stale: float | None = None
+    max_stale: float | None
     """``serve_stale`` returns an old value until this many seconds after its expiry; older ones are waited for.
     ``None``: as long as the store keeps it."""
-    stale_if_error: float | None = None
+    stale_if_error: float | None
     """Return the old value when creation raises, until this many seconds after its expiry; counted as
     ``stale_served`` and logged. ``None``: the exception is raised."""
-    jitter: float = 0.0
+    jitter: float
     """0 to 1: the fraction of their expiry by which values may expire sooner, at random, so that what was
     stored together does not expire together. The writer applies it, by :meth:`jittered`."""
-    early: float = 0.0
+    early: float
     """Factor of early refresh (XFetch: Vattani, Chierichetti, Lowenstein 2015); 1 is theirs, 0 is off. Each
     reader may refresh a fresh value, the likelier the nearer the expiry and the more expensive its creation was."""
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        on_expired: Literal["serve_stale", "wait", "recompute"] = "serve_stale",
+        max_stale: float | None = None,
+        stale_if_error: float | None = None,
+        jitter: float = 0.0,
+        early: float = 0.0,
+    ) -> None:
+        self.on_expired = on_expired
+        self.max_stale = max_stale
+        self.stale_if_error = stale_if_error
+        self.jitter = jitter
+        self.early = early
         if self.on_expired not in ("serve_stale", "wait", "recompute"):
             raise ConfigError("no such policy", option="on_expired", expected="serve_stale, wait or recompute")
         if not 0 <= self.jitter <= 1:

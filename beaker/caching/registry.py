@@ -7,7 +7,6 @@ Beaker.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
@@ -155,6 +154,8 @@ def _from_entry_points(name: str) -> Any:
                     option="type",
                     code="config.broken-backend",
                 ) from err
+    import difflib
+
     near = difflib.get_close_matches(name, known(), n=3, cutoff=0.5)
     raise InvalidCacheBackendError(
         f"there is no cache backend {name!r}",

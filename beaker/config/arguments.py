@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Mapping
-from typing import Any
+from types import FunctionType
+from typing import Any, cast
 
 from beaker.config.coerce import wrong
 from beaker.exceptions import ConfigError
 
 __all__ = ["check_application", "check_asgi_application", "check_mapping", "is_asgi", "is_async"]
+
+_VARIADIC = 0x04
+_ASYNC = 0x80 | 0x200
+"""Flags of code: ``*args``; a coroutine, an asynchronous generator. inspect, which knows them, takes long to import."""
 
 
 def check_application(app: object, where: str) -> None:
@@ -68,13 +72,29 @@ def is_async(function: object) -> bool:
     """Whether calling ``function`` gives a coroutine or an asynchronous generator instead of a result."""
     while isinstance(function, functools.partial):
         function = function.func
+    if _is_plain(function):
+        return bool(cast("FunctionType", function).__code__.co_flags & _ASYNC)
+    import inspect
+
     candidates: list[Any] = [function]
     if not isinstance(function, type):
         candidates.append(getattr(function, "__call__", None))  # noqa: B004
     return any(inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each) for each in candidates)
 
 
+def _is_plain(function: Any) -> bool:
+    """Whether it is a function of Python without attributes, that may say otherwise than its code."""
+    return type(function) is FunctionType and not function.__dict__
+
+
 def _takes(app: Any, number: int) -> bool:
+    if _is_plain(app):
+        code, most = app.__code__, app.__code__.co_argcount
+        fits = number <= most or bool(code.co_flags & _VARIADIC)
+        needs = code.co_kwonlyargcount - len(app.__kwdefaults__ or ())
+        return fits and not needs and most - len(app.__defaults__ or ()) <= number
+    import inspect
+
     try:
         # Not of what a decorator wraps: the wrapper is what will be called.
         inspect.signature(app, follow_wrapped=False).bind(*[None] * number)

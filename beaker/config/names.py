@@ -6,7 +6,6 @@ Names under our prefixes, and all keyword arguments, are ours: one that is no op
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -192,6 +191,8 @@ def guess(name: str, scope: Scope) -> Guess:
     for each in (said, bare, *_MEANT.get(said, ()), *_MEANT.get(bare, ())):
         if each in known:
             return Guess(each, known[each].guards and not ignored)
+    import difflib
+
     close = difflib.get_close_matches(said, list(known), n=1) + difflib.get_close_matches(bare, list(known), n=1)
     near = max(close, key=lambda option: max(_likeness(said, option), _likeness(bare, option)), default="")
     words = set(re.split(r"[^a-z]+", bare))
@@ -214,6 +215,8 @@ def _likeness(one: str, other: str) -> float:
     # Letters that have changed places are the commonest slip, and in a short name weigh most.
     if sorted(one) == sorted(other):
         return 1.0
+    import difflib
+
     return difflib.SequenceMatcher(None, one, other).ratio()
 
 

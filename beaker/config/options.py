@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from beaker.config.coerce import (
     Coerce,
@@ -37,8 +37,7 @@ __all__ = ["BackendOptions", "CacheOptions", "OptionInfo", "SessionOptions", "de
 _SAME: Any = object()
 
 
-@dataclass(frozen=True)
-class OptionInfo:
+class OptionInfo(NamedTuple):
     """What is known about one option: how it is read and what the reference says."""
 
     name: str
@@ -71,18 +70,57 @@ def _option(
     secret: bool = False,
     backends: str = "",
 ) -> Any:
-    meta = {"coerce": coerce, "help": help, "unit": unit, "secret": secret, "backends": tuple(backends.split())}
-    meta["serverless"] = default if serverless is _SAME else serverless
-    return field(default=default, metadata=meta, repr=not secret)
-
-
-def _info(item: Field[Any]) -> OptionInfo:
-    return OptionInfo(name=item.name, default=item.default, **item.metadata)
+    usual = default if serverless is _SAME else serverless
+    return OptionInfo("", coerce, default, usual, unit, help, secret, tuple(backends.split()))
 
 
 def describe(owner: type) -> dict[str, OptionInfo]:
     """The options of one option class by name, in the order of declaration."""
-    return {item.name: _info(item) for item in fields(owner)}
+    known: dict[str, OptionInfo] = owner._known  # type: ignore[attr-defined]
+    return dict(known)
+
+
+class _Options:
+    # To a type checker they are frozen dataclasses. Those compile code for each class when they are imported, and
+    # import inspect for it: a fifth of what starting a process took.
+
+    _known: ClassVar[Mapping[str, OptionInfo]]
+
+    def __init_subclass__(cls) -> None:
+        cls._known = {name: info._replace(name=name) for name, info in vars(cls).items() if type(info) is OptionInfo}
+        for name, info in cls._known.items():
+            setattr(cls, name, info.default)
+
+    def __init__(self, **given: Any) -> None:
+        for name in given:
+            if name not in self._known:
+                raise TypeError(f"{type(self).__name__} has no option {name!r}")
+        defaults = {name: info.default for name, info in self._known.items()}
+        self.__dict__.update(defaults, **given)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} is frozen: {name}")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__} is frozen: {name}")
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and other.__dict__ == self.__dict__
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.__dict__.items()))
+
+    def __repr__(self) -> str:
+        shown = [f"{name}={value!r}" for name, value in self.__dict__.items() if not self._known[name].secret]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass as _declares
+else:
+
+    def _declares(*, frozen: bool) -> Any:
+        return lambda cls: cls
 
 
 def callable_or(*choices: str) -> Coerce:
@@ -108,8 +146,8 @@ def _as_samesite(option: str, value: object) -> str | None:
 note_kind(_as_samesite, "Lax | Strict | None")
 
 
-@dataclass(frozen=True)
-class SessionOptions:
+@_declares(frozen=True)
+class SessionOptions(_Options):
     """Options of sessions, written ``session.NAME`` or ``beaker.session.NAME`` (manual 1.1, 1.2)."""
 
     type: str | None = _option(None, as_str, "Where sessions live: `file`, `memory`, `dbm`, `ext:google`, `ext:memcached`, `ext:database`, `ext:redis`, `cookie`, `hybrid`, or a third-party name. Default: `file` with a `data_dir`, else `memory`; on serverless `hybrid` when a key and a project are known, `cookie` with a key alone, `ext:google` with a project alone.", serverless="hybrid")  # fmt: skip
@@ -157,11 +195,11 @@ class SessionOptions:
     webtest_varname: str | None = _option(None, optional(as_str), "Name under which the middleware puts the session into `paste.testing_variables`, where WebTest shows it.")  # fmt: skip
     server_timing: bool = _option(False, as_bool, "Send a `Server-Timing` header: what each request cost, for the browser's developer tools, and so for every visitor.")  # fmt: skip
     strict: bool = _option(False, as_bool, "Warnings about options become errors.")
-    backend: Mapping[str, Any] = field(default_factory=dict, metadata={"coerce": as_is, "help": "", "unit": "", "secret": True, "backends": (), "serverless": None}, repr=False)  # fmt: skip
+    backend: Mapping[str, Any] = _option(MappingProxyType({}), as_is, "", serverless=None, secret=True)
 
 
-@dataclass(frozen=True)
-class CacheOptions:
+@_declares(frozen=True)
+class CacheOptions(_Options):
     """Options of caches and regions, written ``cache.NAME`` and ``cache.REGION.NAME`` (manual 1.1, 1.3)."""
 
     type: str = _option("memory", as_str, "Where values live: `memory`, `file`, `dbm`, `ext:google`, `ext:memcached`, `ext:database`, `ext:redis`, or a third-party name.")  # fmt: skip
@@ -188,8 +226,8 @@ class CacheOptions:
     strict: bool = _option(False, as_bool, "Warnings about options become errors.")
 
 
-@dataclass(frozen=True)
-class BackendOptions:
+@_declares(frozen=True)
+class BackendOptions(_Options):
     """Options of the stores, given beside a session's or a cache's own (manual 1.1)."""
 
     data_dir: str | None = _option(None, optional(as_path), "Directory of the file and dbm stores.", backends="file dbm")  # fmt: skip

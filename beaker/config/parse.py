@@ -7,7 +7,6 @@ prefixed one, then the mapping. Everything is coerced, so an INI file's strings 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -133,6 +132,8 @@ def parse_cache(
 
 def _check_region(region: str, option: str, regions: Mapping[str, Mapping[str, Any]]) -> None:
     """Refuse what was meant for a region whose name is misspelt, unless that region has such an option."""
+    import difflib
+
     near = difflib.get_close_matches(region, list(regions), n=1, cutoff=CLOSE)
     info = CACHE.known.get(option)
     if near and info is not None and info.guards and option not in regions[near[0]]:

@@ -31,6 +31,7 @@ __all__ = ["OVERHEAD", "Envelope", "Opened", "Stamps", "stamps"]
 
 _MAGIC: Final = b"BKR2\x01"
 _HEADER: Final = struct.Struct(">5sBB4sdd")
+_HEADER_SIZE: Final = _HEADER.size.to_bytes(4, "big")
 _TAG: Final = 16
 OVERHEAD: Final = _HEADER.size + _TAG
 """Bytes a record is longer than its payload (``sealing.OVERHEAD`` - 16 more when encrypted)."""
@@ -246,7 +247,8 @@ class Envelope:
             if len(self._prefixes) >= _PREFIXES:
                 self._prefixes.clear()
             prefix = self._prefixes[namespace] = lp("beaker2/store", self.backend, namespace)
-        return prefix + lp(key, header)
+        name = key.encode("utf-8", "surrogatepass")
+        return b"".join((prefix, len(name).to_bytes(4, "big"), name, _HEADER_SIZE, header))
 
 
 def _tag(key: Key | None, bound: bytes, payload: bytes) -> bytes:

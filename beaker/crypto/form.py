@@ -48,38 +48,32 @@ def is_made_here(value: bytes) -> bool:
 # What stands for a key elsewhere, with what to write instead. Matched where the text begins.
 _FILE_HINT: Final = "a file is written file:PATH, in lower case"
 _VARIABLE_HINT: Final = "nothing replaces variables here: give the value, or file:PATH"
-_REFERENCES: Final = tuple(
-    (re.compile(pattern, re.IGNORECASE), what, hint)
-    for pattern, what, hint in (
-        (r"secret:", "a Secret Manager reference", "the deployment kit reads it: gae.app.compose, gae.functions"),
-        (r"/?projects/[^/\s]+/secrets/", "a Secret Manager name", "write secret:projects/P/secrets/S/versions/V"),
-        (r"(file|path)s?\s*[:=;/]", "the name of a file", _FILE_HINT),
-        (r"(secret|env|environ|vault|sm|gcp|aws|arn|ssm|kms|op|sops|k8s|azure)s?\s*:", "a reference", _VARIABLE_HINT),
-        (r"[a-z][a-z0-9+.-]*://", "a url", "give the key itself, or file:PATH"),
-        (r".*\$\{\w+|\$\w+\Z|\$\(.*\)\Z", "a variable", _VARIABLE_HINT),
-        (r".*%\(\w+\)s|%\w+%\Z|.*\{\{.*\}\}|<[^<>]+>\Z|ENC\[|os\.(environ|getenv)", "a placeholder", _VARIABLE_HINT),
-        (r"\.{1,2}[/\\]|~\w*[/\\]|[a-z]:[\\/]|\\\\", "a path", _FILE_HINT),
-        (r"/(etc|run|var|home|usr|opt|srv|mnt|tmp|root|app|data|secrets?|keys?|workspace)/", "a path", _FILE_HINT),
-        (r"/?[\w.-]+([/\\][\w.-]+)*\.(key|pem|txt|secret|json|ya?ml|ini|conf|env|crt|p12|bin)\Z", "a path", _FILE_HINT),
-        (r"""(["'`]).*\1\Z""", "in quotes", "leave the quotes out"),
-        (
-            r"(export\s+)?\w*(key|secret|password|passwd|token|session|cache|beaker)\w*\s*=\s*[^=\s]",
-            "an assignment",
-            "give what stands behind the ="
-        ),
-        (r"-----BEGIN", "a PEM block", HINT),
-        (r"#\s|#!|//\s|<!--", "a comment", HINT),
-    )
+_REFERENCES: Final = (
+    (r"secret:", "a Secret Manager reference", "the deployment kit reads it: gae.app.compose, gae.functions"),
+    (r"/?projects/[^/\s]+/secrets/", "a Secret Manager name", "write secret:projects/P/secrets/S/versions/V"),
+    (r"(file|path)s?\s*[:=;/]", "the name of a file", _FILE_HINT),
+    (r"(secret|env|environ|vault|sm|gcp|aws|arn|ssm|kms|op|sops|k8s|azure)s?\s*:", "a reference", _VARIABLE_HINT),
+    (r"[a-z][a-z0-9+.-]*://", "a url", "give the key itself, or file:PATH"),
+    (r".*\$\{\w+|\$\w+\Z|\$\(.*\)\Z", "a variable", _VARIABLE_HINT),
+    (r".*%\(\w+\)s|%\w+%\Z|.*\{\{.*\}\}|<[^<>]+>\Z|ENC\[|os\.(environ|getenv)", "a placeholder", _VARIABLE_HINT),
+    (r"\.{1,2}[/\\]|~\w*[/\\]|[a-z]:[\\/]|\\\\", "a path", _FILE_HINT),
+    (r"/(etc|run|var|home|usr|opt|srv|mnt|tmp|root|app|data|secrets?|keys?|workspace)/", "a path", _FILE_HINT),
+    (r"/?[\w.-]+([/\\][\w.-]+)*\.(key|pem|txt|secret|json|ya?ml|ini|conf|env|crt|p12|bin)\Z", "a path", _FILE_HINT),
+    (r"""(["'`]).*\1\Z""", "in quotes", "leave the quotes out"),
+    (
+        r"(export\s+)?\w*(key|secret|password|passwd|token|session|cache|beaker)\w*\s*=\s*[^=\s]",
+        "an assignment",
+        "give what stands behind the ="
+    ),
+    (r"-----BEGIN", "a PEM block", HINT),
+    (r"#\s|#!|//\s|<!--", "a comment", HINT),
 )  # fmt: skip
 # A line of a file was meant to be a key and nothing else, so it is held to more.
-_LINES: Final = tuple(
-    (re.compile(pattern), what, hint)
-    for pattern, what, hint in (
-        (r"[#;]|--", "a comment", "the file holds keys only, one a line"),
-        (r".*\s", "several words", "the file holds keys only, one a line"),
-        (r"""["'`]|.*["'`,]\Z""", "in quotes", "the file holds keys only, without quotes and commas"),
-        (r"[\[{].*[\]}]\Z|[\[{]\Z|[\]}]\Z", "JSON", "the file holds keys only, one a line"),
-    )
+_LINES: Final = (
+    (r"[#;]|--", "a comment", "the file holds keys only, one a line"),
+    (r".*\s", "several words", "the file holds keys only, one a line"),
+    (r"""["'`]|.*["'`,]\Z""", "in quotes", "the file holds keys only, without quotes and commas"),
+    (r"[\[{].*[\]}]\Z|[\[{]\Z|[\]}]\Z", "JSON", "the file holds keys only, one a line"),
 )
 _BOMS: Final = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
@@ -93,7 +87,8 @@ def check_reference(value: bytes, option: str) -> None:
             raise _refused(option, "begins with a byte order mark", "save it as plain UTF-8") from None
         return
     for pattern, what, hint in _REFERENCES:
-        if pattern.match(text):
+        # Compiled at the first key and not when this is imported; re remembers them.
+        if re.match(pattern, text, re.IGNORECASE):
             raise _refused(option, f"is {what} and not a key", hint)
 
 
@@ -113,7 +108,7 @@ def check_key(value: bytes, option: str, *, line: bool = False) -> None:
         )
     if line:
         for pattern, what, hint in _LINES:
-            if pattern.match(text):
+            if re.match(pattern, text):
                 raise _refused(option, f"is {what} and not a key", hint)
 
 

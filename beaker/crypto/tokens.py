@@ -20,7 +20,6 @@ is :class:`BadToken`; its ``reason`` is for counters, not for whoever sent it.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
 import hmac
@@ -62,6 +61,7 @@ SKEW: Final = 60.0
 _SIGNED, _ENCRYPTED, _ID, _BARE, _ID_DATED, _BARE_DATED = 1, 2, 3, 4, 5, 6
 _HEADER: Final = 1 + KEY_ID_BYTES
 _ID_MAC: Final = 16
+_ID_SIZE: Final = _HEADER + ID_BYTES + _ID_MAC
 _ISSUED: Final = 4
 _LATEST: Final = 2**32 - 1
 _STORE_KEY: Final = lp("beaker2/id")
@@ -71,6 +71,7 @@ _COMPRESSED: Final = 1
 _PADDED: Final = 2
 _BLOCK: Final = 32
 _TO_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
+_TO_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
 class BadToken(BeakerException):
@@ -131,14 +132,13 @@ def store_key(raw_id: bytes) -> str:
 
 
 def _encode(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+    return binascii.b2a_base64(raw, newline=False).translate(_TO_URL_SAFE, b"=").decode("ascii")
 
 
-def _decode(text: str, shortest: int, longest: int) -> bytes:
-    if not shortest <= len(text) <= longest:
-        raise BadToken("length")
+def _decode(text: str) -> bytes:
     try:
-        raw = binascii.a2b_base64(text.encode("ascii").translate(_TO_STANDARD) + b"=" * (-len(text) % 4))
+        standard = text.encode("ascii").translate(_TO_STANDARD)
+        raw = binascii.a2b_base64(standard + b"=" * (-len(text) % 4))
     except ValueError:
         raise BadToken("base64") from None
     if _encode(raw) != text:
@@ -200,10 +200,12 @@ def _stamp(raw: bytes) -> float | None:
 class IdTokens:
     """Session ids for one cookie name. Without a ring ids are bare: anyone can invent one."""
 
-    __slots__ = ("_bound", "_ring")
+    __slots__ = ("_bound", "_lengths", "_ring")
 
     def __init__(self, ring: KeyRing | None, cookie_name: str) -> None:
         self._ring = ring
+        size, plain, dated = (1 + ID_BYTES, _BARE, _BARE_DATED) if ring is None else (_ID_SIZE, _ID, _ID_DATED)
+        self._lengths = {_chars(size): plain, _chars(size + _ISSUED): dated}
         self._bound = lp("beaker2/id", cookie_name) + _HEADER.to_bytes(4, "big")
 
     def issue(self, raw_id: bytes, issued: float | None = None) -> str:
@@ -219,17 +221,15 @@ class IdTokens:
 
     def open(self, text: str) -> OpenedId:
         """The id in a token, or :class:`BadToken`. A ring never accepts a bare id."""
-        ring = self._ring
-        size = 1 + ID_BYTES if ring is None else _HEADER + ID_BYTES + _ID_MAC
-        dated = len(text) != _chars(size)
-        if dated:
-            size += _ISSUED
-        raw = _decode(text, _chars(size), _chars(size))
+        ring, version = self._ring, self._lengths.get(len(text))
+        if version is None:
+            raise BadToken("length")
+        raw = _decode(text)
         if ring is None:
-            if raw[0] != (_BARE_DATED if dated else _BARE):
+            if raw[0] != version:
                 raise BadToken("version")
             return OpenedId(raw[1 : 1 + ID_BYTES], True, b"", _stamp(raw[1 + ID_BYTES :]))
-        key = _find(ring, raw, _ID_DATED if dated else _ID)
+        key = _find(ring, raw, version)
         body = raw[:-_ID_MAC]
         if not hmac.compare_digest(key.mac("id-sign", self._bound, body)[:_ID_MAC], raw[-_ID_MAC:]):
             raise BadToken("mac")
@@ -295,7 +295,9 @@ class DataTokens:
         the seconds since it was first created, from which on it is expired. A token issued in the future is
         authentic all the same: another instance's clock was ahead, or this one was set back.
         """
-        raw = _decode(text, _chars(self._overhead), MAX_CHARS)
+        if not _chars(self._overhead) <= len(text) <= MAX_CHARS:
+            raise BadToken("length")
+        raw = _decode(text)
         key = _find(self._ring, raw, self._version)
         body = self._authentic(key, raw)
         created, issued, expires, flags = _STAMPS.unpack_from(body)

@@ -12,7 +12,6 @@ can trust: one whose MAC verified, or one in a store that only this user can wri
 
 from __future__ import annotations
 
-import pickle as _pickle
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
@@ -51,18 +50,22 @@ class Pickle:
     name = "pickle"
 
     def dumps(self, obj: Any, path: str = "value") -> bytes:
+        import pickle
+
         # What lies deeper is not looked at: in a pickle it can be anywhere, in objects of any class.
         if type(obj) in _HASHED and crowded(obj):
             hint = f"more than {MOST_ALIKE} of its elements or keys have the same hash; keep them in a list"
             raise UnserializableValue(path, type(obj).__name__, hint, code="value.same-hash")
         try:
-            return _pickle.dumps(obj, _PROTOCOL)
+            return pickle.dumps(obj, _PROTOCOL)
         except Exception as err:  # whatever a value's own __reduce__ raises
             raise UnserializableValue(path, type(obj).__name__, "pickle refuses it") from err
 
     def loads(self, data: bytes) -> Any:
+        import pickle
+
         try:
-            return _pickle.loads(data)
+            return pickle.loads(data)
         except Exception as err:  # a pickle of a class that changed may raise anything
             raise CorruptRecord("a pickle that cannot be loaded") from err
 

@@ -21,7 +21,7 @@ import re
 import secrets
 import sys
 from array import array
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from itertools import accumulate
 from typing import Any, Final
 
@@ -48,7 +48,19 @@ _ESCAPED_SURROGATE: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89a-fA-F]")
 _BETWEEN: Final = secrets.randbits(62)
 _SEPARATOR: Final = b",%d," % _BETWEEN
 
-_encode = json.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":")).encode
+_quoted = json.encoder.encode_basestring
+
+
+def _encoder() -> Callable[[Any], str]:
+    build: Any = getattr(json.encoder, "c_make_encoder", None)
+    if build is None:
+        return json.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":")).encode
+    # JSONEncoder.encode() builds this anew at each call, which takes longer than it then works.
+    pieces = build(None, None, _quoted, None, ":", ",", False, False, False)
+    return lambda obj: "".join(pieces(obj, 0))
+
+
+_encode = _encoder()
 
 
 class TaggedJson:
@@ -70,11 +82,13 @@ class TaggedJson:
                     if _TAG_KEY not in text:
                         return text.encode("utf-8")
             elif kind is str:
-                return _encode(obj).encode("utf-8")
+                return _quoted(obj).encode("utf-8")
             elif kind is int and -_SMALL < obj < _SMALL:
                 return b"%d" % obj
             elif kind is bool or obj is None:
                 return _CONSTANTS[obj]
+            elif kind is float and obj - obj == 0.0:
+                return repr(obj).encode("ascii")
         except ValueError:
             # NaN, a lone surrogate or an endless int: the walk below says where.
             return self._dumps_tagged(obj, path)
@@ -123,10 +137,11 @@ def _loads_together(parts: Collection[bytes]) -> list[Any] | None:
     if _too_deep(data) or (b"\\u" in data and _ESCAPED_SURROGATE.search(data)):
         return None
     try:
-        values = _decoder().decode(data.decode("utf-8"))
+        text = data.decode("utf-8")
+        values, end = _decoder().raw_decode(text)
     except tags.MALFORMED:
         return None
-    return values[::2] if values[1::2] == [_BETWEEN] * (len(parts) - 1) else None
+    return values[::2] if end == len(text) and values[1::2] == [_BETWEEN] * (len(parts) - 1) else None
 
 
 def _is_plain(value: Any, depth: int) -> bool:

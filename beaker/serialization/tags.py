@@ -9,11 +9,14 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import sys
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
-from decimal import Decimal
-from typing import Any, Final
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+    from uuid import UUID
 
 from beaker.serialization.hashes import MOST_ALIKE, crowded
 
@@ -67,7 +70,7 @@ def to_json(value: Any, depth: int) -> Any:
         if depth == 0:
             raise Refused(kind.__name__, f"more than {DEPTH} containers are inside each other")
         return container(value, depth - 1)
-    scalar = _SCALARS.get(kind)
+    scalar = _SCALARS.get(kind) or _imported(kind)
     if scalar is None:
         raise Refused(kind.__name__, _hint(kind))
     return scalar(value)
@@ -82,6 +85,8 @@ def from_json(made: dict[str, Any]) -> Any:
 
 
 def _hint(kind: type) -> str:
+    from decimal import Decimal
+
     for plain in (int, str, float, tuple, list, dict, set, frozenset, bytes, datetime, date, Decimal):
         if issubclass(kind, plain):
             return f"a subclass would come back as plain {plain.__name__}"
@@ -209,11 +214,20 @@ _SCALARS: Final[dict[type, Callable[[Any], Any]]] = {
     time: _stamp("time"),
     date: _simple("date", date.isoformat),
     timedelta: _simple("timedelta", lambda value: [value.days, value.seconds, value.microseconds]),
-    # The case of the exponent's letter follows the thread's decimal context.
-    Decimal: _simple("decimal", lambda value: str(value).upper()),
-    UUID: _simple("uuid", lambda value: value.hex),
     complex: _complex,
 }
+_IMPORTED: Final[dict[tuple[str, str], Callable[[Any], Any]]] = {
+    # The case of the exponent's letter follows the thread's decimal context.
+    ("decimal", "Decimal"): _simple("decimal", lambda value: str(value).upper()),
+    ("uuid", "UUID"): _simple("uuid", lambda value: value.hex),
+}
+"""By module and name: a caller with such a value has imported them, and nobody else must."""
+
+
+def _imported(kind: type) -> Callable[[Any], Any] | None:
+    write = _IMPORTED.get((kind.__module__, kind.__name__))
+    # A class of that name may be another one.
+    return write if write and getattr(sys.modules.get(kind.__module__), kind.__name__, None) is kind else None
 
 
 def _same(text: Any, spelled: Any) -> None:
@@ -295,6 +309,8 @@ def _read_timedelta(value: Any) -> timedelta:
 
 
 def _read_decimal(value: Any) -> Decimal:
+    from decimal import Decimal
+
     made = Decimal(value)
     _same(value, str(made).upper())
     return made
@@ -303,6 +319,8 @@ def _read_decimal(value: Any) -> Decimal:
 def _read_uuid(value: Any) -> UUID:
     if type(value) is not str:
         raise ValueError("not a uuid")
+    from uuid import UUID
+
     made = UUID(hex=value)
     _same(value, made.hex)
     return made

@@ -1,14 +1,19 @@
 """WSGI sessions (manual chapters 2 and 5.1.4)."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from beaker.session.context import SessionContext as SessionContext
-from beaker.session.cookies import SignedCookie as SignedCookie
 from beaker.session.opening import CookieSession as CookieSession
 from beaker.session.opening import Session as Session
 from beaker.session.proxy import SessionObject as SessionObject
-from beaker.session.typed import AsyncWebSession as AsyncWebSession
-from beaker.session.typed import WebSession as WebSession
-from beaker.session.typed import get as get
-from beaker.session.typed import get_async as get_async
+
+if TYPE_CHECKING:
+    from beaker.session.signed_cookie import SignedCookie as SignedCookie
+    from beaker.session.typed import AsyncWebSession as AsyncWebSession
+    from beaker.session.typed import WebSession as WebSession
+    from beaker.session.typed import get as get
+    from beaker.session.typed import get_async as get_async
 
 __all__ = [
     "AsyncWebSession",
@@ -21,3 +26,12 @@ __all__ = [
     "get",
     "get_async",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Not what every process with sessions needs when it starts.
+    if name == "SignedCookie":
+        return getattr(import_module("beaker.session.signed_cookie"), name)
+    if name in ("AsyncWebSession", "WebSession", "get", "get_async"):
+        return getattr(import_module("beaker.session.typed"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

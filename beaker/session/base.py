@@ -16,12 +16,10 @@ from beaker.counters import count
 from beaker.crypto.tokens import new_id
 from beaker.exceptions import BeakerException, LockError
 from beaker.session.backends import Draft, Ended, InStore, Loaded, Saved, SessionBackend
-from beaker.session.contention import session_lock
 from beaker.session.context import SessionContext
 from beaker.session.exchange import Cookie, Exchange, Sent
 from beaker.session.older_names import OlderNames
 from beaker.session.outage import asked, refusal
-from beaker.session.revocation import user_key
 from beaker.session.snapshot import USER, Snapshot, id_text
 from beaker.session.state import SessionState
 from beaker.session.values import Packed
@@ -164,6 +162,8 @@ class BaseSession(OlderNames, SessionState):
         no revocation could name it.
         """
         self._check_writable()
+        from beaker.session.revocation import user_key
+
         user_key(user)
         self._codec.pack([(USER, user)])
         if self._ended:
@@ -400,6 +400,8 @@ class BaseSession(OlderNames, SessionState):
         if context.type == "cookie":
             raise LockError("a cookie session has no store to keep a lock in")
         if self._held is None:
+            from beaker.session.contention import session_lock
+
             ttl = context.options.lock_ttl
             within = ttl if timeout is None else as_seconds("timeout", timeout)
             self._held = session_lock(

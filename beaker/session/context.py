@@ -5,17 +5,13 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from beaker import backends
 from beaker._typing import Clock
-from beaker.caching.store_manager import StoreNamespaceManager
 from beaker.clock import now as default_clock
 from beaker.clock import sleep as default_sleep
 from beaker.config.options import SessionOptions
 from beaker.counters import session_tally
-from beaker.crypto.envelope import Envelope
-from beaker.crypto.place import PlaceKey
 from beaker.crypto.tokens import DataTokens, IdTokens, RollingTokens
 from beaker.exceptions import BeakerWarning, ConfigError, ConfigWarning, warn
 from beaker.forks import ForkAware, notice_patch
@@ -23,11 +19,12 @@ from beaker.runtime import Runtime
 from beaker.runtime import current as current_runtime
 from beaker.session import defaults
 from beaker.session.cookies import SessionCookie
-from beaker.session.manager_store import ManagerStore
 from beaker.session.records import NAMESPACE, SessionRecords
-from beaker.session.revocation import Revocations
 from beaker.session.values import ValueCodec
-from beaker.storage.api import Versioned
+
+if TYPE_CHECKING:
+    from beaker.crypto.place import PlaceKey
+    from beaker.session.revocation import Revocations
 
 __all__ = ["SessionContext"]
 
@@ -86,13 +83,11 @@ class SessionContext(ForkAware):
         place: PlaceKey | None = None
         if store_type is not None:
             self.store_type = store_type
-            self._manager = self._build_manager()
-            place = None if self.ring is not None else getattr(getattr(self._manager, "store", None), "place_key", None)
-            self._envelope = Envelope(
-                backend=self._backend_name, ring=self.ring, encrypt=self.encrypt, older=self._older, place=place
-            )
+            place = self._open_store()
         self._revocation = defaults.revocation(options, self.type)
         if isinstance(self._revocation, str):
+            from beaker import backends
+
             backends.load(self._revocation)
         self._revocations: Revocations | None = None
         self._warned: set[str] = set()
@@ -138,7 +133,23 @@ class SessionContext(ForkAware):
                 got=str(self.options.cookie_max),
             )
 
+    def _open_store(self) -> PlaceKey | None:
+        # Sessions in cookies need none of this.
+        from beaker.crypto.envelope import Envelope
+
+        self._manager = self._build_manager()
+        place = None if self.ring is not None else getattr(getattr(self._manager, "store", None), "place_key", None)
+        self._envelope = Envelope(
+            backend=self._backend_name, ring=self.ring, encrypt=self.encrypt, older=self._older, place=place
+        )
+        return place
+
     def _build_manager(self) -> Any:
+        from beaker import backends
+        from beaker.caching.store_manager import StoreNamespaceManager
+        from beaker.session.manager_store import ManagerStore
+        from beaker.storage.api import Versioned
+
         options = self.options
         factory: Any = options.namespace_class or backends.load(self.store_type)
         args = {name: value for name, value in options.backend.items() if value is not None}
@@ -159,7 +170,7 @@ class SessionContext(ForkAware):
 
     def check_processes(self, environ: Mapping[str, Any]) -> None:
         """Warn, once, of what one process keeps to itself where ``wsgi.multiprocess`` says there are several."""
-        if not environ.get("wsgi.multiprocess"):
+        if not environ.get("wsgi.multiprocess") or "session.memory-of-one-process" in self._warned:
             return
         option = self.options.revocation
         if self.type != "cookie" and self._backend_name == "memory":
@@ -191,7 +202,7 @@ class SessionContext(ForkAware):
             with self._lock:
                 records = self._records
                 if records is None:
-                    store = self._manager if isinstance(self._manager, ManagerStore) else self._manager.store
+                    store = getattr(self._manager, "store", self._manager)
                     records = self._records = SessionRecords(
                         store, self._envelope, timeout=self.timeout, absolute=self.absolute, clock=self.clock
                     )
@@ -221,6 +232,8 @@ class SessionContext(ForkAware):
         if self._revocation is None:
             return None
         if self._revocations is None:
+            from beaker.session.revocation import Revocations
+
             store = self.records.store if self._revocation is True else self._revocation_store(self._revocation)
             self._revocations = Revocations(
                 store,
@@ -238,6 +251,8 @@ class SessionContext(ForkAware):
     def _revocation_store(self, kind: str) -> Any:
         option = self.options.revocation
         own = {name: value for name, value in option.items() if name != "type"} if isinstance(option, Mapping) else {}
+        from beaker import backends
+
         factory: Any = backends.load(kind)
         manager = factory(NAMESPACE, runtime=self.runtime, clock=self.clock, **{**self.options.backend, **own})
         return manager.store
@@ -264,6 +279,8 @@ class SessionContext(ForkAware):
 
 def _records_beside_cookies(context: SessionContext) -> SessionRecords:
     context.check_numbers()
+    from beaker.crypto.envelope import Envelope
+
     assert context.revocations is not None  # it has just been checked
     store = context.revocations.store
     envelope = Envelope(backend=store.backend, ring=context.ring, encrypt=context.encrypt, older=context._older)

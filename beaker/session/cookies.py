@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Iterator
-from http.cookies import Morsel, SimpleCookie
+from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from beaker.config.options import SessionOptions
-from beaker.counters import count
-from beaker.crypto.keyring import KeyRing
-from beaker.crypto.tokens import BadToken, DataTokens
 from beaker.exceptions import ConfigError
 from beaker.runtime import Runtime
 from beaker.session.defaults import cookie_is_secure, cookie_name
 
-__all__ = ["MAX_AGE", "SessionCookie", "SignedCookie", "part_name", "read_cookie"]
+__all__ = ["MAX_AGE", "SessionCookie", "part_name", "read_cookie"]
 
 HEADER_MAX = 65_536
 """Bytes of a Cookie header that are looked at; longer headers are cut."""
@@ -75,7 +72,7 @@ class SessionCookie:
         self._check()
 
     def _check(self) -> None:
-        if not _TOKEN.match(self.name):
+        if not is_token(self.name):
             raise ConfigError(
                 "the cookie's name cannot be sent", option="session.key", expected="letters, digits and !#$%&'*+-.^_`|~"
             )
@@ -198,6 +195,11 @@ class SessionCookie:
         return "; ".join(parts)
 
 
+def is_token(name: str) -> bool:
+    """Whether a cookie may have that name."""
+    return _TOKEN.match(name) is not None
+
+
 def check_attribute(option: str, value: str) -> None:
     """Refuse text that would break out of a Set-Cookie attribute (CR, LF, ``;``, not ASCII)."""
     if not _ATTRIBUTE.match(value):
@@ -222,54 +224,8 @@ def part_name(name: str, index: int) -> str:
     return f"{name}.{index}" if index else name
 
 
-class SignedCookie(SimpleCookie):
-    """A cookie jar whose values are signed (manual 5.1.4).
-
-    ``SignedCookie(secret, input=None)``: ``jar[name] = text`` signs, ``load`` and ``input`` verify. A value
-    that does not verify under its own name is left out. The signature is HMAC-SHA-256 over name and value;
-    ``secret`` is a key of at least 16 bytes, or a list of them (first signs, all verify).
-    """
-
-    def __init__(self, secret: Any, input: str | dict[str, str] | None = None) -> None:
-        self._ring = KeyRing.from_option(secret, option="secret")
-        super().__init__()
-        if input:
-            self.load(input)
-
-    def __repr__(self) -> str:
-        return f"<SignedCookie of {len(self)} cookies>"
-
-    def _tokens(self, name: str) -> DataTokens:
-        return DataTokens(self._ring, name, encrypt=False, clock=lambda: 0.0)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        if isinstance(value, Morsel):
-            super().__setitem__(name, value)
-            return
-        token = self._tokens(name).seal(str(value).encode(), created=0.0, issued=0.0, expires=None)
-        self._keep(name, str(value), token)
-
-    def _keep(self, name: str, value: str, token: str) -> None:
-        morsel: Morsel[str] = self.get(name, Morsel())
-        morsel.set(name, value, token)
-        super().__setitem__(name, morsel)
-
-    def load(self, rawdata: Any) -> None:
-        """Take the cookies of a Cookie header (text) or the plain values of a dict (they are signed)."""
-        if isinstance(rawdata, str):
-            for name, token in _pairs(rawdata):
-                try:
-                    self._keep(name, self._tokens(name).open(token).payload.decode(), token)
-                except BadToken as bad:
-                    count("bad_token", bad.reason)
-        else:
-            for name, value in rawdata.items():
-                self[name] = value
-
-
-def _pairs(header: str) -> Iterator[tuple[str, str]]:
-    for part in header[:HEADER_MAX].split(";"):
-        name, equals, value = part.partition("=")
-        name = name.strip()
-        if equals and _TOKEN.match(name):
-            yield name, value.strip().strip('"')
+def __getattr__(name: str) -> Any:
+    if name == "SignedCookie":
+        # http.cookies is for those who use it.
+        return getattr(import_module("beaker.session.signed_cookie"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,7 @@ so nothing is lost whatever the policy says.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from beaker.session.values import Packed
@@ -30,13 +30,12 @@ class Operation(NamedTuple):
         return f"<Operation {self.name}>"
 
 
-@dataclass(frozen=True, repr=False)
-class Delta:
+class Delta(NamedTuple):
     """What a request changed: keys set, keys deleted, keys changed by operations."""
 
-    sets: Packed = field(default_factory=dict)
-    deletes: frozenset[bytes] = frozenset()
-    operations: Mapping[bytes, tuple[Operation, ...]] = field(default_factory=dict)
+    sets: Packed
+    deletes: frozenset[bytes]
+    operations: Mapping[bytes, tuple[Operation, ...]] = MappingProxyType({})
 
     def __bool__(self) -> bool:
         return bool(self.sets or self.deletes)

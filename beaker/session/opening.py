@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 from beaker.exceptions import ConfigError
 from beaker.session.backends import SessionBackend
-from beaker.session.backends.cookie import CookieBackend
-from beaker.session.backends.hybrid import HybridBackend
-from beaker.session.backends.server import ServerBackend
 from beaker.session.base import BaseSession
 from beaker.session.context import SessionContext
 from beaker.session.shared import context_of
 from beaker.session.snapshot import chosen_id, id_text, raw_id
 
 __all__ = ["CookieSession", "Opener", "Session", "configured", "legacy_reader", "opener"]
-
-_BACKENDS: dict[str, Callable[[SessionContext], SessionBackend]] = {"cookie": CookieBackend, "hybrid": HybridBackend}
 
 _SIGNATURES = {"key": "beaker.session.id", "cookie_expires": True, "use_cookies": True, "invalidate_corrupt": False}
 """What the signatures of the classes below fill in (manual 5.1.4): a prefixed option wins over it."""
@@ -41,12 +36,14 @@ class Opener:
 
     def __init__(self, context: SessionContext) -> None:
         self.context = context
-        self.backend: SessionBackend = _BACKENDS.get(context.type, ServerBackend)(context)
+        self.backend = _backend_of(context)
         reader = legacy_reader(context)
         if reader is not None:
             self.backend = reader.taking_over(self.backend)
         usual: Any = CookieSession if context.type == "cookie" else Session
         self.session_class = context.options.session_class or usual
+        # A chosen class may have a constructor of its own. Ours only translate the manual's arguments.
+        self._direct = self.session_class is usual
 
     def beside(self, id: str | None = None) -> BaseSession:
         """A session besides the visitor's, without a cookie: a new one, or the stored one with this id.
@@ -62,13 +59,36 @@ class Opener:
         return session
 
     def __call__(self, request: Mapping[str, Any], id: bytes | None = None, began: float | None = None) -> BaseSession:
+        if self._direct and id is None:
+            session: BaseSession = self.session_class.__new__(self.session_class)
+            BaseSession.__init__(session, request, self.context, self.backend, None, began)
+            return session
         named = {} if id is None else {"id": id_text(id)}
         return cast(BaseSession, self.session_class(request, context=self.context, began=began, **named))
 
 
 def _stored(context: SessionContext) -> SessionBackend:
     # What is asked for by its id is in the store, where a hybrid session that its cookie carries is not.
-    return ServerBackend(context) if context.type == "hybrid" else opener(context).backend
+    if context.type != "hybrid":
+        return opener(context).backend
+    from beaker.session.backends.server import ServerBackend
+
+    return ServerBackend(context)
+
+
+def _backend_of(context: SessionContext) -> SessionBackend:
+    # Each when it is used: a process with sessions in cookies needs no stores.
+    if context.type == "cookie":
+        from beaker.session.backends.cookie import CookieBackend
+
+        return CookieBackend(context)
+    if context.type == "hybrid":
+        from beaker.session.backends.hybrid import HybridBackend
+
+        return HybridBackend(context)
+    from beaker.session.backends.server import ServerBackend
+
+    return ServerBackend(context)
 
 
 def opener(context: SessionContext) -> Opener:

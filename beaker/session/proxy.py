@@ -34,20 +34,23 @@ class SessionObject:
     """What :meth:`get_by_id` has returned in this request."""
 
     def __init__(self, environ: dict[str, Any], **params: Any) -> None:
-        put, given = object.__setattr__, params.pop("opener", None)
-        context, began = configured(dict(params))
+        given = params.pop("opener", None)
+        context, began = params.get("context"), params.get("began")
+        if context is None:
+            context, began = configured(dict(params))
         # Frameworks read _params, _environ, _sess, _dirty and _headers in __dict__, and set _sess to None to forget an
         # access, or to a session of their own.
-        put(self, "_params", params)
-        put(self, "_environ", environ)
-        put(self, "_context", context)
-        put(self, "_open", given or opener(context))
-        put(self, "_began", context.clock() if began is None else began)
-        put(self, "_sess", None)
-        put(self, "_headers", {"set_cookie": False, "cookie_out": None})
-        put(self, "_finished", False)
+        self.__dict__.update(
+            _params=params,
+            _environ=environ,
+            _context=context,
+            _open=given or opener(context),
+            _began=context.clock() if began is None else began,
+            _sess=None,
+            _headers={"set_cookie": False, "cookie_out": None},
+        )
 
-    _dirty = False
+    _dirty = _finished = False
 
     def _session(self) -> BaseSession:
         """The session itself, loaded at the first call."""
@@ -112,11 +115,13 @@ class SessionObject:
     # -- the end of the request ----------------------------------------------------------------------
 
     def _settling(self, session: BaseSession) -> Steps[None]:
-        wanted = self._dirty
-        object.__setattr__(self, "_dirty", False)
-        work = session._settling(wanted)
+        work = self._work(session)
         if work is not None:
             yield work
+
+    def _work(self, session: BaseSession) -> Work | None:
+        wanted, self.__dict__["_dirty"] = self._dirty, False
+        return session._settling(wanted)
 
     def commit(self, *, unsent: bool = False) -> list[tuple[str, str]]:
         """Do what the request asked for and return the headers the response needs; knows no WSGI.
@@ -126,27 +131,41 @@ class SessionObject:
         that reach no browser, as a websocket's, a lost cookie is warned of. Raises what :meth:`BaseSession.save`
         raises.
         """
-        return _run(self._committing(unsent=unsent))
+        session = self._sess
+        if session is None:
+            return []
+        if unsent:
+            return _run(self._committing(unsent=True))
+        work = self._work(session)
+        if work is not None:
+            work()
+        return self._headers_of(session)
 
     def _committing(self, *, unsent: bool) -> Steps[list[tuple[str, str]]]:
         session = self._sess
         if session is None:
             return []
-        stored = session._is_stored
+        stored = unsent and session._is_stored
         before = session._reference(stored) if unsent else None
         yield from self._settling(session)
-        object.__setattr__(self, "_finished", True)
-        headers = [("Vary", "Cookie")]
-        cookies = [("Set-Cookie", line) for line in session._respond()]
-        if cookies:
-            headers.append(("Cache-Control", "private, no-store"))
-            if before is not None and before != session._reference(stored):
-                self._context.warn_once(BeakerWarning(_UNSENT, code="session.cookie-not-sent"))
-        return headers + cookies
+        headers = self._headers_of(session)
+        # More than Vary, so a cookie.
+        if before is not None and len(headers) > 1 and before != session._reference(stored):
+            self._context.warn_once(BeakerWarning(_UNSENT, code="session.cookie-not-sent"))
+        return headers
+
+    def _headers_of(self, session: BaseSession) -> list[tuple[str, str]]:
+        self.__dict__["_finished"] = True
+        lines = session._respond()
+        if not lines:
+            return [("Vary", "Cookie")]
+        cookies = [("Set-Cookie", line) for line in lines]
+        return [("Vary", "Cookie"), ("Cache-Control", "private, no-store"), *cookies]
 
     def finish(self) -> None:
         """After the body: save what changed since :meth:`commit`. Warns when that would need a header."""
-        _run(self._finishing())
+        if self._sess is not None:
+            _run(self._finishing())
 
     def _finishing(self) -> Steps[None]:
         session = self._sess
@@ -165,9 +184,10 @@ class SessionObject:
 
     def release(self) -> None:
         """The request is over, however it ended: release the locks that it holds on this and other sessions."""
-        for session in (self._sess, *self._others):
-            if session is not None:
-                session.unlock()
+        if self._sess is not None:
+            self._sess.unlock()
+        for session in self._others:
+            session.unlock()
 
     def _warn(self, what: str) -> None:
         path = self._environ.get("SCRIPT_NAME", "") + self._environ.get("PATH_INFO", "")

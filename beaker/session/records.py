@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Hashable
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from beaker._typing import Clock
 from beaker.counters import count
-from beaker.crypto.envelope import Envelope
 from beaker.crypto.tokens import SKEW, store_key
 from beaker.exceptions import CorruptRecord, StoreUnavailable, ValueTooLarge
 from beaker.session.snapshot import LIVE, TOMBSTONE, WRITE_IDS, Snapshot
+
+if TYPE_CHECKING:
+    from beaker.crypto.envelope import Envelope
 
 __all__ = ["CLOCKS", "NAMESPACE", "TOMBSTONE_TTL", "SessionRecords", "Tombstone", "ends", "over"]
 

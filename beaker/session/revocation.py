@@ -85,6 +85,7 @@ class Standing(NamedTuple):
     serial: int = 0
 
 
+_ALIVE = Standing(None)
 _Noted = dict[bytes, Any]
 """By the beginning it belongs to: ledgers, or points of a user. An id's point belongs to none: ``b""``."""
 
@@ -279,6 +280,8 @@ class Revocations(ForkAware):
             names.append(_id(id))
         if user is not None:
             names.append(_user(user))
+        if not fresh and self._is_remembered_alive(mark, names):
+            return _ALIVE
         noted = self._ask(names, fresh=fresh)
         points = [point for name in names if name.startswith("id:") for point in noted[name].values()]
         ends = [point.at for point in points if not point.serial]
@@ -300,6 +303,23 @@ class Revocations(ForkAware):
             if beginning in (b"", known) and number < point.number:
                 ends.append(point.at)
         return Standing(max(ends, default=None), serial)
+
+    def _is_remembered_alive(self, mark: bytes, names: list[str]) -> bool:
+        """Whether what is remembered of all ``names`` is recent, knows this mark, and says that its session lives."""
+        if len(mark) != MARK_BYTES or (self._ring is not None and len(self._ring.kids) > 1):
+            return False
+        now = self._clock()
+        for name in names:
+            seen = self._seen.get(name)
+            if seen is None or not 0 <= now - seen[0] < self._interval:
+                return False
+            if name == _LEDGER:
+                ledger = seen[1].get(mark[:_BEGINNING])
+                if ledger is None or ledger.everybody > int.from_bytes(mark[_BEGINNING:], "big"):
+                    return False
+            elif seen[1]:
+                return False
+        return True
 
     def _looked_again(self, beginning: bytes, *, fresh: bool) -> _Noted:
         """The ledgers, if that beginning, which what is remembered lacks, is among them; else nothing."""

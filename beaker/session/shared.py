@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from beaker.caching.factory import freeze
 from beaker.config.parse import parse_session
 from beaker.runtime import current
 from beaker.session.context import SessionContext
@@ -23,6 +22,8 @@ def context_of(params: Mapping[str, Any], *, weak: Mapping[str, Any]) -> Session
     Keys are derived, and revocation points remembered, once for all requests that pass equal options. Raises
     ConfigError as the parser and the context do, and warns at the first time only. ``weak`` as for the parser.
     """
+    from beaker.caching.factory import freeze
+
     # The types too: True and 1 are equal, and one of them may be an error.
     told = frozenset((name, type(value), freeze(value)) for name, value in params.items())
     identity = (current(), told)

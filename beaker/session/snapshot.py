@@ -8,7 +8,7 @@ import hashlib
 import math
 import struct
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from typing import Any
 
 from beaker.crypto.tokens import store_key
 from beaker.exceptions import CorruptRecord
@@ -33,30 +33,54 @@ _FLAGS = _RETURNED | _MARKED | _NUMBERED
 _ID_BYTES = 32
 
 
-@dataclass(repr=False)
 class Snapshot:
     """A session as the store or the cookie has it. Times are seconds since the epoch."""
 
-    id: bytes
-    created: float
-    accessed: float
-    epoch: int = 0
-    values: Packed = field(default_factory=dict)
-    write_ids: tuple[bytes, ...] = ()
     version: Hashable = None
-    returned: Packed | None = None
-    """What a hybrid session held when it went back into its cookie; the record then only takes late writes."""
-    mark: bytes = b""
-    """Which beginning and number of the revocations it began under; empty: not known, or none are kept."""
-    numbers: Mapping[str, int] = field(default_factory=dict)
-    """What ``monotonic()`` has counted; only records hold any."""
-    trusted: bool = False
-    """Whether a key or a private place protects the bytes: then pickles in them are our own."""
-    current: bool = True
-    """Whether the newest key sealed it; otherwise the next write seals it again."""
-    ahead: bool = field(default=False, compare=False)
+    ahead: bool = False
     """Whether it was accessed in the future by its stamp, which counts until it is written anew."""
-    _key: str = field(default="", compare=False)
+
+    def __init__(
+        self,
+        id: bytes,
+        created: float,
+        accessed: float,
+        epoch: int = 0,
+        values: Packed | None = None,
+        write_ids: tuple[bytes, ...] = (),
+        mark: bytes = b"",
+        *,
+        returned: Packed | None = None,
+        numbers: Mapping[str, int] | None = None,
+        trusted: bool = False,
+        current: bool = True,
+        key: str = "",
+    ) -> None:
+        self.id = id
+        self.created = created
+        self.accessed = accessed
+        self.epoch = epoch
+        self.values: Packed = {} if values is None else values
+        self.write_ids = write_ids
+        self.mark = mark
+        """Which beginning and number of the revocations it began under; empty: not known, or none are kept."""
+        self.returned = returned
+        """What a hybrid session held when it went back into its cookie; the record then only takes late writes."""
+        self.numbers: Mapping[str, int] = {} if numbers is None else numbers
+        """What ``monotonic()`` has counted; only records hold any."""
+        self.trusted = trusted
+        """Whether a key or a private place protects the bytes: then pickles in them are our own."""
+        self.current = current
+        """Whether the newest key sealed it; otherwise the next write seals it again."""
+        self._key = key
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Snapshot) and self._told() == other._told()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _told(self) -> dict[str, Any]:
+        return {"version": None, **self.__dict__, "ahead": False, "_key": ""}
 
     def __repr__(self) -> str:
         return f"<Snapshot of {len(self.values)} values, epoch {self.epoch}>"
@@ -70,7 +94,6 @@ class Snapshot:
 
     def copy(self) -> Snapshot:
         """A second snapshot with the same fields, whose fields may then be set."""
-        # dataclasses.replace() takes five times as long, and a save copies several times.
         twin = object.__new__(Snapshot)
         twin.__dict__.update(self.__dict__)
         return twin
@@ -111,7 +134,7 @@ class Snapshot:
         mark = payload[_HEAD.size : first]
         write_ids = tuple(payload[i : i + 8] for i in range(first, at, 8))
         if not following:
-            return cls(id, created, accessed, epoch, unpack_items(payload, at), write_ids, mark=mark, _key=key)
+            return cls(id, created, accessed, epoch, unpack_items(payload, at), write_ids, mark, key=key)
         parts = []
         for _ in range(following):
             start = at + _LENGTH.size
@@ -123,7 +146,7 @@ class Snapshot:
         numbers = _numbers(parts.pop()) if flags & _NUMBERED else {}
         returned = parts.pop() if flags & _RETURNED else None
         values = parts.pop()
-        return cls(id, created, accessed, epoch, values, write_ids, None, returned, mark, numbers, _key=key)
+        return cls(id, created, accessed, epoch, values, write_ids, mark, returned=returned, numbers=numbers, key=key)
 
 
 def _numbers(items: Packed) -> dict[str, int]:

@@ -31,6 +31,8 @@ class SessionState(dict[Any, Any]):
     _place: Any = None
     """Where the session is, in the backend's terms; ``None``: nowhere yet."""
 
+    _loaded: tuple[Packed, dict[Any, Any]]
+    """What was loaded, packed and unpacked."""
     _chosen_id: bytes | None = None
     """The id that the application chose, for a session without a cookie; it stays whatever becomes of the session."""
 
@@ -48,7 +50,7 @@ class SessionState(dict[Any, Any]):
         self.last_accessed = None
         self._steps.clear()
         self._reencoded: dict[bytes, tuple[bytes, bytes]] = {}
-        self._known: Known = {}
+        self._known: Known | None = {}
         self._stamp()
 
     def _stamp(self) -> None:
@@ -60,7 +62,7 @@ class SessionState(dict[Any, Any]):
         super().clear()
         super().update(values)
         self._reencoded = self._codec.reencodings(snapshot.values, values)
-        self._known = self._codec.known(snapshot.values, values)
+        self._loaded, self._known = (snapshot.values, values), None
         self._snapshot = snapshot
         self.last_accessed = snapshot.accessed
         self._steps.clear()
@@ -114,6 +116,9 @@ class SessionState(dict[Any, Any]):
         own = dict(self)
         for stamp in _STAMPS:
             own.pop(stamp, None)
+        if self._known is None:
+            # Only a request that may write pays for it.
+            self._known = self._codec.known(*self._loaded)
         packed = self._codec.pack(own.items(), self._known)
         for name, (again, loaded) in self._reencoded.items():
             if packed.get(name) == again:

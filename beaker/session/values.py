@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import pickle
+import sys
 from collections.abc import Collection, Iterable, Mapping
-from itertools import accumulate, chain, pairwise
-from typing import Any, Final
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
 
-from beaker.crypto.place import PlaceKey
 from beaker.exceptions import ConfigError, CorruptRecord, UnserializableValue
 from beaker.serialization.hashes import MOST_ALIKE, crowded
 from beaker.serialization.serializers import Pickle, Serializer, TaggedJson, by_name
+
+if TYPE_CHECKING:
+    from beaker.crypto.place import PlaceKey
 
 __all__ = ["Known", "Packed", "ValueCodec", "pack_items", "unpack_items"]
 
@@ -21,7 +23,11 @@ Known = dict[Any, tuple[Any, Any, bytes, bytes]]
 """By key, what was loaded: key, value, and the bytes of both."""
 
 _JSON, _PICKLE, _CUSTOM = b"J", b"P", b"X"
+_ONLY_JSON: Final = frozenset({_JSON})
 _IMMUTABLE: Final = frozenset({str, bytes, int, float, bool, type(None)})
+_NAMES: Final = 1024
+_NAME: Final = 64
+"""Keys that a codec remembers the spelling of, and the longest of them in bytes: those a program writes out."""
 
 
 class ValueCodec:
@@ -38,8 +44,10 @@ class ValueCodec:
     def __init__(self, serializer: Any, *, may_pickle: bool, advice: str = "", place: PlaceKey | None = None) -> None:
         self._advice = advice
         self._place = place
+        self._names: dict[str, bytes] = {}
+        self._keys: dict[bytes, str] = {}
         # The pickle module itself has dumps and loads: taken as an object it would escape the trust check.
-        chosen = "auto" if serializer is None else "pickle" if serializer is pickle else serializer
+        chosen = "auto" if serializer is None else "pickle" if serializer is sys.modules.get("pickle") else serializer
         self._json = TaggedJson()
         self._pickle: Pickle | None = None
         self._custom: Serializer | None = None
@@ -74,15 +82,27 @@ class ValueCodec:
             hint = f"more than {MOST_ALIKE} of its keys have the same hash"
             raise UnserializableValue("session", "dict", hint, code="value.same-hash")
         packed: Packed = {}
-        dumps, seen = self._json.dumps, ({} if known is None else known).get
+        names, seen = self._names, ({} if known is None else known).get
         for key, value in values:
             was = seen(key)
             if was is not None and was[1] is value and was[0] is key and type(value) in _IMMUTABLE:
                 packed[was[2]] = was[3]
                 continue
-            name = dumps(key, "a session key")
+            name = names.get(key) if type(key) is str else None
+            if name is None:
+                name = self._json.dumps(key, "a session key")
+                if type(key) is str:
+                    self._remember(key, name)
             packed[name] = self._dump(key, value)
         return packed
+
+    def _remember(self, key: str, name: bytes) -> None:
+        if len(name) <= _NAME:
+            if len(self._names) >= _NAMES:
+                self._names.clear()
+                self._keys.clear()
+            self._names[key] = name
+            self._keys[name] = key
 
     def _dump(self, key: Any, value: Any, *, signed: bool = False) -> bytes:
         if self._custom is not None:
@@ -92,7 +112,7 @@ class ValueCodec:
                 raise UnserializableValue(f"session[{key!r}]", type(value).__name__, problem)
             return _PICKLE + self._pickle.dumps(value)
         try:
-            return _JSON + self._json.dumps(value, f"session[{key!r}]")
+            return _JSON + self._json.dumps(value, "")
         except UnserializableValue as error:
             if error.code == "value.same-hash":
                 raise
@@ -105,7 +125,7 @@ class ValueCodec:
                 except UnserializableValue:
                     # The JSON error says where in the value the culprit sits; pickle's cannot.
                     advice = "a pickle cannot hold it either: store plain data"
-            raise UnserializableValue(error.path, error.kind, error.hint or advice) from None
+            raise UnserializableValue(f"session[{key!r}]{error.path}", error.kind, error.hint or advice) from None
 
     def _unsigned(self) -> str:
         """Why a pickle could not be read again; empty when its record will be signed."""
@@ -115,8 +135,15 @@ class ValueCodec:
 
     def unpack(self, packed: Mapping[bytes, bytes], *, trusted: bool) -> dict[Any, Any]:
         """Fresh objects for every pair. Raises CorruptRecord, also for a pickle in an untrusted record."""
-        names, data = self._json.loads_each(packed), list(packed.values())
-        if all(item[:1] == _JSON for item in data):
+        names: list[Any] = [*map(self._keys.get, packed)]
+        if None in names:
+            names = self._json.loads_each(packed)
+            for key, name in zip(names, packed, strict=True):
+                # In our own spelling only: packed again, a key must have the same name everywhere.
+                if type(key) is str and self._json.dumps(key) == name:
+                    self._remember(key, name)
+        data = list(packed.values())
+        if {item[:1] for item in data} <= _ONLY_JSON:
             values = self._json.loads_each([item[1:] for item in data])
         else:
             values = [self.load(item, trusted=trusted) for item in data]
@@ -210,11 +237,15 @@ def unpack_items(data: bytes, start: int = 0) -> Packed:
         for _ in range(2 * pairs):
             length, at = _read_varint(data, at)
             slow.append(length)
-    ends = list(accumulate(lengths, initial=at))
-    if ends[-1] != len(data):
+    packed: Packed = {}
+    each = iter(lengths)
+    for name, value in zip(each, each, strict=True):
+        middle = at + name
+        end = middle + value
+        packed[data[at:middle]] = data[middle:end]
+        at = end
+    if at != len(data):
         raise CorruptRecord("the session record has another length than it says")
-    pieces = [data[a:b] for a, b in pairwise(ends)]
-    packed = dict(zip(pieces[::2], pieces[1::2], strict=True))
     if len(packed) != pairs:
         raise CorruptRecord("the session record has a key twice")
     return packed

@@ -41,7 +41,14 @@ class ByClass:
     def __init__(self, environ: Any, start_response: Any) -> None: ...
 
 
-WRONG_APPS = [None, "x", 5, {"session.type": "file"}, asgi, Asgi(), three, lambda: None]
+def with_more(environ: Any, start_response: Any, more: Any = None, *, less: Any = None) -> Any:
+    return app(environ, start_response)
+
+
+def needing(environ: Any, start_response: Any, *, more: Any) -> None: ...
+
+
+WRONG_APPS = [None, "x", 5, {"session.type": "file"}, asgi, Asgi(), three, needing, lambda: None]
 
 
 @pytest.mark.parametrize("wrong", WRONG_APPS, ids=lambda value: type(value).__name__)
@@ -53,7 +60,7 @@ def test_what_is_no_wsgi_application(wrong: Any, tmp_path: Path) -> None:
         assert caught.value.option == "app"
 
 
-@pytest.mark.parametrize("right", [app, ByClass, lambda *args: app(*args), Path, print])
+@pytest.mark.parametrize("right", [app, ByClass, lambda *args: app(*args), with_more, Path, print])
 def test_every_kind_of_wsgi_application(right: Any) -> None:
     """Functions, classes, objects and what has no signature are taken."""
     SessionMiddleware(right, type="memory")

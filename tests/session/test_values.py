@@ -76,6 +76,14 @@ def test_changes_are_never_taken_for_known() -> None:
     }
 
 
+def test_a_key_has_one_name_whatever_was_read_before() -> None:
+    """A record that spells a key otherwise teaches no codec to write it so: two names of a key would not merge."""
+    codec = ValueCodec("auto", may_pickle=True)
+    assert codec.unpack({b'"\\u0061"': b"J1"}, trusted=True) == {"a": 1}
+    assert codec.pack([("a", 1)]) == {b'"a"': b"J1"}
+    assert codec.unpack({b'"a"': b"J2"}, trusted=True) == {"a": 2}
+
+
 def test_two_names_of_one_key_are_not_known() -> None:
     """Where nothing shows which name a value came from, it is serialized anew."""
     packed = {b"1": b"J5", b"true": b"J5", b'"a"': b"J6"}

@@ -7,7 +7,6 @@ nor changes a session, so one backend serves all requests of a configuration at 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 from beaker.counters import count
@@ -45,20 +44,30 @@ class InCookie(NamedTuple):
 Place = InStore | InCookie
 
 
-@dataclass(repr=False, slots=True)
 class Loaded:
     """A live session that a request's cookie leads to, with its values unpacked."""
 
-    snapshot: Snapshot
-    values: dict[Any, Any]
-    place: Place
-    cookie: Cookie = Cookie.KEEP
-    issued: float | None = None
-    """When the cookie was sent that led here, in seconds since the epoch; ``None``: it does not say."""
-    unsaved: Packed | None = None
-    """What the session is to hold instead of the snapshot's values: changes that were merged in and need a save."""
-    old_cookies: tuple[str, ...] = ()
-    """Names of an older Beaker's cookies that led here and are to be dropped."""
+    __slots__ = ("cookie", "issued", "old_cookies", "place", "snapshot", "unsaved", "values")
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        values: dict[Any, Any],
+        place: Place,
+        cookie: Cookie = Cookie.KEEP,
+        issued: float | None = None,
+        unsaved: Packed | None = None,
+    ) -> None:
+        self.snapshot = snapshot
+        self.values = values
+        self.place = place
+        self.cookie = cookie
+        self.issued = issued
+        """When the cookie was sent that led here, in seconds since the epoch; ``None``: it does not say."""
+        self.unsaved = unsaved
+        """What the session is to hold instead of the snapshot's values: changes that were merged in and need a save."""
+        self.old_cookies: tuple[str, ...] = ()
+        """Names of an older Beaker's cookies that led here and are to be dropped."""
 
     def __repr__(self) -> str:
         return f"<Loaded {self.snapshot!r}>"
@@ -94,8 +103,7 @@ class Ended(NamedTuple):
         return later._replace(left=(*other.left, *self.left))
 
 
-@dataclass(repr=False, slots=True)
-class Saved:
+class Saved(NamedTuple):
     """A session that was saved: its snapshot, whose ``values`` are what the session holds from now on."""
 
     snapshot: Snapshot
@@ -116,8 +124,7 @@ class Counted(NamedTuple):
         return "<Counted>"
 
 
-@dataclass(repr=False, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """What a session wants saved."""
 
     snapshot: Snapshot
@@ -153,7 +160,7 @@ class Draft:
             values[_USER_NAME] = self.values[_USER_NAME]
         snapshot = self.snapshot.renamed(id)
         snapshot.version, snapshot.returned, snapshot.write_ids, snapshot.numbers = None, None, (), {}
-        return replace(self, snapshot=snapshot, values=values, place=None, moving=None)
+        return self._replace(snapshot=snapshot, values=values, place=None, moving=None)
 
 
 class SessionBackend(Protocol):

@@ -23,7 +23,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 
 from beaker.counters import count
 from beaker.crypto.tokens import OpenedData, new_id
@@ -298,7 +297,7 @@ class HybridBackend(CookieBackend):
         saved = self._join(draft) if outdated else self._move_out(draft, _accessed(draft))
         if isinstance(saved, Ended):
             return saved
-        found = self.server.count(replace(draft, snapshot=saved.snapshot, place=saved.place), key, n)
+        found = self.server.count(draft._replace(snapshot=saved.snapshot, place=saved.place), key, n)
         return found if isinstance(found, Ended) else found._replace(saved=saved)
 
     def end(self, identity: Snapshot | None, sent: Sent) -> tuple[str, ...]:
