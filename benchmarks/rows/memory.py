@@ -148,7 +148,7 @@ ROWS = (
         note="cachetools: `@cached` over a TTLCache with a lock; it lets every thread create.",
     ),
     Row(
-        "counting a @cache_region hit",
+        "cached function, the counting of a hit",
         {"ours": counted_region, "floor": uncounted_region},
         note="floor: the same call without the line that counts it; there is no option for that.",
     ),
