@@ -115,6 +115,8 @@ class CachedFunction(Generic[P, R]):
 
     def _key(self, bound: Binding, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         try:
+            if not kwargs and len(args) == self.calls.arity and bound.limit and self._prefix is not None:
+                return cache_key(args, key_length=bound.limit, prefix=self._prefix)
             return bound.cache.call_key(self.deco_args + self.calls.flat(args, kwargs, strict=bound.cache.strict))
         except UncacheableArgument as err:
             raise self.calls.blamed(err, args, kwargs) from None
