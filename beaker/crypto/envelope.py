@@ -196,8 +196,12 @@ class Envelope:
         )
 
     def signs_by_place(self) -> bool:
-        """Whether what is sealed now is signed by the key of the directory. Creates that key."""
-        return self._writes is None and self._sealer() is not None
+        """Whether what is sealed now is signed by the key of the directory. Creates that key.
+
+        One that is known is not looked for: sealing does, and an unsigned record is a miss.
+        """
+        place = self._place
+        return place is not None and self._writes is None and (place.known or place.current()) is not None
 
     def _sealer(self) -> Key | None:
         if self._writes is not None:
