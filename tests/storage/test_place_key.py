@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import shutil
 import stat
 import subprocess
@@ -12,6 +14,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -116,6 +119,33 @@ def test_links_and_directories_of_other_users_above(tmp_path: Path) -> None:
         place = PlaceKey(str(tmp_path / name / "data"), backend="file", option="data_dir")
         assert place.current() is None
         assert str(tmp_path / name) in place.problem()
+
+
+@needs_root
+def test_groups_above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group that has this user alone, as each user has one on many systems, is not another user; any other is."""
+    above = tmp_path / "above"
+    above.mkdir()
+    above.chmod(0o775)
+    directory = str(above / "data")
+
+    def problem() -> str:
+        return PlaceKey(directory, backend="file", option="data_dir").problem()
+
+    assert PlaceKey(directory, backend="file", option="data_dir").current() is not None
+    os.chown(above, 0, 4242)
+    assert f"{above} can be written by its group" in problem()
+    user = pwd.getpwuid(0)
+    for name, members, others in (
+        (user.pw_name, [], False),
+        (user.pw_name, [user.pw_name], False),
+        (user.pw_name, ["ann"], True),
+        ("staff", [], True),
+    ):
+        monkeypatch.setattr(grp, "getgrgid", lambda gid, n=name, m=members: SimpleNamespace(gr_name=n, gr_mem=m))
+        monkeypatch.setattr(pwd, "getpwuid", lambda uid: SimpleNamespace(pw_name=user.pw_name, pw_gid=4242))
+        assert bool(problem()) == others
+        monkeypatch.undo()
 
 
 def test_many_start_at_once(place: PlaceKey) -> None:
