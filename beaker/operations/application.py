@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from beaker.config.environment import Given
-from beaker.config.options import SessionOptions
+from beaker.config.options import SessionOptions, describe
 from beaker.exceptions import BeakerException, ConfigError
 from beaker.runtime import Runtime
 
@@ -69,12 +68,12 @@ def composed(name: str, directory: Path) -> Composed:
 
 
 def _note_session(given: Given, options: SessionOptions) -> None:
-    for option in fields(options):
-        value = getattr(options, option.name)
-        if option.name == "backend":
-            given.origins.update({f"session.{name}": "argument" for name in value})
-        elif option.default is not MISSING and value != option.default:
-            given.origins[f"session.{option.name}"] = "argument"
+    for name, option in describe(SessionOptions).items():
+        value = getattr(options, name)
+        if name == "backend":
+            given.origins.update({f"session.{each}": "argument" for each in value})
+        elif value != option.default:
+            given.origins[f"session.{name}"] = "argument"
 
 
 def _note_caches(given: Given, options: Mapping[str, Any]) -> None:
