@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import textwrap
 import threading
 from typing import Any
 
@@ -22,36 +20,6 @@ def beaker_region(place: Place) -> Call:
         return place.value
 
     return lambda: load(1001)
-
-
-def counted_region(place: Place) -> Call:
-    load: Call = _region("counted")
-    return load
-
-
-def uncounted_region(place: Place) -> Call:
-    """The same call, compiled without the line that counts a hit."""
-    from beaker.caching import decorated
-
-    source = textwrap.dedent(inspect.getsource(decorated.CachedFunction.__call__))
-    names = dict(vars(decorated))
-    exec(source.replace("tally.hits += 1", "pass"), names)
-    load: Any = _region("uncounted")
-    load.__class__ = type("Uncounted", (type(load),), {"__call__": names["__call__"]})
-    uncounted: Call = load
-    return uncounted
-
-
-def _region(name: str) -> Any:
-    from beaker.cache import cache_region, cache_regions
-
-    cache_regions["benchmark"] = {"type": "memory", "expire": 3600}
-
-    @cache_region("benchmark", name)
-    def load() -> int:
-        return 1001
-
-    return load
 
 
 def dogpile_decorator(place: Place) -> Call:
@@ -146,11 +114,6 @@ ROWS = (
         },
         goals=goals(cachetools=1.0),
         note="cachetools: `@cached` over a TTLCache with a lock; it lets every thread create.",
-    ),
-    Row(
-        "cached function, the counting of a hit",
-        {"ours": counted_region, "floor": uncounted_region},
-        note="floor: the same call without the line that counts it; there is no option for that.",
     ),
     Row(
         "Cache.get hit with createfunc, memory",

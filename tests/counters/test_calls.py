@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -268,35 +267,3 @@ def test_opening_a_cache_again_keeps_its_counts() -> None:
     assert first["a"] == second["a"]
     assert first.stats() == second.stats()
     assert first.stats().hits == 2
-
-
-@pytest.mark.parametrize("name", ["memory", "file", "redis"])
-def test_calls_in_an_event_loop_are_counted(name: str, managed: Callable[..., tuple[CacheManager, FakeClock]]) -> None:
-    """Of four coroutines at once one creates and three wait; the next is a hit, one that raises an error."""
-    manager, _ = managed(name)
-
-    async def run() -> None:
-        inside, go = asyncio.Event(), asyncio.Event()
-
-        @manager.region("short", name)
-        async def compute(key: int) -> int:
-            inside.set()
-            await go.wait()
-            if key < 0:
-                raise ValueError
-            return key
-
-        calls = [asyncio.create_task(compute(1)) for _ in range(4)]
-        await asyncio.wait_for(inside.wait(), 30)
-        while compute.stats().waits < 3:
-            await asyncio.sleep(0)
-        go.set()
-        assert await asyncio.gather(*calls) == [1] * 4
-        assert await compute(1) == 1
-        with pytest.raises(ValueError):
-            await compute(-1)
-        stats = compute.stats()
-        counted = (stats.hits, stats.misses, stats.creations, stats.waits, stats.errors)
-        assert counted == (1, 5, 1, 3, 1)
-
-    asyncio.run(run())

@@ -124,7 +124,8 @@ def test_a_damaged_new_record_is_no_error_of_the_request(vector: Any, arrive: Ar
 def test_an_unreachable_old_store_does_not_tell_ids(tmp_path: Path) -> None:
     """The file's name and the query's parameter are the session's id: no traceback shows them."""
     id = "0123456789abcdef" * 2
-    (tmp_path / "0" / "01" / f"{id}.cache").mkdir(parents=True)
+    # A file where the old store has its folders.
+    (tmp_path / "0").touch()
     for kind, location in (("file", {"file_dir": str(tmp_path)}), ("ext:database", {"url": "sqlite://"})):
         with pytest.raises(StoreUnavailable) as caught:
             open_records(kind, location, 1000).read(id)
