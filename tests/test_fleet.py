@@ -96,26 +96,15 @@ def test_one_creation_in_the_fleet(options: Options, namespace: str, spawn: Any,
         Cache(namespace, **options, expire=0).put("shared", 0)
     gate, waits = SPAWN.Barrier(PROCESSES), SPAWN.Queue()
     run = [({**options, "expire": 600}, namespace, str(ledger), THREADS, gate, waits)] * PROCESSES
-    processes = spawn(fleet.get_together, *run)
+    # Of half of the processes the calls are those of one event loop.
+    half = PROCESSES // 2
+    processes = [*spawn(fleet.get_together, *run[half:]), *spawn(fleet.await_together, *run[:half])]
     answers = [waits.get(timeout=120) for _ in range(PROCESSES * THREADS)]
     finish(processes)
     assert ledger.stat().st_size == 1, "the value was created more than once"
     assert {value for value, _ in answers} <= ({1} if state == "cold" else {0, 1})
     waited = sorted(wait for _, wait in answers)
     print(f"{options['type']} {state}: p50 {statistics.median(waited):.3f} s, p99 {waited[-1]:.3f} s")
-
-
-def test_one_creation_in_a_fleet_of_event_loops(options: Options, namespace: str, spawn: Any, tmp_path: Path) -> None:
-    """8 processes with 8 calls in an event loop ask for one cold key at once: one creation."""
-    ledger = tmp_path / "creations"
-    gate, waits = SPAWN.Barrier(PROCESSES), SPAWN.Queue()
-    run = [({**options, "expire": 600}, namespace, str(ledger), THREADS, gate, waits)] * PROCESSES
-    processes = spawn(fleet.await_together, *run)
-    answers = [waits.get(timeout=120) for _ in range(PROCESSES * THREADS)]
-    finish(processes)
-    assert ledger.stat().st_size == 1, "the value was created more than once"
-    assert {value for value, _ in answers} == {1}
-    print(f"{options['type']} in loops: slowest {max(wait for _, wait in answers):.3f} s")
 
 
 def test_a_killed_creator_is_replaced(options: Options, namespace: str, spawn: Any, tmp_path: Path) -> None:
