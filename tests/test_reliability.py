@@ -228,7 +228,10 @@ def test_the_command_keeps_its_figures(tmp_path: Path, capsys: pytest.CaptureFix
     assert outcome["acknowledged"]
     assert (outcome["lost"], outcome["foreign"]) == (0, 0)
     assert f"| flood | 0 / 0 of {outcome['acknowledged'] + outcome['reads']:,} |" in shown.read_text()
-    assert "| memory |" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "| memory |" in printed
+    assert command.main(["--load", str(kept)]) == 0
+    assert capsys.readouterr().out == printed
 
 
 def test_a_foreign_value_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--beakers", default="", metavar="NAMES", help="ours, 1.14.1 or both (default; --quick: ours)")
     made.add_argument("--workers", type=int, default=2, help="processes that work at a time (default 2)")
     made.add_argument("--json", type=Path, metavar="FILE", help="keep the figures")
+    made.add_argument("--load", type=Path, action="append", metavar="FILE", help="show kept figures, run nothing")
     made.add_argument("--markdown", type=Path, metavar="PAGE", help="put the figures between the page's marks")
     return made
 
@@ -69,6 +70,7 @@ class Command:
             raise SystemExit("no such store or scenario; --help names them")
         self.beakers = (given.beakers or ("ours" if given.quick or given.soak else "ours,1.14.1")).split(",")
         self.figures: page.Figures = {}
+        self.about: dict[str, str] = {}
         self.untested = list(NEVER)
         self.started = time.monotonic()
 
@@ -151,18 +153,36 @@ class Command:
                     return 2
         return 1 if self._bad() else 0
 
-    def keep(self) -> None:
-        """Print, and write what was asked for."""
+    def load(self) -> int:
+        """Take the figures of runs that were kept; the later of two of the same scenario counts."""
+        for path in self.given.load:
+            kept = json.loads(path.read_text("utf-8"))
+            for name, value in kept["about"].items():
+                known = self.about.get(name, "").split("; ")
+                self.about[name] = "; ".join(dict.fromkeys([*filter(None, known), value]))
+            self.untested += [line for line in kept["untested"] if line not in self.untested]
+            for beaker, stores in kept["figures"].items():
+                for kind, outcomes in stores.items():
+                    self.figures.setdefault(beaker, {}).setdefault(kind, {}).update(outcomes)
+        return 1 if self._bad() else 0
+
+    def _about(self) -> dict[str, str]:
         size = f"{self.given.workers} workers, {self.seconds():.1f} s a scenario"
         if self.given.soak:
             size = f"soak of {self.given.soak:g} minutes a store"
         scale = f"{size}, {(time.monotonic() - self.started) / 60:.0f} minutes in all"
         versions = {"Python": platform.python_version(), **{name: metadata.version(name) for name in CLIENTS}}
-        said = about(versions, scale)
+        return about(versions, scale)
+
+    def keep(self) -> None:
+        """Print, and write what was asked for."""
+        said = self.about if self.given.load else self._about()
         text = page.text(said, self.figures, self.untested)
         print(text)
         if self.given.json is not None:
-            self.given.json.write_text(json.dumps({"about": said, "figures": self.figures}, indent=1))
+            self.given.json.write_text(
+                json.dumps({"about": said, "figures": self.figures, "untested": self.untested}, indent=1)
+            )
         if self.given.markdown is not None:
             insert(self.given.markdown, "reliability", text)
 
@@ -185,7 +205,11 @@ def raced(
 
 def main(arguments: Sequence[str]) -> int:
     command = Command(parser().parse_args(arguments))
-    status = command.soak() if command.given.soak else command.run()
+    try:
+        status = command.load() if command.given.load else command.soak() if command.given.soak else command.run()
+    except KeyboardInterrupt:
+        # An hour's figures are worth keeping.
+        status = 130
     command.keep()
     return status
 

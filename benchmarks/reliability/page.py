@@ -64,8 +64,19 @@ def text(about: dict[str, str], figures: Figures, untested: list[str]) -> str:
     ]
     if evidence:
         parts += ["What was lost or foreign in this Beaker:", "\n".join(evidence)]
-    parts += ["Not tested in this run:", "\n".join(f"- {line}" for line in untested)]
+    parts += ["Not tested in this run:", "\n".join(f"- {line}" for line in [*untested, *_not_run(figures)])]
     return "\n\n".join(parts)
+
+
+def _not_run(figures: Figures) -> list[str]:
+    """By scenario of this Beaker, the stores that it concerns and has no figures of."""
+    ours = figures.get("ours", {})
+    found = []
+    for scenario in SCENARIOS:
+        missing = [kind for kind in scenario.stores if "acknowledged" not in ours.get(kind, {}).get(scenario.name, {})]
+        if missing:
+            found.append(f"{scenario.name} on {', '.join(missing)}")
+    return found
 
 
 def _by_scenario(stores: dict[str, dict[str, dict[str, Any]]]) -> str:
