@@ -13,9 +13,10 @@ from beaker._typing import ASGIApp, Message, Receive, Scope, Send
 from beaker.config.arguments import check_asgi_application
 from beaker.config.coerce import wrong
 from beaker.loops.hops import in_thread, refuse_in_loop
-from beaker.middleware import configured_sessions, with_session_headers
+from beaker.middleware import configured_sessions
 from beaker.session.async_proxy import AsyncSessionObject
 from beaker.session.context import SessionContext
+from beaker.session.headers import with_session_headers
 from beaker.session.hops import may_block
 from beaker.session.opening import opener
 from beaker.telemetry.server_timing import timed_send

@@ -29,9 +29,9 @@ from beaker.config.coerce import wrong
 from beaker.config.parse import parse_session
 from beaker.exceptions import ConfigError
 from beaker.forks import ForkAware, notice_patch
-from beaker.middleware import with_session_headers
 from beaker.runtime import current as current_runtime
 from beaker.session.context import SessionContext
+from beaker.session.headers import with_session_headers
 from beaker.session.opening import opener
 from beaker.session.proxy import SessionObject
 from gae.logs import RequestTrace, configure_unless_configured

@@ -90,6 +90,8 @@ INSIDE: dict[str, tuple[str, ...]] = {
         "base",
         "opening",
         "proxy",
+        "headers",
+        "response",
         "hops",
         "async_proxy",
     ),
