@@ -121,7 +121,7 @@ def of_sessions(report: Report, options: SessionOptions, runtime: Runtime) -> st
             "session.memory-bound",
             f"memory keeps {most:,} sessions and {max_bytes(options.backend, runtime) / 2**20:.0f} MiB at most: beyond"
             " that those go first that nobody came back to, then the least recently used",
-            "session.max_entries and session.max_bytes set the bounds; a store outside the process has its own",
+            "session.max_entries and session.max_bytes, or a store elsewhere",
         )
     if options.secure is False and runtime.https:
         report.add(
