@@ -76,6 +76,7 @@ INSIDE: dict[str, tuple[str, ...]] = {
         "signed_cookie",
         "exchange",
         "records",
+        "points",
         "revocation",
         "manager_store",
         "contention",

@@ -13,7 +13,7 @@ An id's point says how the session ended, or, of a hybrid session, that it lives
 before then do not open it any more. Both are one record, so that asking costs nothing more.
 """
 
-# over 320 lines because what ends a session, what a process remembers of it and what is stored prove each other
+# over 320 lines because what ends a session and what a process remembers of it prove each other
 
 from __future__ import annotations
 
@@ -27,55 +27,35 @@ from typing import Any, Literal, NamedTuple
 
 from beaker._typing import Clock
 from beaker.counters import count
-from beaker.crypto.envelope import Envelope, Opened
-from beaker.crypto.keyring import Key, KeyRing, lp
+from beaker.crypto.keyring import Key, KeyRing
 from beaker.crypto.tokens import store_key
-from beaker.exceptions import ConfigError, CorruptRecord, StoreUnavailable
+from beaker.exceptions import ConfigError, StoreUnavailable
 from beaker.forks import ForkAware, notice_patch
 from beaker.keys import cache_key
+from beaker.session.points import (
+    IN_STORE,
+    LEDGER,
+    LEDGER_FORM,
+    NAMESPACE,
+    POINT_FORM,
+    IdPoint,
+    Ledger,
+    Noted,
+    Point,
+    Points,
+    later,
+)
 from beaker.session.snapshot import MARK_BYTES
-from beaker.storage.api import Bulk, Pinning, Versioned
 
 __all__ = ["NAMESPACE", "Revocations", "Standing", "user_key"]
 
-NAMESPACE = "beaker.session.revoked"
 REMEMBERED = 10_000
 """Answers kept in the process; the least recently asked leave first."""
-_LEDGER = "all"
 _BEGINNING = 4
-_LEDGER_FORM = struct.Struct(">4sIId")
-_POINT_FORM = struct.Struct(">4sI")
 _MARK_FORM = struct.Struct(">4sI")
-_IN_STORE = b"in:"
 _MOVES = 8
 """Changes of the id that a logout follows; see SessionRecords.kill."""
 _TRIES = 32
-
-
-class _Ledger(NamedTuple):
-    """One beginning of the store: its latest number, that of the last end of everybody, and when that was."""
-
-    number: int
-    everybody: int = 0
-    at: float = 0.0
-
-
-class _Point(NamedTuple):
-    """The last end of one user's sessions."""
-
-    number: int
-    at: float
-
-
-class _IdPoint(NamedTuple):
-    """The end of one id, and the record's name of the id under which the session goes on, if it does.
-
-    With a ``serial`` it is no end: the cookies that have a smaller one, or none, do not carry the session any more.
-    """
-
-    at: float
-    successor: str = ""
-    serial: int = 0
 
 
 class Standing(NamedTuple):
@@ -86,8 +66,6 @@ class Standing(NamedTuple):
 
 
 _ALIVE = Standing(None)
-_Noted = dict[bytes, Any]
-"""By the beginning it belongs to: ledgers, or points of a user. An id's point belongs to none: ``b""``."""
 
 
 class Revocations(ForkAware):
@@ -111,21 +89,16 @@ class Revocations(ForkAware):
         older: Literal["signed"] | None = None,
         readonly: bool = False,
     ) -> None:
-        self._store = store
+        self._points = Points(store, clock=clock, cookie=cookie, ring=ring, encrypt=encrypt, older=older)
         self._interval = interval
         self._lifetime = lifetime
         self._clock = clock
-        self._cookie = cookie
-        self._ring = ring
-        self._envelope = Envelope(backend=store.backend, ring=ring, encrypt=encrypt, older=older)
-        self._seen: OrderedDict[str, tuple[float, _Noted]] = OrderedDict()
+        self._seen: OrderedDict[str, tuple[float, Noted]] = OrderedDict()
         self._lost: set[bytes] = set()
         self._writes = 0
         self._carried: Key | None = None
         self._forgets = bool(getattr(store, "forgets", False))
         self._readonly = readonly
-        if isinstance(store, Pinning):
-            store.pin(NAMESPACE)
         self._renew_locks()
         self._watch_forks()
 
@@ -137,7 +110,7 @@ class Revocations(ForkAware):
     @property
     def store(self) -> Any:
         """Where the points are kept."""
-        return self._store
+        return self._points.store
 
     # -- ending ----------------------------------------------------------------------------------------
 
@@ -153,8 +126,8 @@ class Revocations(ForkAware):
             beginning, number = self._advance(scope, everybody=everybody)
             if name is not None:
                 now = self._clock()
-                self._set(scope, name, _POINT_FORM.pack(beginning, number))
-                self._remember(name, now, {beginning: _Point(number, now)}, own=True)
+                self._points.set(scope, name, POINT_FORM.pack(beginning, number), ttl=self._lifetime)
+                self._remember(name, now, {beginning: Point(number, now)}, own=True)
         count("revoked", "everybody" if everybody else "user")
 
     def end_id(self, id: bytes) -> None:
@@ -174,7 +147,7 @@ class Revocations(ForkAware):
         return self._claim(_id(id), wanted) or self._successor(_id(id)) == wanted
 
     def _claim(self, name: str, successor: str = "") -> bool:
-        if len(self._scopes()) > 1 and self._successor(name) is not None:
+        if len(self._points.scopes()) > 1 and self._successor(name) is not None:
             # Noted under a key that is on its way out.
             return False
         now = self._clock()
@@ -186,28 +159,27 @@ class Revocations(ForkAware):
                 raise
             first = True
         if first:
-            self._remember(name, now, {b"": _IdPoint(now, successor)}, own=True)
+            self._remember(name, now, {b"": IdPoint(now, successor)}, own=True)
         return first
 
     def _end_point(self, name: str, payload: bytes) -> bool:
         """Note the end of an id. ``False``: it is noted already."""
-        scope = self._scopes()[0]
+        scope = self._points.scopes()[0]
         for _ in range(_TRIES):
-            if self._insert(scope, name, payload, ttl=self._lifetime):
+            if self._points.insert(scope, name, payload, ttl=self._lifetime):
                 return True
-            found = self._get_versioned(scope, name)
+            found = self._points.get_versioned(scope, name)
             if found is None:
                 continue
-            if not self._noted(scope, name, found[0])[b""].serial:
+            if not self._points.noted(scope, name, found[0])[b""].serial:
                 return False
-            data = self._sealed(scope, name, payload)
-            if self._replace(self._name(scope, name), data, found[1], ttl=self._lifetime):
+            if self._points.replace(scope, name, payload, found[1], ttl=self._lifetime):
                 return True
-        raise StoreUnavailable("others kept changing it", backend=self._store.backend, operation="revoke")
+        raise StoreUnavailable("others kept changing it", backend=self.store.backend, operation="revoke")
 
     def _successor(self, name: str) -> str | None:
         """Under which name the session of an id that ended goes on: empty if it does not, ``None`` if it lives."""
-        noted = self._read([name])[name]
+        noted = self._points.read([name])[name]
         if not noted or noted[b""].serial:
             return None
         successor: str = noted[b""].successor
@@ -222,27 +194,26 @@ class Revocations(ForkAware):
         """
         name, now = _id(id), self._clock()
         # Also what is noted under a key that is on its way out.
-        known = self._read([name])[name].get(b"")
+        known = self._points.read([name])[name].get(b"")
         if known is not None and not known.serial:
             return
         wanted = 1 + (0 if known is None else known.serial) if serial is None else 1 + serial
-        scope = self._scopes()[0]
-        payload = b"%s%d" % (_IN_STORE, wanted)
+        scope = self._points.scopes()[0]
+        payload = b"%s%d" % (IN_STORE, wanted)
         for _ in range(_TRIES):
             if known is not None and (not known.serial or known.serial >= wanted):
                 return
-            if self._insert(scope, name, payload, ttl=self._lifetime):
+            if self._points.insert(scope, name, payload, ttl=self._lifetime):
                 break
-            found = self._get_versioned(scope, name)
-            known = None if found is None else self._noted(scope, name, found[0])[b""]
+            found = self._points.get_versioned(scope, name)
+            known = None if found is None else self._points.noted(scope, name, found[0])[b""]
             if found is None or known is None or not 0 < known.serial < wanted:
                 continue
-            data = self._sealed(scope, name, payload)
-            if self._replace(self._name(scope, name), data, found[1], ttl=self._lifetime):
+            if self._points.replace(scope, name, payload, found[1], ttl=self._lifetime):
                 break
         else:
-            raise StoreUnavailable("others kept changing it", backend=self._store.backend, operation="write")
-        self._remember(name, now, {b"": _IdPoint(now, serial=wanted)}, own=True)
+            raise StoreUnavailable("others kept changing it", backend=self.store.backend, operation="write")
+        self._remember(name, now, {b"": IdPoint(now, serial=wanted)}, own=True)
 
     # -- asking ----------------------------------------------------------------------------------------
 
@@ -252,7 +223,7 @@ class Revocations(ForkAware):
         Begins a ledger where there is none. Raises StoreUnavailable. A store that forgets is asked each time: a
         session that carried the beginning of before its restart would be over in every other process.
         """
-        ledgers = self._ask([_LEDGER], fresh=fresh or self._forgets)[_LEDGER]
+        ledgers = self._ask([LEDGER], fresh=fresh or self._forgets)[LEDGER]
         if not ledgers:
             ledgers = self._begun()
         self._carry_over_once()
@@ -275,7 +246,7 @@ class Revocations(ForkAware):
 
     def standing(self, mark: bytes, user: Hashable = None, *, id: bytes | None = None, fresh: bool = False) -> Standing:
         """:meth:`revoked_at`, and from which serial on cookies carry the session of ``id``, in one question."""
-        names = [_LEDGER]
+        names = [LEDGER]
         if id:
             names.append(_id(id))
         if user is not None:
@@ -287,7 +258,7 @@ class Revocations(ForkAware):
         ends = [point.at for point in points if not point.serial]
         serial = max((point.serial for point in points), default=0)
         beginning, number = _MARK_FORM.unpack(mark) if mark else (b"", 0)
-        ledgers = noted[_LEDGER]
+        ledgers = noted[LEDGER]
         if beginning and beginning not in ledgers:
             ledgers = self._looked_again(beginning, fresh=fresh)
             if not ledgers:
@@ -306,14 +277,14 @@ class Revocations(ForkAware):
 
     def _is_remembered_alive(self, mark: bytes, names: list[str]) -> bool:
         """Whether what is remembered of all ``names`` is recent, knows this mark, and says that its session lives."""
-        if len(mark) != MARK_BYTES or (self._ring is not None and len(self._ring.kids) > 1):
+        if len(mark) != MARK_BYTES or (self._points.ring is not None and len(self._points.ring.kids) > 1):
             return False
         now = self._clock()
         for name in names:
             seen = self._seen.get(name)
             if seen is None or not 0 <= now - seen[0] < self._interval:
                 return False
-            if name == _LEDGER:
+            if name == LEDGER:
                 ledger = seen[1].get(mark[:_BEGINNING])
                 if ledger is None or ledger.everybody > int.from_bytes(mark[_BEGINNING:], "big"):
                     return False
@@ -321,12 +292,12 @@ class Revocations(ForkAware):
                 return False
         return True
 
-    def _looked_again(self, beginning: bytes, *, fresh: bool) -> _Noted:
+    def _looked_again(self, beginning: bytes, *, fresh: bool) -> Noted:
         """The ledgers, if that beginning, which what is remembered lacks, is among them; else nothing."""
         if beginning in self._lost:
             return {}
         if not fresh:
-            ledgers = self._ask([_LEDGER], fresh=True)[_LEDGER]
+            ledgers = self._ask([LEDGER], fresh=True)[LEDGER]
             if beginning in ledgers:
                 return ledgers
         # Whoever carries its name got it after it was stored. So one that is missing now never comes back.
@@ -340,187 +311,90 @@ class Revocations(ForkAware):
 
     # -- the ledger ------------------------------------------------------------------------------------
 
-    def _begun(self) -> _Noted:
+    def _begun(self) -> Noted:
         """A ledger where there was none: this one, or that of another process that was first."""
         beginning = secrets.token_bytes(_BEGINNING)
-        self._insert(self._scopes()[0], _LEDGER, _LEDGER_FORM.pack(beginning, 0, 0, 0.0), ttl=None)
+        self._points.insert(self._points.scopes()[0], LEDGER, LEDGER_FORM.pack(beginning, 0, 0, 0.0), ttl=None)
         return self._reread()
 
-    def _reread(self) -> _Noted:
-        now, found = self._clock(), self._read([_LEDGER])[_LEDGER]
+    def _reread(self) -> Noted:
+        now, found = self._clock(), self._points.read([LEDGER])[LEDGER]
         if not found:
             raise StoreUnavailable(
-                "the ledger of revocations does not stay", backend=self._store.backend, operation="read"
+                "the ledger of revocations does not stay", backend=self.store.backend, operation="read"
             )
-        return self._remember(_LEDGER, now, found, own=True)
+        return self._remember(LEDGER, now, found, own=True)
 
     def _scopes_in_use(self) -> list[Key | None]:
         """The key that seals, and those of before whose ledger is in use until they go."""
-        scopes = self._scopes()
+        scopes = self._points.scopes()
         self.mark(fresh=True)
-        return [scopes[0], *(scope for scope in scopes[1:] if self._get(scope, _LEDGER) is not None)]
+        return [scopes[0], *(scope for scope in scopes[1:] if self._points.get(scope, LEDGER) is not None)]
 
     def _advance(self, scope: Key | None, *, everybody: bool) -> tuple[bytes, int]:
         """Add one to the number of a ledger; returns its beginning and the new number."""
         for _ in range(_TRIES):
-            found = self._get_versioned(scope, _LEDGER)
+            found = self._points.get_versioned(scope, LEDGER)
             if found is None:
                 self._carry_over(scope)
                 continue
-            beginning, number, last, at = self._opened(scope, _LEDGER, found[0], _LEDGER_FORM)
+            beginning, number, last, at = self._points.opened(scope, LEDGER, found[0], LEDGER_FORM)
             now, number = self._clock(), number + 1
             if everybody:
                 last, at = number, now
-            data = self._sealed(scope, _LEDGER, _LEDGER_FORM.pack(beginning, number, last, at))
-            if self._replace(self._name(scope, _LEDGER), data, found[1]):
-                self._remember(_LEDGER, now, {beginning: _Ledger(number, last, at)}, own=True)
+            payload = LEDGER_FORM.pack(beginning, number, last, at)
+            if self._points.replace(scope, LEDGER, payload, found[1], ttl=None):
+                self._remember(LEDGER, now, {beginning: Ledger(number, last, at)}, own=True)
                 return beginning, number
-        raise StoreUnavailable("others kept changing it", backend=self._store.backend, operation="revoke")
+        raise StoreUnavailable("others kept changing it", backend=self.store.backend, operation="revoke")
 
     def _carry_over_once(self) -> None:
         """After a change of keys: before the old key goes, its ledger must be found under the new one."""
-        scopes = self._scopes()
+        scopes = self._points.scopes()
         if len(scopes) > 1 and scopes[0] is not self._carried:
-            if self._get(scopes[0], _LEDGER) is None:
+            if self._points.get(scopes[0], LEDGER) is None:
                 self._carry_over(scopes[0])
             self._carried = scopes[0]
 
     def _carry_over(self, scope: Key | None) -> None:
         """Give the sealing key a ledger: that of another key of the ring, or a new one."""
-        ledgers = self._read([_LEDGER])[_LEDGER]
+        ledgers = self._points.read([LEDGER])[LEDGER]
         if not ledgers:
             self._begun()
             return
         beginning, ledger = next(iter(ledgers.items()))
-        self._insert(scope, _LEDGER, _LEDGER_FORM.pack(beginning, *ledger), ttl=None)
+        self._points.insert(scope, LEDGER, LEDGER_FORM.pack(beginning, *ledger), ttl=None)
 
     # -- reading and remembering -----------------------------------------------------------------------
 
-    def _ask(self, names: list[str], *, fresh: bool) -> dict[str, _Noted]:
+    def _ask(self, names: list[str], *, fresh: bool) -> dict[str, Noted]:
         now, writes = self._clock(), self._writes
-        noted: dict[str, _Noted] = {}
+        noted: dict[str, Noted] = {}
         for name in names:
             seen = None if fresh else self._seen.get(name)
             if seen is not None and 0 <= now - seen[0] < self._interval:
                 noted[name] = seen[1]
         missing = [name for name in names if name not in noted]
         if missing:
-            for name, found in self._read(missing).items():
+            for name, found in self._points.read(missing).items():
                 noted[name] = self._remember(name, now, found, own=writes != self._writes)
         return noted
 
-    def _read(self, names: list[str]) -> dict[str, _Noted]:
-        places = {self._name(scope, name): (scope, name) for name in names for scope in self._scopes()}
-        if isinstance(self._store, Bulk):
-            records = self._store.get_many(NAMESPACE, list(places))
-        else:
-            pairs = ((place, self._store.get(NAMESPACE, place)) for place in places)
-            records = {place: data for place, data in pairs if data is not None}
-        noted: dict[str, _Noted] = {name: {} for name in names}
-        for place, (scope, name) in places.items():
-            if place in records:
-                noted[name] = _later(noted[name], self._noted(scope, name, records[place]))
-        return noted
-
-    def _noted(self, scope: Key | None, name: str, data: bytes) -> _Noted:
-        opened = self._envelope.open(NAMESPACE, self._name(scope, name), data)
-        if name.startswith("id:"):
-            return {b"": _id_point(opened)}
-        try:
-            if name == _LEDGER:
-                beginning, *ledger = _LEDGER_FORM.unpack(opened.payload)
-                return {beginning: _Ledger(*ledger)}
-            beginning, number = _POINT_FORM.unpack(opened.payload)
-        except struct.error:
-            # A point that cannot be read must not let everybody back in.
-            raise CorruptRecord("a revocation point cannot be read") from None
-        return {beginning: _Point(number, opened.stored)}
-
-    def _remember(self, name: str, now: float, noted: _Noted, *, own: bool) -> _Noted:
+    def _remember(self, name: str, now: float, noted: Noted, *, own: bool) -> Noted:
         """Note what was read, or with ``own`` written; returns what counts from now on."""
         notice_patch()
         with self._lock:
             self._writes += own
             known = self._seen.get(name, (0.0, {}))[1]
-            if name == _LEDGER and not own:
+            if name == LEDGER and not own:
                 # A ledger that is gone stays gone; the number of one that is there never goes back.
                 known = {beginning: ledger for beginning, ledger in known.items() if beginning in noted}
-            noted = _later(known, noted) if own else _later(noted, known)
+            noted = later(known, noted) if own else later(noted, known)
             self._seen[name] = (now, noted)
             self._seen.move_to_end(name)
             while len(self._seen) > REMEMBERED:
                 self._seen.popitem(last=False)
         return noted
-
-    # -- the store -------------------------------------------------------------------------------------
-
-    def _scopes(self) -> tuple[Key | None, ...]:
-        """The keys under which points may be noted, the sealing one first."""
-        ring = self._ring
-        if ring is None:
-            return (None,)
-        return tuple(key for key in map(ring.find, ring.kids) if key is not None)
-
-    def _name(self, scope: Key | None, name: str) -> str:
-        if scope is None:
-            return f"{self._cookie}:{name}"
-        return scope.mac("revocation", lp(self._cookie, name)).hex()
-
-    def _sealed(self, scope: Key | None, name: str, payload: bytes) -> bytes:
-        # By the key it is found under: who has that one, and not the current one, must be able to read it.
-        place = self._name(scope, name)
-        return self._envelope.seal(NAMESPACE, place, payload, stored=self._clock(), expires=None, by=scope)
-
-    def _opened(self, scope: Key | None, name: str, data: bytes, form: struct.Struct) -> tuple[Any, ...]:
-        payload = self._envelope.open(NAMESPACE, self._name(scope, name), data).payload
-        if len(payload) != form.size:
-            raise CorruptRecord("a revocation point cannot be read")
-        return form.unpack(payload)
-
-    def _get(self, scope: Key | None, name: str) -> bytes | None:
-        data: bytes | None = self._store.get(NAMESPACE, self._name(scope, name))
-        return data
-
-    def _set(self, scope: Key | None, name: str, payload: bytes) -> None:
-        data = self._sealed(scope, name, payload)
-        self._store.set(NAMESPACE, self._name(scope, name), data, ttl=self._lifetime)
-
-    def _insert(self, scope: Key | None, name: str, payload: bytes, *, ttl: float | None) -> bool:
-        store, place, data = self._store, self._name(scope, name), self._sealed(scope, name, payload)
-        if isinstance(store, Versioned):
-            return bool(store.insert(NAMESPACE, place, data, ttl=ttl))
-        if store.get(NAMESPACE, place) is not None:
-            return False
-        store.set(NAMESPACE, place, data, ttl=ttl)
-        return True
-
-    def _get_versioned(self, scope: Key | None, name: str) -> tuple[bytes, Hashable] | None:
-        if isinstance(self._store, Versioned):
-            return self._store.read(NAMESPACE, self._name(scope, name))
-        data = self._get(scope, name)
-        return None if data is None else (data, None)
-
-    def _replace(self, place: str, data: bytes, version: Hashable, *, ttl: float | None = None) -> bool:
-        if isinstance(self._store, Versioned):
-            return bool(self._store.replace(NAMESPACE, place, data, version, ttl=ttl))
-        self._store.set(NAMESPACE, place, data, ttl=ttl)
-        return True
-
-
-def _later(first: _Noted, second: _Noted) -> _Noted:
-    """Both together; of one beginning the greater number, of one id its end, and what was noted first."""
-    merged = dict(first)
-    for beginning, noted in second.items():
-        mine = merged.get(beginning)
-        if mine is None:
-            merged[beginning] = noted
-        elif isinstance(noted, _Ledger):
-            merged[beginning] = _Ledger(max(mine.number, noted.number), *max(mine[1:], noted[1:]))
-        elif isinstance(noted, _Point):
-            merged[beginning] = max(mine, noted)
-        elif mine.serial and (not noted.serial or noted.serial > mine.serial):
-            merged[beginning] = noted
-    return merged
 
 
 def _user(user: Hashable) -> str:
@@ -530,16 +404,6 @@ def _user(user: Hashable) -> str:
 def user_key(user: Hashable) -> str:
     """What a user is called in revocation points. Raises UncacheableArgument where nothing stable can be made."""
     return cache_key((user,))
-
-
-def _id_point(opened: Opened) -> _IdPoint:
-    said = opened.payload
-    if not said.startswith(_IN_STORE):
-        return _IdPoint(opened.stored, str(said, "ascii"))
-    try:
-        return _IdPoint(opened.stored, serial=int(said.removeprefix(_IN_STORE)))
-    except ValueError:
-        raise CorruptRecord("a revocation point cannot be read") from None
 
 
 def _id(id: bytes) -> str:

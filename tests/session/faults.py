@@ -66,10 +66,10 @@ def interrupt(context: SessionContext) -> Interruptible:
     revocations = context.revocations
     if context.type == "cookie":
         assert revocations is not None
-        wrapper = Interruptible(revocations._store)
+        wrapper = Interruptible(revocations._points.store)
     else:
         wrapper = Interruptible(context.records.store)
         context.records.store = wrapper
     if revocations is not None:
-        revocations._store = wrapper
+        revocations._points.store = wrapper
     return wrapper
