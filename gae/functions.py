@@ -161,6 +161,9 @@ def _kind(function: Any) -> str:
         return "http"
     if not parameters:
         return "a function without a request"
+    needed = [each for each in parameters if each.default is each.empty and each.kind <= each.POSITIONAL_OR_KEYWORD]
+    if is_async(function) and len(needed) == 3:
+        return "an ASGI application"
     annotation = parameters[0].annotation
     return "an event function" if "CloudEvent" in getattr(annotation, "__name__", str(annotation)) else "http"
 

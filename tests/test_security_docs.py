@@ -120,7 +120,7 @@ def test_random_numbers_that_must_not_be_guessed_come_from_the_system() -> None:
     """No UUID is used, and the random module serves waits and jitter only, never the code that creates ids and keys."""
     waits = {
         "beaker/locking/api.py",
-        "beaker/caching/dogpile.py",
+        "beaker/caching/terms.py",
         "beaker/caching/freshness.py",
         "beaker/session/contention.py",
         "beaker/session/context.py",  # SystemRandom

@@ -22,10 +22,6 @@ from tests.config.constructors import (
 async def asgi(scope: Any, receive: Any, send: Any) -> None: ...
 
 
-async def asynchronous(request: Any) -> str:
-    return ""
-
-
 async def streaming(request: Any) -> Any:
     yield ""
 
@@ -48,13 +44,14 @@ def with_more(environ: Any, start_response: Any, more: Any = None, *, less: Any 
 def needing(environ: Any, start_response: Any, *, more: Any) -> None: ...
 
 
-WRONG_APPS = [None, "x", 5, {"session.type": "file"}, asgi, Asgi(), three, needing, lambda: None]
+ASGI = [asgi, Asgi(), three]
+WRONG_APPS = [None, "x", 5, {"session.type": "file"}, *ASGI, needing, lambda: None]
 
 
 @pytest.mark.parametrize("wrong", WRONG_APPS, ids=lambda value: type(value).__name__)
 def test_what_is_no_wsgi_application(wrong: Any, tmp_path: Path) -> None:
-    """compose and both middlewares refuse it at construction, naming its type and what is expected."""
-    for build in (compose, SessionMiddleware, CacheMiddleware):
+    """Both middlewares, and compose but for ASGI, refuse it at construction, naming its type and what is expected."""
+    for build in (SessionMiddleware, CacheMiddleware, *(() if wrong in ASGI else (compose,))):
         with pytest.raises(ConfigError, match=r"environ, start_response.*got " + type(wrong).__name__) as caught:
             build(wrong)
         assert caught.value.option == "app"
@@ -95,9 +92,9 @@ def test_wrong_arguments_of_compose(given: Given, monkeypatch: pytest.MonkeyPatc
             configure_cache(**given)
 
 
-@pytest.mark.parametrize("wrong", [asynchronous, streaming, "x", 5, Asgi()], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("wrong", [streaming, "x", 5, asgi, Asgi()], ids=lambda value: type(value).__name__)
 def test_what_with_session_cannot_wrap(wrong: Any) -> None:
-    """An asynchronous function, or none at all, is refused when it is decorated."""
+    """A generator, an ASGI application, or what is no function is refused when it is decorated."""
     for decorate in (with_session, with_session(type="memory", secret=KEY)):
         with pytest.raises(ConfigError, match="with_session"):
             decorate(wrong)
