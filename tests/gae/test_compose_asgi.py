@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from beaker.exceptions import ConfigError
+from beaker.storage import breaker
 from gae.app import compose
 from gae.asgi import AsyncApplication
 from tests.asgi.scripts import cookie_of, talk
@@ -52,6 +54,8 @@ def test_sessions_caches_and_addresses(environment: pytest.MonkeyPatch, caplog: 
     """Sessions and caches are in the scope; warmup, purge and health are served; the rest is the application's."""
     environment.setenv("BEAKER_TASKS_SECRET", TASKS)
     warmed: list[str] = []
+    # Servers that other tests stopped are not this application's.
+    environment.setattr(breaker, "_breakers", weakref.WeakValueDictionary())
     with caplog.at_level(logging.INFO, "gae"):
         app = compose(counting, session=SESSION, cache={"type": "memory"}, prefetch=[lambda: warmed.append("x")])
     assert isinstance(app, AsyncApplication)
