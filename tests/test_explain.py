@@ -29,6 +29,12 @@ KEYED = {**ON_APP_ENGINE, "BEAKER_SESSION_SECRET": KEY}
 QUIET = {**KEYED, "BEAKER_TTL_POLICY": "true", "BEAKER_SESSION_TYPE": "ext:google", "BEAKER_CACHE_SECRET": KEY}
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start in the checkout leaves its data there, which would be judged too."""
+    monkeypatch.chdir(tmp_path)
+
+
 def found(environ: Mapping[str, str]) -> dict[str, Finding]:
     return {finding.code: finding for finding in of_variables(environ).findings}
 
