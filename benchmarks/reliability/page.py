@@ -53,6 +53,8 @@ def text(about: dict[str, str], figures: Figures, untested: list[str]) -> str:
         parts.append(f"**{title}**, by store:")
         parts.append(table(cells(kind, outcomes.values()) for kind, outcomes in stores.items()))
     for beaker, stores in figures.items():
+        if all(set(outcomes) == {"soak"} for outcomes in stores.values()):
+            continue
         title = "This Beaker" if beaker == "ours" else f"Beaker {beaker}"
         parts.append(f"**{title}**, lost / foreign by scenario (– where it does not apply or could not run):")
         parts.append(_by_scenario(stores))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import threading
 import time
@@ -56,8 +57,10 @@ def soak(place: Place, python: str, minutes: float) -> tuple[Verdict, dict[str, 
     def watch() -> None:
         while not over.wait(EVERY):
             for number, process in list(run.processes.items()):
+                # A worker that is killed meanwhile has no memory to look at.
                 if process.poll() is None:
-                    looks.setdefault(number, []).append(look(process.pid))
+                    with contextlib.suppress(OSError, StopIteration):
+                        looks.setdefault(number, []).append(look(process.pid))
 
     watcher = threading.Thread(target=watch)
     try:
