@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import threading
 from pathlib import Path
@@ -154,6 +155,8 @@ def test_failed_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
     def fail(*arguments: object, **options: object) -> None:
         raise error
 
+    # What other tests left in cycles must not be closed in between.
+    gc.collect()
     before = len(os.listdir("/proc/self/fd"))
     with monkeypatch.context() as patch:
         patch.setattr(os, call, fail)
