@@ -76,4 +76,6 @@ def test_the_entrypoint_serves_from_warmup_to_shutdown(datastore_emulator: Any, 
     log = site.log.read_text()
     assert files(folder) == before
     assert "session=ext:google" in log
-    assert not re.search("(?i)error|traceback|warning|permission", log), log
+    # Google's libraries say on import that Python 3.10 is near its end of life.
+    own = re.sub(r"(?m)^.*_python_version_support\.py.*\n.*warnings\.warn.*$", "", log)
+    assert not re.search("(?i)error|traceback|warning|permission", own), own
