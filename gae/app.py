@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from beaker._typing import ASGIApp, Environ, StartResponse, WSGIApp
@@ -104,6 +104,9 @@ def compose(
     :class:`beaker.asgi.SessionMiddleware`; caches are in ``scope["beaker.cache"]``. It has no NDB contexts.
     """
     asgi = is_asgi(app)
+    if isinstance(prefetch, Iterator):
+        # It can be looked at once only.
+        prefetch = list(prefetch)
     if asgi:
         check_asgi_application(app, "compose")
     else:

@@ -25,8 +25,13 @@ def environ_of(scope: Scope) -> Environ:
         "PATH_INFO": path.removeprefix(root) if root and path.startswith(f"{root}/") else path,
         "QUERY_STRING": bytes(scope.get("query_string", b"")).decode("latin-1"),
     }
-    for name, value in scope.get("headers", ()):
-        environ["HTTP_" + bytes(name).decode("latin-1").upper().replace("-", "_")] = bytes(value).decode("latin-1")
+    for raw, value in scope.get("headers", ()):
+        name, text = bytes(raw).decode("latin-1"), bytes(value).decode("latin-1")
+        if "_" in name:
+            # Under the names of WSGI it would pass for the one with hyphens, which the platform takes from strangers.
+            continue
+        key = "HTTP_" + name.upper().replace("-", "_")
+        environ[key] = f"{environ[key]},{text}" if key in environ else text
     return environ
 
 

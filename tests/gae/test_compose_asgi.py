@@ -14,7 +14,7 @@ import pytest
 from beaker.exceptions import ConfigError
 from beaker.storage import breaker
 from gae.app import compose
-from gae.asgi import AsyncApplication
+from gae.asgi import AsyncApplication, environ_of
 from tests.asgi.scripts import cookie_of, talk
 from tests.asgi.tabs import http_scope
 
@@ -92,6 +92,34 @@ def test_without_handlers(environment: pytest.MonkeyPatch) -> None:
 
 async def a_view(request: Any) -> str:
     return "x"
+
+
+@pytest.mark.parametrize(
+    ("name", "status"), [(b"x-appengine-cron", 200), (b"x_appengine_cron", 403), (b"x-appengine_cron", 403)]
+)
+def test_only_the_platform_says_cron(environment: pytest.MonkeyPatch, name: bytes, status: int) -> None:
+    """App Engine takes X-Appengine-Cron from strangers; no other spelling stands for it."""
+    environment.setenv("GAE_ENV", "standard")
+    environment.setenv("GOOGLE_CLOUD_PROJECT", "demo")
+    app = compose(counting, session=SESSION, cache={"type": "memory"})
+    scope = http_scope("/tasks/beaker/purge")
+    scope["headers"] = [(name, b"true")]
+    assert asyncio.run(talk(app, scope))[0]["status"] == status
+
+
+def test_headers_sent_twice_are_all_there() -> None:
+    """As WSGI has them: joined by commas."""
+    headers = [(b"forwarded", b"for=a"), (b"x-cloud-trace-context", b"1/2;o=1"), (b"forwarded", b"for=b")]
+    assert environ_of({**http_scope(), "headers": headers})["HTTP_FORWARDED"] == "for=a,for=b"
+
+
+def test_functions_to_prefetch_may_come_from_an_iterator(environment: pytest.MonkeyPatch) -> None:
+    """They are looked at once when composing, and called at the warmup."""
+    warmed: list[str] = []
+    functions = iter([lambda: warmed.append("x")])
+    app = compose(counting, session=SESSION, cache={"type": "memory"}, prefetch=functions)
+    asyncio.run(ask(app, "/_ah/warmup"))
+    assert warmed == ["x"]
 
 
 async def prefetch() -> None: ...
