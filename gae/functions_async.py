@@ -73,7 +73,7 @@ async def _answer(function: Callable[..., Any], *args: Any, **kwargs: Any) -> An
 
 
 def _response(answer: Any) -> Any:
-    """What functions-framework makes of an answer; ``None`` is left to it."""
+    """The response that functions-framework builds of a result; ``None`` is left to it."""
     responses: Any = import_module("starlette.responses")
     status = 200
     if isinstance(answer, tuple) and len(answer) == 2:

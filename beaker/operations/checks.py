@@ -120,7 +120,7 @@ def of_sessions(report: Report, options: SessionOptions, runtime: Runtime) -> st
             "note",
             "session.memory-bound",
             f"memory keeps {most:,} sessions and {max_bytes(options.backend, runtime) / 2**20:.0f} MiB at most: beyond"
-            " that those go first that nobody came back to, then the least recently used",
+            " that those to which no visitor came back go first, then the least recently used",
             "session.max_entries and session.max_bytes, or a store elsewhere",
         )
     if options.secure is False and runtime.https:

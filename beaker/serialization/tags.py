@@ -221,7 +221,7 @@ _IMPORTED: Final[dict[tuple[str, str], Callable[[Any], Any]]] = {
     ("decimal", "Decimal"): _simple("decimal", lambda value: str(value).upper()),
     ("uuid", "UUID"): _simple("uuid", lambda value: value.hex),
 }
-"""By module and name: a caller with such a value has imported them, and nobody else must."""
+"""By module and name: a caller with such a value has imported them; no other caller has to."""
 
 
 def _imported(kind: type) -> Callable[[Any], Any] | None:

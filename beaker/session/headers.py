@@ -16,7 +16,7 @@ def with_session_headers(headers: Headers, session: Headers) -> Headers:
         if name == "Vary":
             _complete(merged, name, [value], drop=())
         elif name == "Cache-Control":
-            # What says "public" would contradict a response with somebody's cookie in it.
+            # What says "public" would contradict a response with a visitor's cookie in it.
             _complete(merged, name, value.split(", "), drop=("public", "s-maxage"))
         else:
             merged.append((name, value))

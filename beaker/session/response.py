@@ -13,7 +13,7 @@ __all__ = ["Body", "Response", "SizedBody", "may_take_over", "sent_as_file"]
 
 
 def may_take_over(environ: Environ) -> bool:
-    """Whether the application can have answered on the socket itself, which gunicorn hands out.
+    """Whether the application can have responded on the socket itself, which gunicorn hands out.
 
     Websocket libraries (simple-websocket, Flask-Sock, python-engineio) then raise StopIteration, at which
     gunicorn closes the connection.
@@ -51,7 +51,7 @@ class Response:
 
     def start(self, status: str, headers: Headers, exc_info: Any = None) -> Callable[[bytes], object]:
         if self.sent:
-            # The server raises the error, or answers the application's second attempt, as PEP 3333 says.
+            # The server raises the error, or sends the application's second attempt, as PEP 3333 says.
             return self._start_response(status, with_session_headers(headers, self._added), exc_info)
         if self._status is not None and not exc_info:
             raise AssertionError("start_response was called a second time without exc_info")

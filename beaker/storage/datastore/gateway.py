@@ -231,7 +231,7 @@ class Gateway(ForkAware):
                 wait = random.uniform(0, min(_MAX_BACKOFF, _FIRST_BACKOFF * 2**attempt))
                 if code not in _RETRIED or attempt >= retries or end - self._monotonic() <= wait:
                     kind = StoreUnavailable if code in _DOUBTFUL else StoreRefused
-                    raise kind(f"the server answered {code}", backend=BACKEND, operation=operation) from err
+                    raise kind(f"the server returned {code}", backend=BACKEND, operation=operation) from err
             except ValueError as err:
                 # What a stub raises when the caller's client closed the channel.
                 raise StoreUnavailable("the channel is closed", backend=BACKEND, operation=operation) from err

@@ -239,7 +239,7 @@ class SqliteFiles:
 def _status(path: str) -> os.stat_result:
     found = os.lstat(path)
     if not stat.S_ISREG(found.st_mode):
-        # A link, a pipe or a directory in the place of a file is no database of ours, as any other file is none.
+        # A link, a pipe or a directory in the place of a file is not our database, like any other file that is not.
         raise sqlite3.DatabaseError("no regular file")
     return found
 

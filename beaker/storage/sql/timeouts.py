@@ -16,7 +16,7 @@ __all__ = ["bound_waiting", "connect_arguments", "pool_seconds"]
 
 _LIBPQ = frozenset({"psycopg", "psycopg2"})
 _SERVER_SHARE = 0.8
-"""The server gives up first, so that the connection stays usable and no statement goes on for nobody."""
+"""The server gives up first, so that the connection stays usable and no statement goes on without a caller."""
 
 
 def connect_arguments(url: URL, given: Mapping[str, Any], timeout: float) -> dict[str, Any]:
