@@ -23,6 +23,12 @@ from beaker.testing import FakeClock
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start in the checkout leaves its data there, which commands would find."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+
 def run(*arguments: str) -> tuple[int, str]:
     out = io.StringIO()
     return main(arguments, out=out), out.getvalue()
