@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
 from typing import Any
 
+from beaker import serving
 from beaker._typing import ASGIApp, Message, Receive, Scope, Send
-from beaker.config.arguments import check_asgi_application
+from beaker.config.arguments import check_asgi_application, check_environ_key
 from beaker.config.coerce import wrong
-from beaker.loops.hops import in_thread, refuse_in_loop
+from beaker.loops.hops import in_thread, library, refuse_in_loop
 from beaker.middleware import configured_sessions
-from beaker.session.async_proxy import AsyncSessionObject
+from beaker.session.async_proxy import AsyncSessionObject, async_session_of
 from beaker.session.context import SessionContext
 from beaker.session.headers import with_session_headers
 from beaker.session.hops import may_block
-from beaker.session.opening import opener
-from beaker.telemetry.server_timing import timed_send
+from beaker.session.opening import Opener, opener
 
 __all__ = ["AsyncSessionObject", "SessionMiddleware", "open_session", "respond"]
 
+_BODIES = ("http.response.body", "http.response.pathsend", "http.response.zerocopysend")
+_COMPLETED = frozenset({b"vary", b"cache-control"})
+"""Headers of an application that are completed by a session's."""
 _OURS = {"Vary": b"vary", "Cache-Control": b"cache-control", "Set-Cookie": b"set-cookie"}
 
 
@@ -50,6 +52,7 @@ class SessionMiddleware:
         **kwargs: Any,
     ) -> None:
         check_asgi_application(app, "SessionMiddleware")
+        check_environ_key(environ_key)
         if load not in ("eager", "lazy"):
             raise wrong("load", load, "'eager' or 'lazy'")
         self.app = app
@@ -63,9 +66,14 @@ class SessionMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
+        if serving.wanted and scope["type"] == "http" and not serving.is_here(scope):
+            await serving.aserve(self, scope, receive, send)
+            return
         if self.options.server_timing:
-            send = timed_send(scope, send)
-        session = await open_session(scope, self.context, self._opener, self.environ_key, lazy=self._lazy)
+            from beaker.telemetry.server_timing import timed_send, timing
+
+            send = timed_send(timing(scope), send)
+        session = await open_session(scope, self._opener, self.environ_key, lazy=self._lazy)
         await respond(session, self.app, scope, receive, send)
 
     def revoke(self, *, user: Any = None, everybody: bool = False) -> None:
@@ -86,22 +94,31 @@ class SessionMiddleware:
 
 
 async def open_session(
-    scope: Scope, context: SessionContext, opener: Any, environ_key: str = "beaker.session", *, lazy: bool = False
+    scope: Scope, opener: Opener, environ_key: str = "beaker.session", *, lazy: bool = False
 ) -> AsyncSessionObject:
     """The session of a request, put into its ``scope``: to be released, as :func:`respond` does."""
-    session = AsyncSessionObject(_environ(scope), lazy=lazy, context=context, opener=opener)
+    session = async_session_of(_environ(scope), opener, lazy=lazy)
     scope[environ_key] = scope["session"] = session
-    await session._load_early()
+    if session._blocks and not lazy:
+        await session._load_early()
     return session
 
 
 async def respond(session: AsyncSessionObject, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     """Run ``app``, which sends the response; the session is saved as its first message goes, and then released."""
     answer = _Answer(session, receive, send, websocket=scope["type"] == "websocket")
+    # Coroutines are for what there is to wait for, which in most requests is nothing.
     try:
-        await answer.of(app, scope)
+        try:
+            await app(scope, answer.receive, answer.send)
+        except BaseException as error:
+            await answer.fail(error)
+            raise
+        if answer.started and not session._is_settled:
+            await answer.finish()
     finally:
-        await session.arelease()
+        if session._holds_locks:
+            await session.arelease()
 
 
 def _environ(scope: Scope) -> dict[str, Any]:
@@ -120,33 +137,28 @@ def _environ(scope: Scope) -> dict[str, Any]:
 class _Answer:
     """What the application sends to one request, or over one websocket; the first message takes the session along."""
 
-    __slots__ = ("_failed", "_gone", "_receive", "_send", "_session", "_started", "_websocket")
+    __slots__ = ("_ended", "_failed", "_gone", "_receive", "_send", "_session", "_websocket", "started")
 
     def __init__(self, session: AsyncSessionObject, receive: Receive, send: Send, *, websocket: bool) -> None:
         self._session = session
         self._receive = receive
         self._send = send
         self._websocket = websocket
-        self._started = self._failed = self._gone = False
+        self.started = self._failed = self._gone = self._ended = False
 
-    async def of(self, app: ASGIApp, scope: Scope) -> None:
-        """Run the application; what changed since its first message is saved when it returns."""
-        try:
-            await app(scope, self.receive, self.send)
-        except BaseException as error:
-            await self._fail(error)
-            raise
-        if self._started:
-            await self._session.afinish(unread=not self._websocket)
+    async def finish(self) -> None:
+        """The application has returned: what changed since its first message is saved."""
+        await self._session.afinish(unread=not self._websocket)
 
     async def receive(self) -> Message:
         message = await self._receive()
-        if message["type"] == "websocket.disconnect":
+        # After a complete response, a disconnect says no more than that.
+        if message["type"] == "websocket.disconnect" or (message["type"] == "http.disconnect" and not self._ended):
             self._gone = True
         return message
 
     async def send(self, message: Message) -> None:
-        if not self._started:
+        if not self.started:
             kind = message["type"]
             if kind in ("http.response.start", "websocket.http.response.start"):
                 # The application's own page for a session that could not be saved needs no session.
@@ -157,6 +169,8 @@ class _Answer:
                 message = _with_headers(message, [pair for pair in added if pair[0] == "Set-Cookie"])
             elif kind == "websocket.close":
                 await self._commit(unsent=True)
+        elif message["type"] in _BODIES and not message.get("more_body"):
+            self._ended = True
         try:
             await self._send(message)
         except OSError:
@@ -165,31 +179,40 @@ class _Answer:
 
     async def _commit(self, *, unsent: bool = False) -> list[tuple[str, str]]:
         try:
-            headers = await self._session.acommit(unsent=unsent)
+            session = self._session
+            headers = await session.acommit(unsent=unsent) if session._blocks else session._commit_here(unsent=unsent)
         except BaseException:
             self._failed = True
             raise
-        self._started, self._failed = True, False
+        self.started, self._failed = True, False
         return headers
 
-    async def _fail(self, error: BaseException) -> None:
+    async def fail(self, error: BaseException) -> None:
         """The application has raised: nothing is saved but what it asked for while only the client was missing."""
+        if isinstance(error, GeneratorExit):
+            # A coroutine that is closed, with its loop most often, cannot wait for a store.
+            return
         gone = self._gone or isinstance(error, _cancellation())
-        if gone and self._started and self._session.dirty():
+        if gone and self.started and self._session.dirty():
             await self._session.afinish(unread=not self._websocket, surely=True)
 
 
 def _cancellation() -> type[BaseException]:
-    if "anyio" in sys.modules:
-        kind: type[BaseException] = import_module("anyio").get_cancelled_exc_class()
-        return kind
-    return asyncio.CancelledError
+    name = library()
+    if name is None:
+        return asyncio.CancelledError
+    module = import_module(name)
+    kind: type[BaseException] = module.Cancelled if name == "trio" else module.get_cancelled_exc_class()
+    return kind
 
 
 def _with_headers(message: Message, added: list[tuple[str, str]]) -> Message:
     if not added:
         return message
-    given: Iterable[tuple[bytes, bytes]] = message.get("headers", ())
+    given: list[tuple[bytes, bytes]] = list(message.get("headers", ()))
+    if _COMPLETED.isdisjoint([bytes(name).lower() for name, _ in given]):
+        ours = [(_OURS[name], value.encode("latin-1")) for name, value in added]
+        return {**message, "headers": given + ours}
     headers = [(bytes(name).decode("latin-1"), bytes(value).decode("latin-1")) for name, value in given]
     merged = with_session_headers(headers, added)
     encoded = [(_OURS.get(name) or name.encode("latin-1"), value.encode("latin-1")) for name, value in merged]

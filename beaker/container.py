@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import sys
@@ -12,11 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from beaker import clock as _clock
 from beaker.caching import defaults
 from beaker.caching.dictionary import AbstractDictionaryNSManager
-from beaker.caching.entry import Entry
+from beaker.caching.entry import Entry, stamps_of
 from beaker.caching.factory import given, runtime_of, store_for
+from beaker.caching.marks import Begun, Good, Mode
 from beaker.caching.namespace import EntryNamespaceManager, NamespaceManager
-from beaker.caching.object_pool import LivePool
+from beaker.caching.object_pool import LivePool, clear_region
 from beaker.caching.open_resource import OpenResourceNamespaceManager
+from beaker.caching.stamped import LocalCreation, with_stamps
+from beaker.caching.stamps import local
 from beaker.caching.store_manager import StoreNamespaceManager
 from beaker.caching.value import Value
 from beaker.exceptions import ConfigError, ConfigWarning, warn
@@ -118,6 +122,9 @@ class MemoryNamespaceManager(EntryNamespaceManager):
     """
 
     blocks = False
+    stamp_home = local
+    names: tuple[str, ...] = ()
+    """The tags on which the values of a view depend."""
 
     def __init__(self, namespace: str, **kwargs: Any) -> None:
         self.configure(kwargs)
@@ -129,6 +136,7 @@ class MemoryNamespaceManager(EntryNamespaceManager):
         self._locks = kwargs.get("locks") or (NullLocks() if kwargs.get("lock") == "none" else _creation)
         self._space = self._pool.space(namespace)
         super().__init__(namespace)
+        self.same_data = self._space
         self.marks = self._space.marks
         if type(self).read is MemoryNamespaceManager.read:
             # A hit is so short that a call more or less is a part of it.
@@ -142,17 +150,57 @@ class MemoryNamespaceManager(EntryNamespaceManager):
         bounds = {"max_entries": self._max_entries, "max_bytes": self._max_bytes, "clock": self.clock}
         return store_for("memory", MemoryStore, bounds)
 
+    def join_region(self, region: str, stamped: bool) -> None:
+        if region:
+            self._space.join_region(region)
+
+    def forget_region(self, region: str) -> None:
+        clear_region(region)
+
+    def view(self, tags: tuple[str, ...] = ()) -> MemoryNamespaceManager:
+        if not tags:
+            return self
+        view = copy.copy(self)
+        vars(view).pop("read", None)
+        view.names = tags
+        view.origin = self.origin or self
+        return view
+
+    def begin(self, key: str, good: Good, *, absent: bool = False, mode: Mode = "hold") -> Begun:
+        if not self.names:
+            return super().begin(key, good, absent=absent, mode=mode)
+        stamps = local.take(self.names)
+        return _stamped(super().begin(key, good, absent=absent, mode=mode), stamps)
+
+    def restart(self, key: str) -> Begun:
+        stamps = local.take(self.names)
+        return _stamped(super().restart(key), stamps)
+
+    def holds(self, entry: Entry) -> bool:
+        return not any(stamp.void for _, stamp in stamps_of(entry))
+
     def get_creation_lock(self, key: str) -> Lock:
         lock: Lock = self._locks.creation(self.namespace, key)
         return lock
 
+    def sharing(self, key: str, value: Any) -> Callable[[], Any]:
+        return lambda: value
+
     def read(self, key: str) -> Entry | None:
-        return self._space.get(key)
+        entry = self._space.get(key)
+        if entry is None or not self.names:
+            return entry
+        return entry if {name for name, _ in stamps_of(entry)}.issuperset(self.names) else None
 
     def write(self, key: str, entry: Entry) -> None:
-        self.marks.void(key)
-        size = self._pool.put(self._space, key, entry, self.freshness.kept_until(entry))
-        self.tally.bytes_written += size
+        if self.names and not stamps_of(entry):
+            entry = with_stamps(entry, local.take(self.names))
+        if self.marks.held:
+            self.marks.void(key)
+        self.tally.bytes_written += self._pool.put(self._space, key, entry, self.freshness.kept_until(entry))
+
+    def prolong(self, key: str, entry: Entry, later: Entry) -> None:
+        self._pool.prolong(self._space, key, entry, later, self.freshness.kept_until(later))
 
     def discard(self, key: str) -> None:
         self.marks.void(key)
@@ -166,13 +214,25 @@ class MemoryNamespaceManager(EntryNamespaceManager):
 
 
 class NullNamespaceManager(EntryNamespaceManager):
-    """Keeps nothing: every read is a miss. For tests and for switching a cache off by its type."""
+    """Keeps nothing: every read is a miss. For tests and for switching a cache off by its type.
+
+    No option means anything here, and none is warned of: they can stay until the type is switched back.
+    """
 
     blocks = False
 
     def __init__(self, namespace: str, **kwargs: Any) -> None:
         self.configure(kwargs)
         super().__init__(namespace)
+
+    def join_region(self, region: str, stamped: bool) -> None:
+        """Nothing is kept."""
+
+    def forget_region(self, region: str) -> None:
+        """Nothing is there."""
+
+    def view(self, tags: tuple[str, ...] = ()) -> NullNamespaceManager:
+        return self
 
     def get_creation_lock(self, key: str) -> Lock:
         return NullLocks().creation(self.namespace, key)
@@ -236,7 +296,8 @@ class DBMNamespaceManager(StoreNamespaceManager):
 
     * ``dbmmodule``: a dbm module, or its name, in place of the journalled default.
     * ``dbm_dir``: the directory of the files; default ``data_dir``/container_dbm.
-    * ``data_dir``, ``lock_dir``, ``digest_filenames``, ``durable``: as for :class:`FileNamespaceManager`.
+    * ``data_dir``, ``lock_dir``, ``digest_filenames``, ``durable``, ``max_value``: as for
+      :class:`FileNamespaceManager`.
     * Other options as for :class:`~beaker.caching.store_manager.StoreNamespaceManager`.
     """
 
@@ -256,7 +317,7 @@ class DBMNamespaceManager(StoreNamespaceManager):
             "directory": _directory("dbm", dbm_dir, data_dir, kwargs),
             "digest_filenames": digest_filenames,
             **given({"lock_dir": lock_dir, "dbmmodule": dbmmodule}, "lock_dir", "dbmmodule"),
-            **given(kwargs, "durable", "clock"),
+            **given(kwargs, "durable", "max_value", "clock"),
             **defaults.call_seconds({"store_timeout": kwargs.get("store_timeout")}),
         }
         store = store_for("dbm", DbmStore, arguments)
@@ -289,6 +350,12 @@ DbmContainer = DBMContainer
 
 _creation = ThreadLocks()
 _warned: set[str] = set()
+
+
+def _stamped(begun: Begun, stamps: tuple[tuple[str, Any], ...]) -> Begun:
+    if begun.creation is None or not stamps:
+        return begun
+    return begun._replace(creation=LocalCreation(begun.creation, stamps))
 
 
 def _check_memory_lock(options: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@
     ├── SessionTooLarge                     the session does not fit in its cookie: size, limit
     ├── LockError
     │   └── LockTimeout                     the lock was not free within the given seconds
+    ├── CreationTimeout (TimeoutError)      a creation took longer than its caller waits: seconds, hint
     └── CreationAbortedError                a creation function gave up on purpose
 
     BeakerWarning (UserWarning)             code, as above
@@ -42,6 +43,7 @@ __all__ = [
     "ConfigWarning",
     "CorruptRecord",
     "CreationAbortedError",
+    "CreationTimeout",
     "DeprecatedUse",
     "InvalidCacheBackendError",
     "InvalidCryptoBackendError",
@@ -228,6 +230,19 @@ class CreationAbortedError(BeakerException):
     """A creation function may raise this to say that there is no value to cache."""
 
     code = "cache.creation-aborted"
+
+
+class CreationTimeout(BeakerException, TimeoutError):
+    """A value was not created within the ``hard_timeout`` of its cache, ``seconds``. Its creation goes on."""
+
+    code = "cache.creation-timeout"
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.hint = "call again later, raise hard_timeout, or set stale_if_error, by which an old value is returned"
+        super().__init__(
+            f"no value was created within hard_timeout = {seconds:g} s, and its creation goes on; {self.hint}"
+        )
 
 
 class BeakerWarning(UserWarning):

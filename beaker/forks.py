@@ -26,7 +26,7 @@ from contextvars import ContextVar
 from types import MethodType
 from typing import ClassVar
 
-__all__ = ["ForkAware", "ForkGate", "after_fork", "after_patch", "is_patched", "notice_patch"]
+__all__ = ["ForkAware", "ForkGate", "after_fork", "after_patch", "is_patched", "notice_patch", "this_process"]
 
 _PATIENCE = 5.0
 """Seconds a fork waits for operations in flight; then it goes on, and the child abandons their handles."""
@@ -71,7 +71,9 @@ def after_fork(hook: Hook) -> None:
     """Call ``hook`` in every child this process forks: a bound method while its object lives, a function for good."""
     number = next(_numbers)
     if isinstance(hook, MethodType):
-        _hooks[number] = weakref.WeakMethod(hook, lambda _: _hooks.pop(number, None))
+        # No WeakMethod: where one ends together with its object, at the end of a process, Python prints an error.
+        owner, function = weakref.ref(hook.__self__, lambda _: _hooks.pop(number, None)), hook.__func__
+        _hooks[number] = lambda: None if (alive := owner()) is None else MethodType(function, alive)
     else:
         _hooks[number] = lambda: hook
 
@@ -99,6 +101,14 @@ def is_patched() -> bool:
     return threading.Lock.__module__ != "_thread"
 
 
+def this_process() -> object:
+    """What is another one in a forked child: whoever notes it knows later whether it was begun in this process.
+
+    A child that unwinds its parent's stack, as by ``sys.exit()``, ends nothing that its parent has begun.
+    """
+    return _process
+
+
 class ForkGate:
     """Entered around every operation; :meth:`close` waits until no thread is inside and keeps new ones out.
 
@@ -109,20 +119,25 @@ class ForkGate:
     """
 
     def __init__(self) -> None:
-        self._inside = 0
+        # Threads, not their number: one whose leaving an exception from outside prevented leaves the next time.
+        self._inside: set[int] = set()
         self._closing = 0
-        self._moved = threading.Condition(threading.Lock())
+        self.renew_locks()
 
     def __enter__(self) -> None:
         notice_patch()
-        with self._moved:
-            while self._closing:
-                self._moved.wait()
-            self._inside += 1
+        # The lock itself: the condition's own __enter__ is Python, after which a signal's handler may raise.
+        with self._mutex:
+            if self._closing:
+                self._moved.wait_for(self._is_open)
+            self._inside.add(threading.get_ident())
+
+    def _is_open(self) -> bool:
+        return not self._closing
 
     def __exit__(self, *error: object) -> None:
-        with self._moved:
-            self._inside -= 1
+        with self._mutex:
+            self._inside.discard(threading.get_ident())
             if self._closing:
                 self._moved.notify_all()
 
@@ -145,7 +160,8 @@ class ForkGate:
 
     def renew_locks(self) -> None:
         """After a patch of :mod:`threading`."""
-        self._moved = threading.Condition(threading.Lock())
+        self._mutex = threading.Lock()
+        self._moved = threading.Condition(self._mutex)
 
 
 _numbers = itertools.count()
@@ -153,6 +169,7 @@ _watched: weakref.WeakValueDictionary[int, ForkAware] = weakref.WeakValueDiction
 _hooks: dict[int, Callable[[], Hook | None]] = {}
 _patch_hooks: list[Hook] = []
 _lock_class: object = threading.Lock
+_process = object()
 _paused: ContextVar[tuple[ForkAware, ...]] = ContextVar("beaker_paused_for_a_fork", default=())
 """What the forking thread called ``_before_fork`` on; two threads may fork at the same time."""
 
@@ -170,6 +187,8 @@ def _in_parent() -> None:
 
 
 def _in_child() -> None:
+    global _process
+    _process = object()
     _paused.set(())
     _call_each(hook for reference in list(_hooks.values()) if (hook := reference()) is not None)
     _call_each(item._after_fork for item in _alive())

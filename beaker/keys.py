@@ -6,8 +6,10 @@ hashed, so ``('a', 'b_c')`` and ``('a_b', 'c')`` never collide.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
+import sys
 import types
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +26,7 @@ __all__ = [
     "layers",
     "mangle",
     "namespace_digest",
+    "positional_key",
 ]
 
 KEY_LENGTH = 250
@@ -123,20 +126,26 @@ def cache_key(
         words = [str(value) for value in args]
         words += [f"{name}={kwargs[name]}" for name in sorted(kwargs or ())] if kwargs else []
         return _shortened(" ".join(words), key_length)
+    if not kwargs:
+        return positional_key(prefix, args, key_length)
+    before = positional_key(prefix, args, sys.maxsize) if args or prefix else ""
+    named = "".join([f"s{len(name)}:{name}{_argument(kwargs[name], name)}" for name in sorted(kwargs)])
+    return _shortened(f"{before}|{named}", key_length)
+
+
+def positional_key(prefix: str, args: Sequence[Any], key_length: int) -> str:
+    """:func:`cache_key` of positional arguments alone, by which most hits of a decorated function are found."""
     text = prefix
     for value in args:
         kind = type(value)
         if kind is str:
-            text += f"s{len(value)}:{value}"
+            text = f"{text}s{len(value)}:{value}"
         elif kind is int and -_SMALL < value < _SMALL:
-            text += f"i{value};"
+            text = f"{text}i{value};"
         else:
             text += _argument(value, args)
-    if kwargs:
-        text += "|"
-        for name in sorted(kwargs):
-            text += f"s{len(name)}:{name}" + _argument(kwargs[name], name)
-    return _shortened(text or "()", key_length)
+    # A character has four bytes at most, and most keys are short.
+    return text if 0 < len(text) * 4 <= key_length else _shortened(text or "()", key_length)
 
 
 def _shortened(key: str, key_length: int) -> str:
@@ -282,6 +291,15 @@ _BY_NAME: dict[str, _Encoder] = {
 }
 """By name, so that these modules are not imported for it: a caller with such a value has imported them."""
 
+_PLAIN: dict[type, Callable[[Any], Any]] = {
+    str: str.__str__,
+    int: int.__int__,
+    float: float.__float__,
+    bytes: lambda value: bytes.__getitem__(value, slice(None)),
+    tuple: lambda value: tuple.__getitem__(value, slice(None)),
+}
+"""How to get the simple type's own value out of an instance of a subclass."""
+
 _encoders: weakref.WeakKeyDictionary[type, _Encoder] = weakref.WeakKeyDictionary()
 
 
@@ -293,28 +311,45 @@ def _encoder_for(kind: type) -> _Encoder:
     if issubclass(kind, type):
         return _definition
     bases = {f"{base.__module__}.{base.__qualname__}": base for base in kind.__mro__}
-    inner = _BY_NAME["enum.Enum"] if "enum.Enum" in bases else None
-    if inner is None:
-        inner = next((_BY_NAME[base] for base in bases if base in _BY_NAME), None)
-    if inner is None and getattr(getattr(kind, "__dataclass_params__", None), "frozen", False):
-        inner = _dataclass
-    if inner is None:
-        inner = _scalar(kind)
+    inner = _BY_NAME["enum.Enum"] if "enum.Enum" in bases else _extension(kind, bases)
     named = "K" + _named(kind)
     return lambda value, depth: named + inner(value, depth)
 
 
-def _scalar(kind: type) -> _Encoder:
-    # A subclass of a simple type says what its base says, if it holds nothing besides.
-    label = f"{kind.__module__}.{kind.__qualname__}"
-    for base in (str, int, float, bytes, tuple):
-        if issubclass(kind, base) and not any(part.__dict__.get("__slots__") for part in kind.__mro__):
-            plain = _EXACT[base]
+def _extension(kind: type, bases: Mapping[str, type]) -> _Encoder:
+    """How to encode what a class extends; ``bases`` are its bases by name."""
+    name = next((name for name in bases if name in _BY_NAME), None)
+    if name is not None:
+        return _alone(kind, bases[name], _BY_NAME[name])
+    if getattr(getattr(kind, "__dataclass_params__", None), "frozen", False):
+        base = next(part for part in kind.__mro__ if "__dataclass_params__" in part.__dict__)
+        return _dataclass if base is kind else _alone(kind, base, _dataclass)
+    simple = next((base for base in _PLAIN if issubclass(kind, base)), None)
+    if simple is None:
+        raise _Unknown(f"{kind.__module__}.{kind.__qualname__} has no canonical form")
+    plain, exact = _PLAIN[simple], _EXACT[simple]
+    # What it overrides is not asked: it may say the same of two values.
+    return _alone(kind, simple, lambda value, depth: exact(plain(value), depth))
 
-            def encode(value: Any, depth: int, plain: _Encoder = plain) -> str:
-                if getattr(value, "__dict__", None):
-                    raise _Unknown(f"{label} holds more than the simple type it extends")
-                return plain(str.__str__(value) if isinstance(value, str) else value, depth)
 
-            return encode
-    raise _Unknown(f"{label} has no canonical form")
+def _alone(kind: type, base: type, inner: _Encoder) -> _Encoder:
+    """``inner``, which encodes what ``base`` holds, for instances of ``kind`` that hold nothing besides."""
+    has_slots = any(part.__dict__.get("__slots__") for part in kind.__mro__[: kind.__mro__.index(base)])
+    fields = getattr(base, "__dataclass_fields__", ())
+
+    def encode(value: Any, depth: int) -> str:
+        if has_slots or any(name not in fields and not _is_derived(kind, name) for name in _state(value)):
+            label = f"{kind.__module__}.{kind.__qualname__}"
+            raise _Unknown(f"{label} holds more than the {base.__name__} it extends")
+        return inner(value, depth)
+
+    return encode
+
+
+def _state(value: Any) -> Mapping[str, Any]:
+    state: Mapping[str, Any] = getattr(value, "__dict__", {})
+    return state
+
+
+def _is_derived(kind: type, name: str) -> bool:
+    return isinstance(getattr(kind, name, None), functools.cached_property)

@@ -6,17 +6,17 @@ from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
+from beaker import serving
 from beaker._typing import Environ, StartResponse, WSGIApp
-from beaker.config.arguments import check_application
+from beaker.config.arguments import check_application, check_environ_key
 from beaker.config.options import SessionOptions
 from beaker.config.parse import parse_cache, parse_session
 from beaker.exceptions import ConfigError
 from beaker.session.base import BaseSession
 from beaker.session.context import SessionContext
 from beaker.session.opening import opener
-from beaker.session.proxy import SessionObject
+from beaker.session.proxy import SessionObject, set_request
 from beaker.session.response import Body, Response, SizedBody, may_take_over, sent_as_file
-from beaker.telemetry.server_timing import timed_start
 
 __all__ = ["CacheMiddleware", "SessionMiddleware"]
 
@@ -51,22 +51,29 @@ class SessionMiddleware:
         **kwargs: Any,
     ) -> None:
         check_application(wrap_app, "SessionMiddleware")
+        check_environ_key(environ_key)
         self.app = self.wrap_app = wrap_app
         self.environ_key = environ_key
         self.options, injected = configured_sessions(config, kwargs)
         self.context = SessionContext(self.options, **injected)
         self._opener = opener(self.context)
+        self._timed, self._tested = self.options.server_timing, self.options.webtest_varname
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        if self.options.server_timing:
+        if serving.wanted and not serving.is_here(environ):
+            return serving.serve(self, environ, start_response)
+        if self._timed:
+            from beaker.telemetry.server_timing import timed_start
+
             start_response = timed_start(environ, start_response)
-        session = SessionObject(environ, context=self.context, opener=self._opener)
-        environ[self.environ_key] = session
+        # Its constructor is for others; a call more or less is a part of what a request without a session costs.
+        session = environ[self.environ_key] = SessionObject.__new__(SessionObject)
+        set_request(session, (environ, self._opener, self.context.clock()))
         environ["beaker.get_session"] = self._get_session
-        if self.options.webtest_varname and "paste.testing_variables" in environ:
-            environ["paste.testing_variables"][self.options.webtest_varname] = session
+        if self._tested and "paste.testing_variables" in environ:
+            environ["paste.testing_variables"][self._tested] = session
         # Registries of frameworks (Paste's) want to be told of the object behind a global name.
-        if "paste.registry" in environ and self.session is not None:
+        if self.session is not None and "paste.registry" in environ:
             environ["paste.registry"].register(self.session, session)
         response = Response(session, environ, start_response)
         try:
@@ -78,9 +85,15 @@ class SessionMiddleware:
             finally:
                 session.release()
             raise
-        if type(body) in (list, tuple):
+        kind = type(body)
+        if kind is list or kind is tuple:
             # Nothing of the application runs any more.
-            response.end()
+            if session._sess is None and not response.sent and response._status is not None and not response._exc_info:
+                # As end() does it: most responses come to this.
+                response.sent = True
+                start_response(response._status, response._headers)
+            else:
+                response.end()
             return body
         wrapper = environ.get("wsgi.file_wrapper")
         if isinstance(wrapper, type) and isinstance(body, wrapper) and sent_as_file(body, response):
@@ -119,12 +132,15 @@ class CacheMiddleware:
         from beaker.cache import CacheManager
 
         check_application(app, "CacheMiddleware")
+        check_environ_key(environ_key)
         self.app = app
         self.environ_key = environ_key
         self.options = parse_cache(config, kwargs=kwargs)
         self.cache_manager = CacheManager(**self.options)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        if serving.wanted and not serving.is_here(environ):
+            return serving.serve(self, environ, start_response)
         environ[self.environ_key] = self.cache_manager
         return self.app(environ, start_response)
 

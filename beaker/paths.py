@@ -147,6 +147,12 @@ def unusable(directory: str, err: OSError, option: str) -> str:
         errno.ENOENT: ("the directory cannot be created", another),
         errno.ENOSPC: ("no space is left on the device", f"make room, or set {option} to a directory elsewhere"),
         errno.EDQUOT: ("the disk quota is used up", f"make room, or set {option} to a directory elsewhere"),
+        errno.EFBIG: ("a file has reached the largest size allowed", "raise the limit (ulimit -f)"),
+        errno.EIO: (
+            "the device reports an input/output error",
+            f"see the system's log, or set {option} to a directory elsewhere",
+        ),
+        errno.ENOLCK: ("no file locks are to be had", f"set {option} to a directory on a local disk"),
         errno.EMFILE: ("this process has too many files open", "raise its limit (ulimit -n)"),
         errno.ENFILE: ("the system has too many files open", "raise its limit (fs.file-max)"),
     }.get(err.errno or 0, (err.strerror or type(err).__name__, f"see to the directory, or set {option} to another"))

@@ -10,6 +10,7 @@ holds has no effect on the parent.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from typing import Any
@@ -20,6 +21,7 @@ from beaker.forks import ForkAware, notice_patch
 from beaker.locking.files import stripe_of
 from beaker.locking.readwrite import ReadWriteFile, ReadWriteQueue, SynchronizerImpl
 from beaker.locking.registries import WeakValuedRegistry
+from beaker.locking.turn import Turn
 
 __all__ = [
     "ConditionSynchronizer",
@@ -49,6 +51,9 @@ class _Named(SynchronizerImpl):
 
     def _release(self) -> None:
         self._core._release()
+
+    def _depth(self) -> int:
+        return self._core._depth()
 
 
 class ConditionSynchronizer(_Named):
@@ -119,8 +124,16 @@ def null_synchronizer(*_: Any, **__: Any) -> NullSynchronizer:
     return NullSynchronizer()
 
 
+class _Hold:
+    """One acquisition of a :class:`_Mutex`, and how often its thread has it."""
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.depth = 1
+
+
 class _Mutex(ForkAware):
-    """A lock of the standard library that knows who holds it, for the sake of forks."""
+    """A lock among threads that knows who holds it."""
 
     def __init__(self, reentrant: bool) -> None:
         self._reentrant = reentrant
@@ -129,36 +142,64 @@ class _Mutex(ForkAware):
         super().__init__()
 
     def _renew(self) -> None:
-        self._lock: Any = threading.RLock() if self._reentrant else threading.Lock()
-        self._holder = 0
-        self._depth = 0
+        self._turn = Turn()
+
+    @property
+    def _hold(self) -> Any:
+        return self._turn.holder
 
     def _after_fork(self) -> None:
         # The forking thread lives on in the child and will still release what it held in the parent.
-        self._inherited = self._depth if self._holder == threading.get_ident() else 0
+        hold = self._hold
+        self._inherited = hold.depth if hold is not None and hold.thread == threading.get_ident() else 0
         self._renew()
 
     def _renew_locks(self) -> None:
-        if not self._depth:
+        if self._hold is None:
             self._renew()
 
     def acquire(self, wait: bool, timeout: float) -> bool:
         notice_patch()
-        if not (self._lock.acquire(True, timeout) if wait else self._lock.acquire(False)):
-            return False
-        self._holder = threading.get_ident()
-        self._depth += 1
-        return True
+        held, mine = self._hold, _Hold()
+        if self._reentrant and held is not None and held.thread == mine.thread:
+            return self._acquire_again(held)
+        try:
+            if not wait:
+                return self._turn.take(mine)
+            return self._turn.wait(mine, math.inf if timeout < 0 else timeout)
+        except BaseException:
+            self._turn.free(mine)
+            raise
+
+    @staticmethod
+    def _acquire_again(held: _Hold) -> bool:
+        before = held.depth
+        try:
+            held.depth = before + 1
+            return True
+        except BaseException:
+            held.depth = before
+            raise
 
     def release(self) -> None:
-        mine = self._holder == threading.get_ident()
-        if self._inherited and not (mine and self._depth):
+        hold, me = self._hold, threading.get_ident()
+        if self._inherited and (hold is None or hold.thread != me):
             self._inherited -= 1
             return
-        if not self._depth or (self._reentrant and not mine):
+        if hold is None or (self._reentrant and hold.thread != me):
             raise LockError("release of a lock that is not held")
-        self._depth -= 1
-        self._lock.release()
+        left = hold.depth - 1
+        try:
+            self._leave(hold, left)
+        except BaseException:
+            # It may have come from outside, between two steps.
+            self._leave(hold, left)
+            raise
+
+    def _leave(self, hold: _Hold, left: int) -> None:
+        hold.depth = left
+        if not left:
+            self._turn.free(hold)
 
 
 _mutexes: WeakValuedRegistry[tuple[object, bool], _Mutex] = WeakValuedRegistry()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks import growth, report, services
 from benchmarks.environments import PLOTTING, ROOT, prepare
-from benchmarks.measuring import QUICK, Effort, Result, measure
+from benchmarks.measuring import GROWTH, QUICK, Effort, Result, measure
 from benchmarks.progress import Progress
 from benchmarks.row import Row
 from benchmarks.rows import ROWS
@@ -29,7 +29,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--only", action="append", metavar="TEXT", help="rows whose name has this in it; may be repeated")
     made.add_argument("--who", metavar="NAMES", help="implementations, with commas: ours,beaker,floor,Django ...")
     made.add_argument("--quick", action="store_true", help="prove that the rows work; the figures mean little")
-    made.add_argument("--rounds", type=int, help=f"measurements of each call (default {Effort.rounds})")
+    made.add_argument(
+        "--rounds", type=int, help=f"measurements of each call (default {Effort.rounds}, with --growth {GROWTH.rounds})"
+    )
     made.add_argument("--growth", action="store_true", help="the curves (keys, sizes, threads, processes) instead")
     made.add_argument("--json", type=Path, metavar="FILE", help="keep the figures")
     made.add_argument("--load", type=Path, metavar="FILE", action="append", help="show kept figures, measure nothing")
@@ -45,7 +47,7 @@ def selected(rows: Sequence[Row], only: Sequence[str] | None) -> list[Row]:
 
 
 def effort_of(given: argparse.Namespace) -> Effort:
-    effort = QUICK if given.quick else Effort()
+    effort = QUICK if given.quick else GROWTH if given.growth else Effort()
     if given.rounds:
         effort = Effort(given.rounds, effort.seconds, given.rounds, given.rounds, effort.load_seconds, effort.keys)
     return effort

@@ -64,16 +64,20 @@ PEERS = Environment(
 PLOTTING = Environment("plot", ("matplotlib==3.10.8",))
 
 
+OURS = ("ours", "uncounted", FLOOR, "ndb")
+"""What runs in this interpreter. ``uncounted`` is ours without the line that counts a hit."""
+
+
 def python_of(implementation: str) -> str:
     """The interpreter that has ``ours``, ``beaker``, ``floor`` or a peer."""
-    if implementation in ("ours", FLOOR, "ndb"):
+    if implementation in OURS:
         return sys.executable
     return (UPSTREAM if implementation == "beaker" else PEERS).python()
 
 
 def prepare(implementations: Iterable[str]) -> None:
     """Create those environments that are missing, side by side."""
-    names = set(implementations) - {"ours", FLOOR, "ndb"}
+    names = set(implementations) - set(OURS)
     wanted = [*([UPSTREAM] if "beaker" in names else []), *([PEERS] if names - {"beaker"} else [])]
     with ThreadPoolExecutor() as pool:
         for _ in pool.map(Environment.python, wanted):

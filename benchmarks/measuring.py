@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.row import Row
-from benchmarks.samplers import CallSampler, Failed, LoadSampler, ProcessSampler, Sampler, Workers, who
+from benchmarks.samplers import CallSampler, Failed, FigureSampler, LoadSampler, ProcessSampler, Sampler, Workers, who
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Effort:
     """No row has more keys than that."""
 
 
+GROWTH = Effort(rounds=5, seconds=0.03)
+"""Of so many points that their curve shows what a single one does not."""
 QUICK = Effort(rounds=3, seconds=0.003, processes=1, loads=1, load_seconds=1, keys=20)
 
 
@@ -83,7 +85,9 @@ def measure(row: Row, workers: Workers, effort: Effort, chosen: Callable[[str], 
                 ready[name] = _sampler(row, name, workers, effort)
             except Failed as failure:
                 result.failed[name] = str(failure)
-        rounds = {"call": effort.rounds, "process": effort.processes, "load": effort.loads}[row.kind]
+        rounds = {"call": effort.rounds, "figure": effort.processes, "process": effort.processes, "load": effort.loads}[
+            row.kind
+        ]
         for number in range(rounds):
             # There and back again: a steady drift is the same for the first and for the last.
             for name in list(ready) if number % 2 == 0 else list(ready)[::-1]:
@@ -103,6 +107,8 @@ def measure(row: Row, workers: Workers, effort: Effort, chosen: Callable[[str], 
 def _sampler(row: Row, name: str, workers: Workers, effort: Effort) -> Sampler:
     if row.kind == "call":
         return CallSampler(row, name, workers, effort.seconds)
+    if row.kind == "figure":
+        return FigureSampler(row, name, workers, effort.seconds)
     if row.kind == "process":
         return ProcessSampler(row, name, workers.services, warm=effort.processes > 1)
     return LoadSampler(row, name, workers.services, effort.load_seconds)

@@ -39,15 +39,19 @@ class Report:
         return cls(kept["about"], {result.name: result for result in results})
 
 
-def about(versions: Mapping[str, str], effort: str) -> dict[str, str]:
-    """Machine, versions and date of a run that starts now."""
-    load = "/".join(f"{number:.1f}" for number in os.getloadavg())
+def load_now() -> str:
+    """The load of the machine over 1, 5 and 15 minutes."""
+    return "/".join(f"{number:.1f}" for number in os.getloadavg())
+
+
+def about(versions: Mapping[str, str], effort: str, load: str | None = None) -> dict[str, str]:
+    """Machine, versions and date of a run; ``load`` as it was when that started, by default now."""
     machine = f"{processor()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"
     date = dt.datetime.now(dt.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     return {
         "date": date,
         "machine": machine,
-        "load at the start (1/5/15 minutes)": load,
+        "load at the start (1/5/15 minutes)": load or load_now(),
         "effort": effort,
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }

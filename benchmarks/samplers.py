@@ -108,6 +108,7 @@ class Workers:
     def __init__(self, services: Mapping[str, str]) -> None:
         self.services = services
         self._running: dict[tuple[str, int], Worker] = {}
+        self._kept: dict[str, tuple[str, tempfile.TemporaryDirectory[str]]] = {}
 
     def get(self, implementation: str, number: int = 0) -> Worker:
         name = (implementation, number)
@@ -115,18 +116,35 @@ class Workers:
             self._running[name] = Worker(implementation, self.services)
         return self._running[name]
 
+    def directory(self, implementation: str, name: str) -> str:
+        """A directory that an implementation's rows of that ``name`` have in common, as long as no other comes."""
+        kept = self._kept.get(implementation)
+        if kept is None or kept[0] != name:
+            if kept is not None:
+                kept[1].cleanup()
+            kept = self._kept[implementation] = name, new_directory()
+        return kept[1].name
+
     def close(self) -> None:
         while self._running:
             self._running.popitem()[1].close()
+        while self._kept:
+            self._kept.popitem()[1][1].cleanup()
+
+
+def new_directory() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="beaker-benchmark-", ignore_cleanup_errors=True)
 
 
 class CallSampler:
     """Times calls in the implementation's workers: one, or as many as the row has processes."""
 
     def __init__(self, row: Row, implementation: str, workers: Workers, seconds: float) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="beaker-benchmark-", ignore_cleanup_errors=True)
+        self._directory = new_directory()
         self._row = row
-        place = Place(implementation, self._directory.name, dict(workers.services), row.keys, row.size)
+        filled = row.extra.get("filled")
+        directory = self._directory.name if filled is None else workers.directory(implementation, filled)
+        place = Place(implementation, directory, dict(workers.services), row.keys, row.size)
         self._workers = [workers.get(implementation, number) for number in range(row.processes)]
         try:
             self._loops = max(self._build(worker, place, seconds) for worker in self._workers)
@@ -150,6 +168,16 @@ class CallSampler:
 
     def close(self) -> None:
         self._directory.cleanup()
+
+
+class FigureSampler(CallSampler):
+    """Asks the implementation's worker for what the call returns: milliseconds, from its seconds."""
+
+    def _build(self, worker: Worker, place: Place, seconds: float) -> int:
+        return super()._build(worker, place, 0.0)
+
+    def sample(self) -> float:
+        return float(self._workers[0].ask(do="figure")["seconds"]) * 1e3
 
 
 class ProcessSampler:
@@ -180,7 +208,7 @@ class LoadSampler:
     """Loads the page behind gunicorn with wrk; the figure is requests a second."""
 
     def __init__(self, row: Row, implementation: str, services: Mapping[str, str], seconds: int) -> None:
-        self._directory = tempfile.TemporaryDirectory(prefix="beaker-benchmark-", ignore_cleanup_errors=True)
+        self._directory = new_directory()
         variables = {"BENCHMARK_DIRECTORY": self._directory.name, "BENCHMARK_REDIS": services.get("redis", "")}
         self._port = servers.free_port()
         options = ["--workers", "1", "--threads", "4", "--bind", f"127.0.0.1:{self._port}", "--no-control-socket"]
@@ -235,7 +263,7 @@ class LoadSampler:
 
 def who(row: Row) -> list[str]:
     """The implementations that do the row's work."""
-    if row.kind == "call":
+    if row.work:
         return list(row.work)
     return list(row.extra["scripts"] if row.kind == "process" else row.extra["who"])
 

@@ -21,6 +21,7 @@ from gae.settings import Settings
 if TYPE_CHECKING:
     from beaker.session.context import SessionContext
     from gae.asgi import AsyncApplication
+    from gae.console import ConsoleOptions, Mounted
 
 __all__ = ["Application", "compose"]
 
@@ -52,6 +53,7 @@ def compose(
     settings: Settings | None = None,
     ndb: Any = False,
     handlers: bool = True,
+    console: bool | ConsoleOptions | None = None,
     prefetch: Iterable[Callable[[], object]] = (),
     verify: Verify | None = None,
     secrets_client: Any = None,
@@ -68,6 +70,7 @@ def compose(
     settings: Settings | None = None,
     ndb: Any = False,
     handlers: bool = True,
+    console: bool | ConsoleOptions | None = None,
     prefetch: Iterable[Callable[[], object]] = (),
     verify: Verify | None = None,
     secrets_client: Any = None,
@@ -83,6 +86,7 @@ def compose(
     settings: Settings | None = None,
     ndb: Any = False,
     handlers: bool = True,
+    console: bool | ConsoleOptions | None = None,
     prefetch: Iterable[Callable[[], object]] = (),
     verify: Verify | None = None,
     secrets_client: Any = None,
@@ -95,7 +99,8 @@ def compose(
 
     ``ndb``: ``True``, or the application's ``ndb.Client``, opens an NDB context for each request; see
     :mod:`gae.ndb_context` for why that is not the default. ``handlers=False`` leaves the addresses of
-    :mod:`gae.handlers` to ``app``. ``settings`` take the place of the environment and of the options.
+    :mod:`gae.handlers` to ``app``. ``console``: whether there is the page of :mod:`gae.console`, or its options;
+    default: what ``BEAKER_CONSOLE`` says. ``settings`` take the place of the environment and of the options.
     ``prefetch`` are functions a warmup calls. ``verify`` and ``secrets_client`` replace the check of OIDC
     tokens and the client of Secret Manager. Raises ConfigError when the deployment lacks something, and for an
     argument of the wrong kind.
@@ -111,11 +116,13 @@ def compose(
         check_asgi_application(app, "compose")
     else:
         check_application(app, "compose")
-    _check_arguments(settings, ndb, prefetch, verify, asgi=asgi)
+    _check_arguments(settings, ndb, handlers, prefetch, verify, asgi=asgi)
     if settings is None:
-        settings = Settings.from_environ(session=session, cache=cache, regions=regions, secrets_client=secrets_client)
-    elif session is not None or cache is not None or regions is not None:
-        raise ConfigError("settings are complete: give session, cache and regions to Settings.from_environ")
+        settings = Settings.from_environ(
+            session=session, cache=cache, regions=regions, console=console, secrets_client=secrets_client
+        )
+    elif any(given is not None for given in (session, cache, regions, console)):
+        raise ConfigError("settings are complete: give session, cache, regions and console to Settings.from_environ")
     if asgi:
         return _compose_asgi(app, settings, handlers, prefetch, verify)
     with settings.naming_variables():
@@ -124,6 +131,8 @@ def compose(
     wsgi: WSGIApp = sessions
     if handlers:
         wsgi = _handlers(wsgi, settings, sessions.context, prefetch, verify)
+    if settings.console is not None:
+        wsgi = _mounted(wsgi, settings.console, settings, sessions.context)
     if ndb is not False and ndb is not None:
         source = NDBSource(
             None if ndb is True else ndb, runtime=settings.runtime, database=settings.session.backend.get("database")
@@ -153,6 +162,8 @@ def _compose_asgi(
     composed: ASGIApp = sessions
     if handlers:
         composed = parts.AsyncHandlers(composed, _handlers(_nothing, settings, sessions.context, prefetch, verify))
+    if settings.console is not None:
+        composed = parts.AsyncConsole(composed, _mounted(_nothing, settings.console, settings, sessions.context))
     if settings.runtime.serverless:
         composed = parts.AsyncRequestTrace(composed)
     configure_unless_configured(settings.runtime)
@@ -164,11 +175,15 @@ def _nothing(environ: Environ, start_response: StartResponse) -> Iterable[bytes]
     raise AssertionError("only the platform's addresses are asked of these handlers")
 
 
-def _check_arguments(settings: object, ndb: object, prefetch: Any, verify: object, *, asgi: bool) -> None:
+def _check_arguments(
+    settings: object, ndb: object, handlers: object, prefetch: Any, verify: object, *, asgi: bool
+) -> None:
     if settings is not None and not isinstance(settings, Settings):
         raise wrong("settings", settings, "gae.settings.Settings", "Settings.from_environ() reads them")
     if isinstance(ndb, (str, int, float, Mapping)) and not isinstance(ndb, bool):
         raise wrong("ndb", ndb, "true, false or an ndb.Client")
+    if not isinstance(handlers, bool):
+        raise wrong("handlers", handlers, "true or false")
     if isinstance(prefetch, str) or not isinstance(prefetch, Iterable) or not all(map(callable, prefetch)):
         raise wrong("prefetch", prefetch, "a list of functions without arguments")
     if any(map(is_async, prefetch)):
@@ -177,6 +192,16 @@ def _check_arguments(settings: object, ndb: object, prefetch: Any, verify: objec
         raise wrong("ndb", ndb, "false for an ASGI application", "open ndb_client.context() where a thread uses NDB")
     if verify is not None and not callable(verify):
         raise wrong("verify", verify, "a function that checks a token")
+
+
+def _mounted(app: WSGIApp, options: ConsoleOptions, settings: Settings, context: SessionContext) -> Mounted:
+    # An application without a console does without its modules.
+    from gae.console import Console, Mounted
+
+    def stores() -> Sequence[Any]:
+        return stores_of(context, settings.cache)
+
+    return Mounted(app, Console(options, settings=settings, stores=stores, ring=lambda: context.ring))
 
 
 def _handlers(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
 
-from beaker._typing import ASGIApp, Environ, Message, Receive, Scope, Send
+from beaker._typing import ASGIApp, Environ, Message, Receive, Scope, Send, WSGIApp
 from beaker.asgi import SessionMiddleware
 from beaker.cache import CacheManager
 from beaker.loops.hops import in_thread
@@ -14,7 +15,10 @@ from gae.handlers import HEALTH, Handlers
 from gae.logs import RequestTrace
 from gae.settings import Settings
 
-__all__ = ["AsyncApplication", "AsyncCaching", "AsyncHandlers", "AsyncRequestTrace", "environ_of"]
+if TYPE_CHECKING:
+    from gae.console import Mounted
+
+__all__ = ["AsyncApplication", "AsyncCaching", "AsyncConsole", "AsyncHandlers", "AsyncRequestTrace", "environ_of"]
 
 
 def environ_of(scope: Scope) -> Environ:
@@ -82,7 +86,41 @@ class AsyncHandlers:
             await send(message)
 
 
-def _called(handlers: Handlers, environ: Environ) -> list[Message]:
+class AsyncConsole:
+    """The page of ``mounted`` in worker threads; the rest passes to ``app``."""
+
+    def __init__(self, app: ASGIApp, mounted: Mounted) -> None:
+        self._app = app
+        self._mounted = mounted
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        environ = environ_of(scope) if scope["type"] == "http" else {}
+        if not self._mounted.serves(environ.get("PATH_INFO")):
+            if scope["type"] != "lifespan":
+                self._mounted.note()
+            await self._app(scope, receive, send)
+            return
+        environ["CONTENT_TYPE"] = environ.pop("HTTP_CONTENT_TYPE", "")
+        environ["CONTENT_LENGTH"] = environ.pop("HTTP_CONTENT_LENGTH", "")
+        environ["wsgi.input"] = BytesIO(await _body(receive) if environ["REQUEST_METHOD"] == "POST" else b"")
+        for message in await in_thread(partial(_called, self._mounted, environ)):
+            await send(message)
+
+
+async def _body(receive: Receive) -> bytes:
+    """As much of the request's body as a form may have."""
+    from gae.console.forms import LARGEST
+
+    body = b""
+    while len(body) <= LARGEST:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    return body
+
+
+def _called(handlers: WSGIApp, environ: Environ) -> list[Message]:
     start: Message = {"type": "http.response.start"}
 
     def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:

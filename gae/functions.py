@@ -23,6 +23,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from beaker import serving
 from beaker.cache import CacheManager
 from beaker.config.arguments import is_async
 from beaker.config.coerce import wrong
@@ -34,12 +35,16 @@ from beaker.session.context import SessionContext
 from beaker.session.headers import with_session_headers
 from beaker.session.opening import opener
 from beaker.session.proxy import SessionObject
+from beaker.session.response import closes_with
+from beaker.telemetry.server_timing import timing
 from gae.logs import RequestTrace, configure_unless_configured
 from gae.secret_manager import resolve_all
 from gae.settings import Settings
 
 if TYPE_CHECKING:
     from flask import Request, Response
+
+    from beaker._typing import Headers
 
     Function = Callable[..., Any]
 
@@ -218,23 +223,41 @@ class Sessions(ForkAware):
     def call(self, function: Callable[..., Any], request: Request, *args: Any, **kwargs: Any) -> Response:
         end = RequestTrace.begin(request.environ) or _nothing
         context, open_session = self.context()
+        timed = timing(request.environ) if context.options.server_timing else None
         session = SessionObject(request.environ, context=context, opener=open_session)
         request.environ[ENVIRON_KEY] = session
+        served = serving.opened(request.environ)
+        end = functools.partial(_end, served, end)
         try:
-            response = self._respond(session, functools.partial(function, request, *args, **kwargs), request)
+            with serving.inside(served):
+                response = self._respond(session, functools.partial(function, request, *args, **kwargs), request, timed)
         except BaseException:
             session.release()
             end()
             raise
         if response.is_streamed:
-            response.call_on_close(session.release)
-            response.call_on_close(end)
+            stream = response.response
+            closing: Callable[[], None] = functools.partial(_close, session, stream, end)
+            if isinstance(stream, _Stream):
+                stream.closing, closing = closing, stream.end
+            elif response.direct_passthrough:
+                closing = _once(closing)
+                # Werkzeug hands such a body to the server bare, and calls nothing when that has closed it.
+                response.direct_passthrough = closes_with(stream, closing)
+            # Also where something replaces the stream, of a compressing extension for example.
+            response.call_on_close(closing)
         else:
             session.release()
             end()
         return response
 
-    def _respond(self, session: SessionObject, function: Callable[[], Any], request: Request) -> Response:
+    def _respond(
+        self,
+        session: SessionObject,
+        function: Callable[[], Any],
+        request: Request,
+        timed: Callable[[], Headers] | None,
+    ) -> Response:
         import flask
         from werkzeug.exceptions import HTTPException
 
@@ -245,7 +268,7 @@ class Sessions(ForkAware):
             answer = flask.current_app.handle_http_exception(error)
         response: Response = flask.make_response(answer)
         if _is_iterated(request, response):
-            response.response = stream = _Stream(response.response)
+            response.response = stream = _Stream(response.response, request.environ.get(serving.KEY))
             if stream.failed:
                 return response
         try:
@@ -255,13 +278,34 @@ class Sessions(ForkAware):
             raise
         response.headers.clear()
         response.headers.extend(headers)
-        if response.is_streamed:
-            response.call_on_close(session.finish)
+        if timed is not None:
+            response.headers.extend(timed())
         return response
+
+
+def _end(served: serving.Request | None, end: Callable[[], None]) -> None:
+    if served is not None:
+        served.end()
+    end()
 
 
 def _nothing() -> None:
     """Nothing is logged at the end of the request."""
+
+
+def _once(closing: Callable[[], None]) -> Callable[[], None]:
+    left = [closing]
+    return lambda: left.pop()() if left else None
+
+
+def _close(session: SessionObject, body: object, end: Callable[[], None]) -> None:
+    """What follows a streamed body: its late changes are saved unless it has failed, and locks are released."""
+    try:
+        if not (isinstance(body, _Stream) and body.failed):
+            session.finish()
+    finally:
+        session.release()
+        end()
 
 
 def _is_iterated(request: Request, response: Response) -> bool:
@@ -274,22 +318,23 @@ class _Stream:
     """A streamed body whose first chunk is computed at once: until then it may still change the session's cookie.
 
     An empty chunk counts, too: it says that the stream is not ready, and is not to be waited for. An error is
-    raised where the bare stream would raise it, and ``failed`` is set.
+    raised where the bare stream would raise it, and ``failed`` is set. ``closing`` is called once when the stream is
+    closed, also where closing the body raises, at which Werkzeug calls nothing more.
     """
 
-    def __init__(self, body: Iterable[Any]) -> None:
+    closing: Callable[[], None] | None = None
+    failed = False
+
+    def __init__(self, body: Iterable[Any], served: serving.Request | None) -> None:
         self._body = body
+        self._served = served
         self._first: list[Any] = []
         self._error: BaseException | None = None
         try:
             self._iterator = iter(body)
             self._first += itertools.islice(self._iterator, 1)
         except Exception as error:
-            self._error = error
-
-    @property
-    def failed(self) -> bool:
-        return self._error is not None
+            self._error, self.failed = error, True
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -297,9 +342,27 @@ class _Stream:
     def __next__(self) -> Any:
         if self._error is not None:
             raise self._error
-        return self._first.pop() if self._first else next(self._iterator)
+        if self._first:
+            return self._first.pop()
+        try:
+            with serving.inside(self._served):
+                return next(self._iterator)
+        except StopIteration:
+            raise
+        except BaseException:
+            self.failed = True
+            raise
 
     def close(self) -> None:
-        close = getattr(self._body, "close", None)
-        if close is not None:
-            close()
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                with serving.inside(self._served):
+                    close()
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        closing, self.closing = self.closing, None
+        if closing is not None:
+            closing()

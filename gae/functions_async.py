@@ -7,11 +7,13 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Protocol
 
-from beaker._typing import Receive, Scope, Send
+from beaker import serving
+from beaker._typing import Headers, Receive, Scope, Send
 from beaker.asgi import AsyncSessionObject, open_session, respond
 from beaker.exceptions import ConfigError
 from beaker.loops.hops import in_thread
 from beaker.session.context import SessionContext
+from beaker.telemetry.server_timing import timed_send, timing
 from gae.asgi import environ_of
 from gae.logs import RequestTrace
 
@@ -46,16 +48,20 @@ def with_async_session(function: Callable[..., Any], sessions: Sessions) -> Call
             )
         end = RequestTrace.begin(environ_of(scope))
         context, opener = sessions.context() if sessions.is_ready else await in_thread(sessions.context)
-        session = await open_session(scope, context, opener)
-        response = None
+        timed = timing(scope) if context.options.server_timing else None
+        session = await open_session(scope, opener)
+        served, response = serving.opened(scope), None
         try:
-            response = _response(await _answer(function, request, *args, **kwargs))
+            with serving.inside(served):
+                response = _response(await _answer(function, request, *args, **kwargs))
         finally:
             if response is None:
+                if served is not None:
+                    served.end()
                 await session.arelease()
                 if end is not None:
                     end()
-        return None if response is None else _Response(response, session, end)
+        return None if response is None else _Response(response, session, served, timed, end)
 
     return wrapper
 
@@ -88,14 +94,26 @@ def _response(answer: Any) -> Any:
 class _Response:
     """A response that is sent with the headers of its session."""
 
-    def __init__(self, response: Any, session: AsyncSessionObject, end: Callable[[], None] | None) -> None:
+    def __init__(
+        self,
+        response: Any,
+        session: AsyncSessionObject,
+        served: serving.Request | None,
+        timed: Callable[[], Headers] | None,
+        end: Callable[[], None] | None,
+    ) -> None:
         self._response = response
         self._session = session
+        self._served = served
+        self._timed = timed
         self._end = end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._timed is not None:
+            send = timed_send(self._timed, send)
         try:
-            await respond(self._session, self._response, scope, receive, send)
+            work = functools.partial(respond, self._session, self._response)
+            await serving.aserve(work, scope, receive, send, self._served)
         finally:
             if self._end is not None:
                 self._end()

@@ -17,7 +17,6 @@ import base64
 import hmac
 import json
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
@@ -27,18 +26,20 @@ from urllib.parse import parse_qs
 from beaker._typing import Environ, StartResponse, WSGIApp
 from beaker.exceptions import BeakerException, ConfigError, InvalidCacheBackendError, StoreError
 from beaker.forks import ForkAware, notice_patch
-from beaker.operations.purging import keep_cursor, kept_cursor, purge, purgeable
+from beaker.locking.turn import Turn
+from beaker.operations.purging import purge, purge_on, purgeable
 from beaker.runtime import Platform, Runtime
 from beaker.storage import breaker
 from gae.settings import Tasks
 
-__all__ = ["HEALTH", "PURGE", "WARMUP", "Handlers", "verify_google_token"]
+__all__ = ["HEALTH", "LONGEST_TOKEN", "PURGE", "WARMUP", "Handlers", "Verify", "unverified", "verify_google_token"]
 
 WARMUP, PURGE, HEALTH = "/_ah/warmup", "/tasks/beaker/purge", "/healthz"
 PURGE_SECONDS = 20.0
 """How long a purge may take: well under the 30 s after which gunicorn takes a silent worker for dead."""
 PURGE_RECORDS = 100_000
-_LONGEST_TOKEN = 8_192
+LONGEST_TOKEN = 8_192
+"""Characters of a token that are looked at."""
 _HEADERS = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
 
 log = logging.getLogger("gae")
@@ -98,7 +99,7 @@ class Handlers(ForkAware):
         return path in self._paths
 
     def _renew_locks(self) -> None:
-        self._warming = threading.Lock()
+        self._warming = Turn()
 
     _after_fork = _renew_locks
 
@@ -131,12 +132,12 @@ class Handlers(ForkAware):
     def _answer_warmup(self, environ: Environ) -> tuple[str, str, str]:
         # The address is public, so the work is done once a process and never by two at a time.
         notice_patch()
-        warming = self._warming
-        if not self._is_warm and warming.acquire(blocking=False):
-            try:
+        warming, me = self._warming, object()
+        try:
+            if not self._is_warm and warming.take(me):
                 self._is_warm = self._warm_up()
-            finally:
-                warming.release()
+        finally:
+            warming.free(me)
         return "200 OK", "text/plain", "ok\n"
 
     def _warm_up(self) -> bool:
@@ -167,15 +168,13 @@ class Handlers(ForkAware):
         started = time.monotonic()
         try:
             stores = purgeable(self._stores())
-            try:
-                # One given by the caller is the caller's to get right; a kept one may be of another configuration.
-                outcome = self._purge(stores, asked[0] if asked else kept_cursor(stores))
-            except ValueError:
-                if asked:
-                    return "400 Bad Request", "text/plain", "cursor is not one that a purge returned\n"
-                outcome = self._purge(stores, None)
             if not asked:
-                keep_cursor(stores, outcome.cursor)
+                outcome = purge_on(stores, limit=self._limit, deadline=self._deadline)
+            else:
+                try:
+                    outcome = purge(stores, limit=self._limit, deadline=self._deadline, cursor=asked[0])
+                except ValueError:
+                    return "400 Bad Request", "text/plain", "cursor is not one that a purge returned\n"
         except (StoreError, ConfigError) as error:
             log.error("purge: %s", error)
             # Only a store may recover by the next attempt.
@@ -195,9 +194,6 @@ class Handlers(ForkAware):
             status, report["error"] = "503 Service Unavailable", type(outcome.error).__name__
         return status, "application/json", json.dumps(report) + "\n"
 
-    def _purge(self, stores: Sequence[Any], cursor: str | None) -> Any:
-        return purge(stores, limit=self._limit, deadline=self._deadline, cursor=cursor)
-
     def _is_trusted(self, environ: Environ) -> bool:
         if self._runtime.platform is Platform.APPENGINE and environ.get("HTTP_X_APPENGINE_CRON") == "true":
             return True
@@ -209,7 +205,7 @@ class Handlers(ForkAware):
 
     def _is_ours(self, token: str) -> bool:
         # Checking a signature fetches Google's certificates: only for a token that claims what it should.
-        if not self._tasks.audience or not self._names_us(_unverified(token)):
+        if not self._tasks.audience or not self._names_us(unverified(token)):
             return False
         try:
             claims = self._verify(token, self._tasks.audience)
@@ -240,18 +236,19 @@ def verify_google_token(token: str, audience: str) -> Mapping[str, Any]:
             hint="pip install 'beaker-gae[google]'",
             code="config.missing-package",
         ) from error
-    send = requests.Request()
-
-    def bounded(*args: Any, **kwargs: Any) -> Any:
-        return send(*args, **{**kwargs, "timeout": 5})
-
-    claims: Mapping[str, Any] = id_token.verify_oauth2_token(token, bounded, audience)
+    claims: Mapping[str, Any] = id_token.verify_oauth2_token(token, bounded(requests.Request()), audience)
     return claims
 
 
-def _unverified(token: str) -> Mapping[str, Any]:
+def bounded(send: Callable[..., Any]) -> Callable[..., Any]:
+    """google-auth's ``send``, with 5 seconds for each request: its own limit is two minutes."""
+    return lambda *args, **kwargs: send(*args, **{**kwargs, "timeout": 5})
+
+
+def unverified(token: str) -> Mapping[str, Any]:
+    """What a signed token claims, before its signature is checked; ``{}`` for what is no token."""
     parts = token.split(".")
-    if len(parts) != 3 or len(token) > _LONGEST_TOKEN:
+    if len(parts) != 3 or len(token) > LONGEST_TOKEN:
         return {}
     try:
         claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))

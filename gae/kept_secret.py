@@ -1,4 +1,4 @@
-"""The session secret that a laptop or a server of one's own keeps beside its data, when none is configured."""
+"""Secrets in files: the session's that a laptop keeps beside its data when none is configured, and mounted ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from beaker.crypto.keyring import new_key
 from beaker.exceptions import ConfigError
 from beaker.paths import Exposed, held_path, open_held, read_private
 
-__all__ = ["kept_secret"]
+__all__ = ["kept_secret", "only_line"]
 
 log = logging.getLogger("gae")
 
@@ -81,3 +81,22 @@ def _make_secret(path: Path) -> None:
             draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def only_line(path: str, variable: str) -> str:
+    """The one secret in the file at ``path``. Raises ConfigError naming ``variable``."""
+    try:
+        data = Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{variable} names a file that cannot be read: {path}", option=variable, code="config.unreadable-file"
+        ) from error
+    lines = file_lines(data, f"{variable} ({path})")
+    if len(lines) > 1:
+        raise ConfigError(
+            f"{variable} names a file of several lines: {path}",
+            option=variable,
+            expected="one secret",
+            code="config.unreadable-file",
+        )
+    return lines[0].decode()

@@ -10,6 +10,7 @@ variable                               meaning
 ``BEAKER_TASKS_SERVICE_ACCOUNTS``      e-mail addresses, by commas, whose tokens those must be
 ``BEAKER_TASKS_SECRET``, ``..._FILE``  shared secret that may start a purge (header ``X-Beaker-Tasks-Secret``)
 ``BEAKER_WARMUP_REGIONS``              cache regions whose store ``/_ah/warmup`` opens
+``BEAKER_CONSOLE``                     ``true``: there is a console; see :mod:`gae.console` for ``BEAKER_CONSOLE_...``
 =====================================  =======================================================================
 
 The first of these that says something wins: explicit argument; Secret Manager (a value
@@ -24,23 +25,25 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from beaker.config.arguments import check_mapping
-from beaker.config.coerce import as_list
+from beaker.config.coerce import as_bool, as_list, wrong
 from beaker.config.deployment import HOW_TO_MAKE_A_SECRET, KEPT_SECRET, complete, data_directory
 from beaker.config.environment import Given, read, region_name
 from beaker.config.names import CACHE, SESSION
 from beaker.config.options import SessionOptions
-from beaker.crypto.form import check_key, file_lines
+from beaker.crypto.form import check_key
 from beaker.exceptions import ConfigError
 from beaker.runtime import Runtime
 from beaker.session.defaults import resolve_type
-from gae.kept_secret import kept_secret
+from gae.kept_secret import kept_secret, only_line
 from gae.secret_manager import is_reference, read_secret, resolve_all
 
-__all__ = ["HOW_TO_MAKE_A_SECRET", "KEPT_SECRET", "Settings", "Tasks", "collect"]
+if TYPE_CHECKING:
+    from gae.console_options import ConsoleOptions
+
+__all__ = ["HOW_TO_MAKE_A_SECRET", "KEPT_SECRET", "Settings", "Tasks", "collect", "console_options"]
 
 log = logging.getLogger("gae")
 
@@ -96,7 +99,7 @@ class Tasks:
         if is_reference(secret):
             secret = read_secret(str(secret), option="BEAKER_TASKS_SECRET", client=client)
         elif path:
-            secret = _only_line(path, "BEAKER_TASKS_SECRET_FILE")
+            secret = only_line(path, "BEAKER_TASKS_SECRET_FILE")
         if secret is not None:
             check_key(secret.encode(), "BEAKER_TASKS_SECRET")
         return cls(
@@ -123,6 +126,7 @@ class Settings:
     origins: Mapping[str, str]
     tasks: Tasks = field(default_factory=Tasks)
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    console: ConsoleOptions | None = None
 
     @property
     def platform(self) -> str:
@@ -150,6 +154,7 @@ class Settings:
         cache: Mapping[str, Any] | None = None,
         regions: Mapping[str, Mapping[str, Any]] | None = None,
         sessions: bool = True,
+        console: bool | ConsoleOptions | None = None,
         secrets_client: Any = None,
     ) -> Settings:
         """Read ``environ``; arguments win over it.
@@ -158,6 +163,7 @@ class Settings:
         - ``runtime``: what is detected in ``environ`` unless given.
         - ``session``, ``cache``: options without prefix; ``regions``: those of each region, by its name.
         - ``sessions=False``: for a service with caches only, which needs no secret.
+        - ``console``: whether there is one, or its options; ``None``: what ``BEAKER_CONSOLE`` says.
         - ``secrets_client``: replaces the client of Secret Manager.
 
         Raises ConfigError naming the option or variable; a missing session secret is one on App Engine, Functions and
@@ -187,9 +193,10 @@ class Settings:
                 code="config.missing-key",
             )
         tasks = Tasks.from_environ(environ, client=secrets_client)
+        told = console_options(environ, console, client=secrets_client)
         with _named(given.variables):
             session_options, cache_options = given.session_options(), given.cache_options()
-        return cls(runtime, session_options, cache_options, given.origins, tasks, given.variables)
+        return cls(runtime, session_options, cache_options, given.origins, tasks, given.variables, told)
 
     @contextmanager
     def naming_variables(self) -> Iterator[None]:
@@ -205,22 +212,22 @@ class Settings:
         return f"beaker: platform={self.platform} {' '.join(told)} session secret from {secret}"
 
 
-def _only_line(path: str, variable: str) -> str:
-    try:
-        data = Path(path).read_bytes()
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{variable} names a file that cannot be read: {path}", option=variable, code="config.unreadable-file"
-        ) from error
-    lines = file_lines(data, f"{variable} ({path})")
-    if len(lines) > 1:
-        raise ConfigError(
-            f"{variable} names a file of several lines: {path}",
-            option=variable,
-            expected="one secret",
-            code="config.unreadable-file",
-        )
-    return lines[0].decode()
+def console_options(
+    environ: Mapping[str, str], asked: bool | ConsoleOptions | None = None, *, client: Any = None
+) -> ConsoleOptions | None:
+    """The console's options; ``None`` when none was asked for, by ``asked`` or by ``BEAKER_CONSOLE``."""
+    if asked is None:
+        asked = as_bool("BEAKER_CONSOLE", environ.get("BEAKER_CONSOLE", "").strip() or False)
+    if asked is False:
+        return None
+    # A deployment without a console does without its modules.
+    from gae.console_options import ConsoleOptions
+
+    if isinstance(asked, ConsoleOptions):
+        return asked
+    if asked is not True:
+        raise wrong("console", asked, "true, false or gae.console.ConsoleOptions")
+    return ConsoleOptions.from_environ(environ, client=client)
 
 
 @contextmanager

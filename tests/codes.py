@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@functools.cache
 def codes() -> dict[str, str]:
     """Each code with a place that carries it."""
     found: dict[str, str] = {}
@@ -25,7 +27,11 @@ def _of(tree: ast.Module) -> Iterator[tuple[str, int]]:
         if isinstance(node, ast.Call):
             value = next((keyword.value for keyword in node.keywords if keyword.arg == "code"), None)
             # Report.add(severity, code, message, fix)
-            if isinstance(node.func, ast.Attribute) and ast.unparse(node.func) == "report.add":
+            if (
+                isinstance(node.func, ast.Attribute)
+                and node.func.attr == "add"
+                and ast.unparse(node.func) == "report.add"
+            ):
                 value = node.args[1]
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]

@@ -83,6 +83,17 @@ def _own_stores(_plain_environment: None) -> Iterator[None]:
             close()
 
 
+@pytest.fixture(autouse=True)
+def _own_counts(_plain_environment: None) -> Iterator[None]:
+    """The namespaces a test counted under end with it: a process counts the first 1,000 by name and no more."""
+    from beaker.counters import registry
+
+    before = set(registry._caches)
+    yield
+    for name in registry._caches.keys() - before:
+        del registry._caches[name]
+
+
 @pytest.fixture
 def fake_clock() -> FakeClock:
     """A clock that stands still at 1,700,000,000 seconds until ``advance(seconds)`` or ``set(t)``."""

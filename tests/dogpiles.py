@@ -81,6 +81,8 @@ class Cache:
         entry = Entry(value, self.clock(), self.expiretime, cost)
         return entry if creation.store(entry) else None
 
+    origin = ("n", "k")
+
     def copies(self, entry: Any) -> Callable[[], Entry]:
         return lambda: entry
 

@@ -15,6 +15,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "beaker.runtime",
         "beaker.paths",
         "beaker.keys",
+        "beaker.serving",
     ),
     "1 mechanisms": (
         "beaker.serialization",
@@ -52,6 +53,7 @@ FLOOR_NAMES = list(FLOORS)
 INSIDE: dict[str, tuple[str, ...]] = {
     "beaker.storage": (
         "api",
+        "names",
         "records",
         "deadline",
         "breaker",
@@ -68,6 +70,8 @@ INSIDE: dict[str, tuple[str, ...]] = {
     ),
     "beaker.session": (
         "typed",
+        "standing",
+        "unpacked",
         "values",
         "merge",
         "snapshot",
@@ -84,6 +88,7 @@ INSIDE: dict[str, tuple[str, ...]] = {
         "shared",
         "state",
         "session_namespace",
+        "own_cookie",
         "older_names",
         "backends",
         "outage",
@@ -115,6 +120,7 @@ ROOT_FILES = (
     "middleware",
     "paths",
     "runtime",
+    "serving",
     "synchronization",
     "util",
 )
@@ -124,7 +130,7 @@ FORMER_PATHS = ("_compat", "bridge", "converters", "namespace", "purging")
 # Interfaces for users: nothing inside may import them, or they close a circle.
 FACES = ("beaker.util", "beaker.testing", *(f"beaker.{name}" for name in FORMER_PATHS))
 # Modules whose purpose is a third-party package, and which nothing imports before it is asked for.
-THIRD_PARTY_AT_IMPORT = ("beaker.testing", "beaker.storage.datastore.ndb_model")
+THIRD_PARTY_AT_IMPORT = ("beaker.testing", "beaker.operations.rich_terminal", "beaker.storage.datastore.ndb_model")
 # Only these read the environment; everything else gets the values from them.
 ENVIRONMENT_READERS = ("beaker.runtime", "beaker.__main__", "gae.emulator", "gae.settings")
 # Type aliases only; there is nothing in it that could change under a user.

@@ -15,8 +15,11 @@ from beaker import backends
 from beaker.cache import Cache, CacheManager
 from beaker.caching import registry
 from beaker.config.extras import EXTRAS
+from beaker.config.options import SessionOptions
 from beaker.container import MemoryNamespaceManager
+from beaker.crypto.keyring import new_key
 from beaker.exceptions import ConfigWarning, InvalidCacheBackendError, MissingCacheParameter
+from beaker.session.context import SessionContext
 
 
 class Mine(MemoryNamespaceManager):
@@ -93,8 +96,13 @@ def test_unknown_name_suggests_the_nearest() -> None:
     assert isinstance(caught.value, ImportError)
     with pytest.raises(InvalidCacheBackendError, match="'memory'"):
         CacheManager(type="memroy")
-    with pytest.raises(InvalidCacheBackendError, match="there is no cache backend 'cookie'"):
+    with pytest.raises(InvalidCacheBackendError, match=r"no cache backend 'cookie'.*is a type of sessions"):
         CacheManager(type="cookie")
+    for wrong, right in (("cokie", "cookie"), ("hybird", "hybrid"), ("flie", "file")):
+        with pytest.raises(InvalidCacheBackendError, match=f"no session type .*hybrid.*did you mean '{right}'"):
+            SessionContext(SessionOptions(type=wrong, secret=new_key()))
+    with pytest.raises(InvalidCacheBackendError, match="no cache backend 'cookie'"):
+        SessionContext(SessionOptions(type="hybrid", secret=new_key(), store="cookie"))
 
 
 @pytest.mark.parametrize("target", ["no.such.module:X", f"{__name__}:Missing", f"{__name__}:Path", "nocolon", ":x"])

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from beaker import cache as cache_module
 from beaker.cache import Cache, CacheManager, cache_regions
+from beaker.caching import manager as manager_module
 from beaker.exceptions import ConfigError, ConfigWarning, UncacheableArgument, UnserializableValue
 from beaker.middleware import CacheMiddleware
 from beaker.testing.clock import FakeClock
@@ -189,7 +189,7 @@ def test_manager_opens_caches_with_its_options(tmp_path: Path) -> None:
 
 def test_manager_forgets_caches_of_endless_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names made up for each request do not stay in memory."""
-    monkeypatch.setattr(cache_module, "_MEMO", 10)
+    monkeypatch.setattr(manager_module, "_MEMO", 10)
     manager = CacheManager()
     for n in range(100):
         manager.get_cache(str(n))

@@ -287,11 +287,48 @@ def test_explain_reports_what_compose_made(applications: Path) -> None:
     assert rows["session", "secret"]["origin"] == "laptop default"
 
 
-@pytest.mark.parametrize("name", ["an_application:nothing", "an_application:bare", "no_such_module:app", ":app"])
+FRAMEWORKS = """
+from fastapi import FastAPI
+from flask import Flask
+
+import beaker.asgi
+from beaker.middleware import SessionMiddleware
+
+class Quart:
+    def __init__(self):
+        self.asgi_app = beaker.asgi.SessionMiddleware(self.asgi_app, type="memory", timeout=60)
+
+    async def asgi_app(self, scope, receive, send):
+        raise AssertionError("nothing is called")
+
+flask, quart, fastapi, wrong = Flask(__name__), Quart(), FastAPI(), FastAPI()
+flask.wsgi_app = SessionMiddleware(flask.wsgi_app, type="memory", timeout=60)
+fastapi.add_middleware(beaker.asgi.SessionMiddleware, config={"session.type": "memory", "session.timeout": "60"})
+wrong.add_middleware(beaker.asgi.SessionMiddleware, config={"session.timeout": "soon"})
+"""
+
+
+@pytest.mark.parametrize("framework", ["flask", "quart", "fastapi"])
+def test_explain_looks_into_frameworks(framework: str, applications: Path) -> None:
+    """A middleware within a framework's object is found, and one without a key has started: that is no error."""
+    (applications / "in_frameworks.py").write_text(FRAMEWORKS)
+    status, told = run("explain", f"in_frameworks:{framework}", "--json")
+    report = json.loads(told)
+    assert [row["value"] for row in report["options"] if row["option"] == "timeout"] == ["60 s"]
+    assert (status, report["ok"]) == (0, True)
+    status, told = run("explain", "in_frameworks:wrong", "--json")
+    (finding,) = json.loads(told)["findings"]
+    assert (status, finding["code"]) == (1, "config.invalid-option")
+
+
+@pytest.mark.parametrize(
+    "name", ["an_application:nothing", "an_application:bare", "no_such_module:app", ":app", "that_ends:app"]
+)
 def test_an_application_that_is_not_there_is_a_wrong_call(
     name: str, applications: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Status 2 and a sentence; nothing is reported."""
+    (applications / "that_ends.py").write_text("raise SystemExit(7)")
     status, told = run("explain", name)
     assert (status, told) == (2, "")
     assert "[explain.no-application]" in capsys.readouterr().err
@@ -325,8 +362,8 @@ def test_the_doctor_reads_an_app_yaml(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "none.yaml" in capsys.readouterr().err
 
 
-def in_a_terminal(*command: str, **variables: str) -> str:
-    """What ``command`` writes to a terminal of 72 columns."""
+def in_a_terminal(*command: str, status: int = 0, errors: bool = False, **variables: str) -> str:
+    """What ``command`` writes to a terminal of 72 columns, with ``errors`` to stderr too; it exits with ``status``."""
     import fcntl
     import pty
     import struct
@@ -337,14 +374,15 @@ def in_a_terminal(*command: str, **variables: str) -> str:
     environ = {**os.environ, "TERM": "xterm", **variables}
     # It would say more than the terminal does; a runner of tests sets it.
     environ.pop("COLUMNS", None)
-    process = subprocess.Popen(command, stdout=theirs, stderr=subprocess.DEVNULL, env=environ, close_fds=True)
+    stderr = theirs if errors else subprocess.DEVNULL
+    process = subprocess.Popen(command, stdout=theirs, stderr=stderr, env=environ, close_fds=True)
     os.close(theirs)
     told = b""
     with contextlib.suppress(OSError):  # Linux's word for the end
         while piece := os.read(ours, 65536):
             told += piece
     os.close(ours)
-    assert process.wait(60) == 0
+    assert process.wait(60) == status
     return told.decode()
 
 

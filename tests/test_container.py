@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import threading
+from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from beaker.container import (
 from beaker.exceptions import ConfigError, ConfigWarning, MissingCacheParameter, ValueTooLarge
 from beaker.runtime import Platform, Runtime
 from beaker.testing.clock import FakeClock
+from tests.faults.aborting import Abort, each_line
 
 CLOUD = Runtime(platform=Platform.FUNCTIONS)
 
@@ -219,13 +222,33 @@ def test_approximate_size() -> None:
         def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
             raise RuntimeError("outside of a request")
 
+    class Article:
+        def __init__(self, text: str) -> None:
+            self.text = text
+
     loop: list[Any] = []
     loop.append(loop)
     assert approximate_size("x" * 1000) > 1000
     assert 80_000 < approximate_size(["x" * 1000] * 100) < 200_000
     assert approximate_size({"k": "x" * 1000}) > 1000
+    for value in ({("k", "x" * 1000): 1}, {"k": {"x" * 1000}}, OrderedDict(k=["x" * 1000]), Article("x" * 1000)):
+        assert 1000 < approximate_size(value) < 3000
     assert approximate_size(loop) < 10_000
     assert 0 < approximate_size(Proxy()) < 10_000
+    assert approximate_size({"k": Proxy(), "text": "x" * 100_000}) > 100_000  # what is beside it still counts
+
+
+def test_an_aborted_put_of_a_live_object_is_mended() -> None:
+    """Whichever line of it an exception from outside hits, the pool's sums and orders agree and its lock is free."""
+    pool = LivePool(3, 10**6, FakeClock())
+    space = pool.space("ns")
+    for key, value in ("new", "x"), ("old", "longer"):
+        for _ in each_line(partial(pool.put, space, key, Entry(value, 1.0, 60.0), 200.0), Abort, 1):
+            assert not pool.lock.locked()
+            assert set(space.slots.values()) == set(pool._queue)
+            assert pool.bytes_used == sum(slot.size for slot in pool._queue)
+            for number in range(3):
+                pool.put(space, f"old-{number}" if number else "old", Entry("x", 1.0), None)
 
 
 def test_store_beside_the_live_objects() -> None:

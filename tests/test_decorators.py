@@ -71,7 +71,7 @@ def test_every_way_to_write_a_call_is_one_key(clock: FakeClock, calls: list[Any]
     assert f(1) == f(1, 2) == f(a=1) == f(b=2, a=1) == f(1, c=3) == 1
     others = [f(1, 3), f(1, 2, 4), f(1, 2, ("x", 1)), f(1, x=1), f(1, c=4), f("1"), f(1.0), f(True), f((1,))]
     assert others == list(range(2, 11))
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"locals>\.f: missing a required argument: 'a'"):
         f()  # type: ignore[call-arg]
 
 

@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 import types
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ import pytest
 
 import beaker.__main__
 import beaker.cache
+from beaker.caching.open_caches import OpenCaches
+from beaker.caching.regions import regions as shared_regions
 from beaker.config.environment import read
 from beaker.config.options import ACCEPTED, BackendOptions, CacheOptions, SessionOptions, describe
 from beaker.config.parse import parse_cache, parse_session
@@ -107,6 +110,9 @@ def _reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "secret.key").chmod(0o600)
     regions = dict(beaker.cache.cache_regions)
     beaker.cache.cache_regions.clear()
+    # A page's invalidation reaches the stores of its own process only, not of the tests before.
+    monkeypatch.setattr(beaker.cache, "cache_managers", OpenCaches())
+    monkeypatch.setattr(shared_regions, "following", weakref.WeakSet())
     yield
     beaker.cache.cache_regions.clear()
     beaker.cache.cache_regions.update(regions)

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.metadata import distributions
 from pathlib import Path
 from threading import Thread
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -164,20 +164,33 @@ def test_a_key_file_open_to_others_is_found(tmp_path: Path) -> None:
     assert "deploy.readable-key" not in found(environ)
 
 
-def test_another_distribution_in_our_package_is_found() -> None:
+def test_another_distribution_in_our_package_is_found(tmp_path: Path) -> None:
     """Upstream Beaker owns files in beaker/: an error that names it."""
-    others = [
-        SimpleNamespace(metadata={"Name": "Beaker"}, version="1.14.1", files=["beaker/cache.py"]),
-        SimpleNamespace(metadata={"Name": "beaker_gae"}, version="2", files=["beaker/cache.py"]),
-        SimpleNamespace(metadata={"Name": "beakerlib"}, version="2", files=["beakerlib/cache.py"]),
-        SimpleNamespace(metadata={"Name": "empty"}, version="2", files=None),
-    ]
+    for name, files in {
+        "Beaker-1.14.1.dist-info": "x.py,,\nbeaker/cache.py,,\n",
+        "first-1.dist-info": "beaker/cache.py,,\n",
+        "beaker_gae-2.dist-info": "beaker/cache.py,,\n",
+        "beakerlib-2.dist-info": "beakerlib/cache.py,,\nx/beaker/cache.py,,\n",
+        "egg-3.egg-info": "beaker/cache.py\n",
+        "empty-2.dist-info": None,
+    }.items():
+        metadata, record = ("METADATA", "RECORD") if name.endswith("dist-info") else ("PKG-INFO", "SOURCES.txt")
+        (tmp_path / name).mkdir()
+        named, _, version = name.rpartition(".")[0].partition("-")
+        (tmp_path / name / metadata).write_text(f"Metadata-Version: 2.1\nName: {named}\nVersion: {version}\n")
+        if files is not None:
+            (tmp_path / name / record).write_text(files)
+    (tmp_path / "beaker").mkdir()
+    (tmp_path / "beaker" / "cache.py").touch()
     report = Report()
-    checks.of_distributions(report, others)
-    [finding] = report.findings
-    assert (finding.severity, finding.code) == ("error", "deploy.foreign-distribution")
-    assert "beaker 1.14.1" in finding.message
-    assert "pip uninstall beaker" in finding.fix
+    checks.of_distributions(report, distributions(path=[str(tmp_path)]))
+    found = {finding.message.split()[2]: finding for finding in report.findings}
+    assert {(finding.severity, finding.code) for finding in found.values()} == {
+        ("error", "deploy.foreign-distribution")
+    }
+    assert set(found) == {"beaker", "first", "egg"}
+    assert "beaker 1.14.1" in found["beaker"].message
+    assert "pip uninstall beaker," in found["beaker"].fix
 
 
 class _Dated(BaseHTTPRequestHandler):
@@ -337,6 +350,25 @@ class TestEviction:
             client.config_set("maxmemory", "0")
             client.config_set("maxmemory-policy", "noeviction")
         assert list(codes(True, BEAKER_SESSION_URL="redis://u:secret@127.0.0.1:1/0")) == ["deploy.eviction-unknown"]
+
+    def test_redis_is_asked_what_it_keeps(self, redis_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Snapshots alone are a warning: what ended since the last opens again. All or nothing is none."""
+        redis = pytest.importorskip("redis")
+        monkeypatch.setattr(checks, "of_distributions", lambda report: None)
+        environ = {**self.HYBRID, "BEAKER_SESSION_STORE": "ext:redis", "BEAKER_SESSION_URL": redis_server.url}
+
+        def told() -> str | None:
+            findings = of_variables(environ, connect=True).findings
+            return next((f.severity for f in findings if f.code == "deploy.snapshots-only"), None)
+
+        with redis.Redis.from_url(redis_server.url) as client:
+            assert told() is None
+            client.config_set("save", "3600 1")
+            assert told() == "warning"
+            client.config_set("appendonly", "yes")
+            assert told() is None
+            client.config_set("appendonly", "no")
+            client.config_set("save", "")
 
     def test_the_option_asks(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """--check-stores connects, and what cannot be reached is a warning without the address."""

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import multiprocessing.connection
+import errno
 import os
 import signal
 import subprocess
 import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from beaker import runtime
 from beaker.exceptions import ConfigError, StoreUnavailable
 from beaker.locking.factories import FileLocks, PollingLock
+from beaker.locking.files import lock_file
+from beaker.locking.stripes import _Held
 from beaker.testing.lock import PATIENCE, LockContract, elsewhere
+from tests.processes import CONTEXT, fresh
 
 ROOT = Path(__file__).parents[1]
 
@@ -109,7 +113,7 @@ def test_bad_stripes(tmp_path: Path, stripes: int) -> None:
         FileLocks(tmp_path, stripes=stripes)
 
 
-def hold(directory: str, key: str, pipe: multiprocessing.connection.Connection) -> None:
+def hold(directory: str, key: str, pipe: Connection) -> None:
     """In a child process: hold the lock of ``key`` until told to end."""
     lock = FileLocks(directory, stripes=1, file_locks=True).creation("n", key)
     assert lock.acquire(True, PATIENCE)
@@ -134,8 +138,7 @@ def count_up(directory: str, rounds: int) -> None:
 def test_processes_lose_no_increment(tmp_path: Path) -> None:
     """4 processes that increment 50 times each under the lock end at exactly 200."""
     (tmp_path / "number").write_text("0")
-    context = multiprocessing.get_context("spawn")
-    children = [context.Process(target=count_up, args=(str(tmp_path), 50), daemon=True) for _ in range(4)]
+    children = [fresh(count_up, str(tmp_path), 50) for _ in range(4)]
     for child in children:
         child.start()
     for child in children:
@@ -146,9 +149,8 @@ def test_processes_lose_no_increment(tmp_path: Path) -> None:
 
 def test_another_process(tmp_path: Path) -> None:
     """What another process holds is not free here, done or not, until it releases it."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    child = context.Process(target=hold, args=(str(tmp_path), "k", theirs), daemon=True)
+    ours, theirs = CONTEXT.Pipe()
+    child = fresh(hold, str(tmp_path), "k", theirs)
     child.start()
     assert ours.poll(PATIENCE)
     assert ours.recv() == "held"
@@ -165,11 +167,22 @@ def test_another_process(tmp_path: Path) -> None:
     theirs.close()
 
 
+def test_a_file_that_may_not_be_opened_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Permission denied is an error at once: as "another holder has it" it would be waited for until the timeout."""
+
+    def denied(*arguments: Any) -> int:
+        raise PermissionError(errno.EACCES, "denied")
+
+    monkeypatch.setattr(os, "open", denied)
+    for wait in (False, True):
+        with pytest.raises(PermissionError):
+            lock_file(str(tmp_path / "file"), exclusive=True, wait=wait, timeout=PATIENCE)
+
+
 def test_killed_process(tmp_path: Path) -> None:
     """The lock of a process that was killed is free."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    child = context.Process(target=hold, args=(str(tmp_path), "k", theirs), daemon=True)
+    ours, theirs = CONTEXT.Pipe()
+    child = fresh(hold, str(tmp_path), "k", theirs)
     child.start()
     assert ours.poll(PATIENCE)
     lock = FileLocks(tmp_path, stripes=1, file_locks=True).creation("n", "k")
@@ -294,3 +307,8 @@ def test_killed_parent(tmp_path: Path) -> None:
         assert process.wait(PATIENCE) == 0
     finally:
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_a_stripe_that_an_exception_hit_in_its_constructor_goes_silently() -> None:
+    """Nothing is held then, and nothing is printed of an AttributeError that was ignored."""
+    _Held.__new__(_Held).__del__()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import multiprocessing.connection
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,9 @@ import pytest
 
 from beaker import runtime
 from beaker.exceptions import LockError, StoreUnavailable
-from beaker.synchronization import (
-    FileSynchronizer,
-)
+from beaker.synchronization import FileSynchronizer
 from beaker.testing.lock import PATIENCE, elsewhere, wait_until
+from tests.processes import CONTEXT, fresh
 
 ROOT = Path(__file__).parents[1]
 
@@ -83,7 +81,7 @@ def test_serverless_touches_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def hold(directory: str, kind: str, pipe: multiprocessing.connection.Connection) -> None:
+def hold(directory: str, kind: str, pipe: Connection) -> None:
     """In a child process: acquire, say so, release when told."""
     lock = FileSynchronizer("x", directory, file_locks=True)
     pipe.send("started")
@@ -97,9 +95,8 @@ class Child:
     """Another process that holds the lock."""
 
     def __init__(self, directory: Path, kind: str) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=hold, args=(str(directory), kind, theirs), daemon=True)
+        self.pipe, theirs = CONTEXT.Pipe()
+        self.process = fresh(hold, str(directory), kind, theirs)
         self.process.start()
         self.expect("started")
 

@@ -18,10 +18,10 @@ import pytest
 
 from beaker.cache import Cache
 from tests import fleet
+from tests.processes import CONTEXT, fresh
 
 STRESS = int(os.environ.get("BEAKER_STRESS", "1"))
 PROCESSES, THREADS, PUTS = 8, 8, 25 * STRESS
-SPAWN = multiprocessing.get_context("spawn")
 
 SHARED = ("file", "dbm", "memcached", "redis", "sqlite", "postgres", "google", "google on firestore")
 
@@ -59,7 +59,7 @@ def spawn() -> Iterator[Callable[..., list[Any]]]:
     running: list[Any] = []
 
     def start(target: Any, *each: tuple[Any, ...]) -> list[Any]:
-        started = [SPAWN.Process(target=target, args=args) for args in each]
+        started = [fresh(target, *args) for args in each]
         for process in started:
             process.start()
         running.extend(started)
@@ -94,7 +94,7 @@ def test_one_creation_in_the_fleet(options: Options, namespace: str, spawn: Any,
     if state == "expired":
         # Created and expired at once: what is stored is old when the other calls ask.
         Cache(namespace, **options, expire=0).put("shared", 0)
-    gate, waits = SPAWN.Barrier(PROCESSES), SPAWN.Queue()
+    gate, waits = CONTEXT.Barrier(PROCESSES), CONTEXT.Queue()
     run = [({**options, "expire": 600}, namespace, str(ledger), THREADS, gate, waits)] * PROCESSES
     # Of half of the processes the calls are those of one event loop.
     half = PROCESSES // 2
@@ -109,14 +109,14 @@ def test_one_creation_in_the_fleet(options: Options, namespace: str, spawn: Any,
 
 def test_a_killed_creator_is_replaced(options: Options, namespace: str, spawn: Any, tmp_path: Path) -> None:
     """SIGKILL while creating: the next value comes when the lease is over, with one further creation."""
-    started = SPAWN.Event()
+    started = CONTEXT.Event()
     lease = {**options, "lease_ttl": 1, "lock_timeout": 30}
     (victim,) = spawn(fleet.die_creating, (lease, namespace, started))
     assert started.wait(60)
     victim.join(60)
     assert victim.exitcode == -9
     ledger = tmp_path / "creations"
-    gate, waits = SPAWN.Barrier(2), SPAWN.Queue()
+    gate, waits = CONTEXT.Barrier(2), CONTEXT.Queue()
     processes = spawn(fleet.get_together, *[(lease, namespace, str(ledger), 2, gate, waits)] * 2)
     answers = [waits.get(timeout=60) for _ in range(4)]
     finish(processes)

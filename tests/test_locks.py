@@ -8,6 +8,7 @@ import weakref
 
 import pytest
 
+from beaker import forks
 from beaker.exceptions import LockError
 from beaker.locking.factories import CreationLock, LayeredLock, LayeredLocks, Lock, NullLocks, ThreadLocks
 from beaker.testing.lock import PATIENCE, LockContract, elsewhere, wait_until
@@ -46,6 +47,24 @@ def test_one_object_per_key() -> None:
     del lock
     gc.collect()
     assert gone() is None
+
+
+def test_the_locks_of_keys_are_renewed_by_the_registry() -> None:
+    """Of the locks of a ThreadLocks a fork's child holds none, and those that are free are made anew after a patch."""
+    locks = ThreadLocks()
+    held, free = locks.creation("ns", "held"), locks.creation("ns", "free")
+    (watched,) = [item for item in forks._alive() if item is locks._locks]
+    assert not any(item is held or item is free for item in forks._alive())
+    other = threading.Thread(target=held.acquire)
+    other.start()
+    other.join()
+    turns = held._turn, free._turn
+    watched._renew_locks()
+    assert held._turn is turns[0]
+    assert free._turn is not turns[1]
+    watched._after_fork()
+    assert held.acquire(False)
+    held.release()
 
 
 def test_waiting_for_oneself() -> None:

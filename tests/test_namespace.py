@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,42 +13,15 @@ from beaker.cache import Cache
 from beaker.caching.entry import Entry
 from beaker.caching.store_manager import StoreNamespaceManager
 from beaker.container import NamespaceManager, OpenResourceNamespaceManager, Value
-from beaker.exceptions import UnserializableValue
+from beaker.exceptions import StoreUnavailable, UnserializableValue
 from beaker.storage.memory import MemoryStore
 from beaker.synchronization import file_synchronizer
 from beaker.testing.clock import FakeClock
 from beaker.testing.manager import ManagerContract, OpenManager
+from tests.managers import DictManager, DictOperations
 
 
-class DictManager(NamespaceManager):
-    """A third party's manager: a plain dict, nothing but dict operations."""
-
-    spaces: ClassVar[dict[str, dict[str, Any]]] = {}
-
-    def __init__(self, namespace: str, **kwargs: Any) -> None:
-        super().__init__(namespace)
-        self.data = self.spaces.setdefault(namespace, {})
-
-    def __getitem__(self, key: str) -> Any:
-        return self.data[key]
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        self.data[key] = value
-
-    def __contains__(self, key: object) -> bool:
-        return key in self.data
-
-    def __delitem__(self, key: str) -> None:
-        del self.data[key]
-
-    def keys(self) -> Iterable[str]:
-        return self.data.keys()
-
-    def do_remove(self) -> None:
-        self.data.clear()
-
-
-class HandleManager(OpenResourceNamespaceManager):
+class HandleManager(DictOperations, OpenResourceNamespaceManager):
     """A third party's manager over something that must be open, and says when it is not."""
 
     spaces: ClassVar[dict[str, dict[str, Any]]] = {}
@@ -74,21 +47,6 @@ class HandleManager(OpenResourceNamespaceManager):
     def data(self) -> dict[str, Any]:
         assert self.handle is not None, "used while closed"
         return self.handle
-
-    def __getitem__(self, key: str) -> Any:
-        return self.data[key]
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        self.data[key] = value
-
-    def __contains__(self, key: object) -> bool:
-        return key in self.data
-
-    def __delitem__(self, key: str) -> None:
-        del self.data[key]
-
-    def keys(self) -> Iterable[str]:
-        return self.data.keys()
 
 
 class TestDictManager(ManagerContract):
@@ -232,15 +190,20 @@ class Counting(MemoryStore):
         self.calls.append("get_many")
         return super().get_many(namespace, keys)
 
+    def set_many(self, namespace: str, items: Mapping[str, bytes], *, ttl: float | None) -> None:
+        self.calls.append(f"set_many {len(items)}")
+        self.ttl = ttl
+        super().set_many(namespace, items, ttl=ttl)
+
     def read(self, namespace: str, key: str) -> tuple[bytes, Hashable] | None:
         self.calls.append("read")
         return super().read(namespace, key)
 
-    def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
+    def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> Any:
         self.calls.append("insert")
         return super().insert(namespace, key, data, ttl=ttl)
 
-    def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
+    def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> Any:
         self.calls.append("replace")
         return super().replace(namespace, key, data, version, ttl=ttl)
 
@@ -256,15 +219,15 @@ class Counting(MemoryStore):
 @pytest.mark.parametrize(
     ("lock", "expired"),
     [
-        ("lease", "get read replace read replace"),
+        ("lease", "get read replace replace"),
         ("file", "get read replace"),
         ("thread", "get read replace"),
         ("none", "get read replace"),
     ],
 )
 def test_round_trips(lock: str, expired: str, tmp_path: Path) -> None:
-    """A hit is one read of the store, a miss two reads and two writes, an expired value a read and a write more, or as
-    much again with a lease; what voids is one call; several keys are one call."""
+    """A hit is one read of the store, a miss a read and two writes, an expired value a read and a write more, or two
+    writes more with a lease; what voids is one call; several keys are one call."""
     clock = FakeClock()
     store = Counting(clock=clock)
     manager = StoreNamespaceManager("ns", store, lock=lock, lock_dir=str(tmp_path), clock=clock)
@@ -279,12 +242,12 @@ def test_round_trips(lock: str, expired: str, tmp_path: Path) -> None:
         with pytest.raises(ZeroDivisionError):
             Value("b", manager, createfunc=lambda: 1 // 0).get_value()
 
-    assert spent(value.get_value) == "get insert read replace"
+    assert spent(value.get_value) == "get insert replace"
     assert spent(value.get_value) == "get"
     clock.advance(61.0)
     assert spent(value.get_value) == expired
     assert spent(broken) == "get insert read remove"
-    assert spent(lambda: value.refresh(lambda: 2)) == "read replace read replace"
+    assert spent(lambda: value.refresh(lambda: 2)) == "read replace replace"
     assert spent(lambda: value.set_value(3)) == "set"
     assert spent(value.clear_value) == "delete"
     assert spent(lambda: manager.read_many(["a", "b", "c"])) == "get_many"
@@ -326,6 +289,23 @@ def test_the_store_keeps_a_value_past_its_expiry(
     assert store.ttl == ttl
 
 
+def test_values_of_one_end_are_one_batch_though_the_clock_goes_on() -> None:
+    """The clock is not asked for each value: a batch would then be cut into as many as there are values."""
+    clock = FakeClock()
+
+    def ticking() -> float:
+        clock.advance(0.125)
+        return clock()
+
+    store = Counting()
+    manager = StoreNamespaceManager("ns", store, clock=ticking)
+    now = clock()
+    manager.write_many({str(number): Entry(number, now, 600.0) for number in range(5)})
+    manager.write_many({"a": Entry(1, now, None), "b": Entry(2, now, None), "c": Entry(3, now, 60.0)})
+    assert store.calls == ["set_many 5", "set_many 2", "set_many 1"]
+    assert store.ttl == 119.75
+
+
 def test_unserializable_value_writes_nothing() -> None:
     """What cannot be stored raises and leaves the old value; in a batch nothing is written."""
     store = Counting()
@@ -339,3 +319,71 @@ def test_unserializable_value_writes_nothing() -> None:
             write()
     assert manager["a"] == 1
     assert "b" not in manager
+
+
+class Careless(DictManager):
+    """Raises what it likes for an absent key, as managers of Beaker's time do, which asked ``in`` before."""
+
+    broken = False
+
+    def __getitem__(self, key: str) -> Any:
+        if self.broken:
+            raise RuntimeError("the server is gone")
+        return len(self.data.get(key)) and self.data[key]
+
+    def __delitem__(self, key: str) -> None:
+        if self.broken or key not in self.data:
+            raise TypeError("nothing to delete")
+        del self.data[key]
+
+
+def test_a_manager_that_raises_anything_for_an_absent_key() -> None:
+    """It is a miss; of a key that is there the error is raised."""
+    manager = Careless("careless")
+    cache = Cache("careless", type=Careless)
+    assert cache.get("a", createfunc=lambda: 5) == 5
+    assert (manager.get("b", 7), "a" in manager) == (7, True)
+    cache.remove_value("b")
+    cache.remove_value("a")
+    assert "a" not in cache
+    cache.put("a", 6)
+    manager.broken = True
+    with pytest.raises(RuntimeError, match="gone"):
+        manager.get("a")
+    with pytest.raises(RuntimeError, match="gone"):
+        manager.read("a")
+    with pytest.raises(TypeError, match="delete"):
+        manager.discard("a")
+
+
+def test_a_store_that_does_not_respond_is_not_asked_again() -> None:
+    """StoreUnavailable of a manager is raised as it is, without another call that would time out, too."""
+
+    class Gone(DictManager):
+        def __getitem__(self, key: str) -> Any:
+            raise StoreUnavailable("gone", backend="x", operation="get")
+
+        __delitem__ = __getitem__
+
+        def __contains__(self, key: object) -> bool:
+            pytest.fail("asked again")
+
+    manager = Gone("gone")
+    for act in (manager.read, manager.get, manager.discard):
+        with pytest.raises(StoreUnavailable):
+            act("a")
+
+
+@pytest.mark.parametrize(("expire", "told"), [(60, 60), (0.2, 1), (None, None), (3e9, 10**9)])
+def test_a_manager_is_told_whole_seconds(expire: float | None, told: int | None) -> None:
+    """Servers that prune take no fractions; what a value is judged by keeps them."""
+    seen: list[Any] = []
+
+    class Pruning(DictManager):
+        def set_value(self, key: str, value: Any, expiretime: float | None = None) -> None:
+            seen.append(expiretime)
+            self[key] = value
+
+    Cache(f"pruning {expire}", type=Pruning, expire=expire).put("a", 1)
+    assert seen == [told]
+    assert type(seen[0]) in (int, type(None))

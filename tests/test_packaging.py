@@ -38,6 +38,7 @@ EXTRAS = {
     "docs",
     "otel",
     "prometheus",
+    "cli",
 }
 
 # Modules a name of which is imported by a program that has nothing but the wheel.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import threading
 from pathlib import Path
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 
 from beaker import paths
 from beaker.testing.hooks import ODD_NAMES, run_threads
+from tests.descriptors import open_under
 
 
 @pytest.mark.parametrize("digest_filenames", [True, False])
@@ -155,16 +155,13 @@ def test_failed_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
     def fail(*arguments: object, **options: object) -> None:
         raise error
 
-    # What other tests left in cycles must not be closed in between.
-    gc.collect()
-    before = len(os.listdir("/proc/self/fd"))
     with monkeypatch.context() as patch:
         patch.setattr(os, call, fail)
         with pytest.raises(type(error)):
             paths.atomic_write(str(path), b"new")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_under(tmp_path) == []
 
 
 def test_readers_see_whole_files(tmp_path: Path) -> None:

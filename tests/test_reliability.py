@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import random
 import sys
 from pathlib import Path
@@ -12,17 +12,18 @@ import pytest
 
 from beaker import backends
 from beaker.caching.store_manager import StoreNamespaceManager
+from beaker.storage.memcached import MemcachedStore
 from beaker.storage.memory import MemoryStore
-from benchmarks.reliability import __main__ as command
 from benchmarks.reliability import page
 from benchmarks.reliability.actor import Actor, Door, content
+from benchmarks.reliability.damage import damage, spoiled
 from benchmarks.reliability.faults import ALL, SCENARIOS, run_scenario
-from benchmarks.reliability.oracle import Fault, History, Verdict
-from benchmarks.reliability.place import Place, spoiled
+from benchmarks.reliability.oracle import Fault, History, Write
+from benchmarks.reliability.place import Place
 from benchmarks.reliability.soak import growing
-from benchmarks.report import BEGIN, END
+from tests.servers import Server
 
-SECRET = "tests-only-thirty-two-bytes-of-nothing"
+SECRET = "tests-only-thirty-two-bytes-of-nothing-0"
 
 
 class Broken(MemoryStore):
@@ -40,7 +41,7 @@ class Broken(MemoryStore):
             return None
         return super().get(namespace, key)
 
-    def replace(self, namespace: str, key: str, data: bytes, version: Any, *, ttl: float | None) -> bool:
+    def replace(self, namespace: str, key: str, data: bytes, version: Any, *, ttl: float | None) -> Any:
         if self.wrong == "resurrected":
             return True
         return super().replace(namespace, key, data, version, ttl=ttl)
@@ -164,6 +165,27 @@ def test_what_may_be_read(second: list[list[Any]], read: int | None, finding: st
     )
 
 
+def test_the_work_of_judging_a_read_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A register that is written and read for an hour is judged in an hour's share of the time, not in its square."""
+    looks: list[int] = []
+    for turns in (100, 1_000):
+        history = History()
+        for turn in range(turns):
+            for line in written("cache k v", turn, turn, turn + 0.4, "acknowledged"):
+                history.add(line)
+            history.add(["read", "cache k v", "cache k", turn, turn + 0.5, turn + 0.6])
+        looks.append(0)
+
+        def count(write: Write, name: str) -> Any:
+            looks[-1] += 1
+            return object.__getattribute__(write, name)
+
+        monkeypatch.setattr(Write, "__getattribute__", count)
+        assert history.judge().sound()
+        monkeypatch.undo()
+    assert looks[1] < 20 * looks[0]
+
+
 def test_an_old_unacknowledged_write_may_arrive_late_in_a_cache_only() -> None:
     """A plain put that was sent may overtake a later one; the write of a session is conditional."""
     for register, late, lost in (("cache k v", 1, 0), ("session k v", 0, 1)):
@@ -173,6 +195,17 @@ def test_an_old_unacknowledged_write_may_arrive_late_in_a_cache_only() -> None:
         history.add(["read", register, register[:-2], 1, 5, 6])
         verdict = history.judge()
         assert (verdict.late, verdict.lost) == (late, lost)
+
+
+@pytest.mark.parametrize(("register", "lost"), [("cache k v", 0), ("session k v", 1)])
+def test_an_unacknowledged_put_may_cost_the_value_of_before(register: str, lost: int) -> None:
+    """The next read of a cache removes what a failed put may have left; a session keeps what it had."""
+    history = History()
+    for line in (*written(register, 1, 1, 2, "acknowledged"), *written(register, 2, 3, 4, "unknown")):
+        history.add(line)
+    history.add(["read", register, None, None, 5, 6])
+    verdict = history.judge()
+    assert (verdict.late, verdict.lost) == (0, lost)
 
 
 def test_a_value_created_before_an_invalidation_is_found() -> None:
@@ -200,6 +233,37 @@ def test_more_gone_than_was_damaged_is_lost() -> None:
     assert history.judge().lost == 1
 
 
+def test_a_damaged_ledger_ends_every_session_or_none() -> None:
+    """More sessions gone than records damaged: excused when none opens any more, lost when another one does."""
+    history = History()
+    history.damage, history.damaged_at = 1, 2.5
+    for name in ("a", "b", "c"):
+        for line in written(f"session {name} v", 1, 1, 2, "acknowledged"):
+            history.add(line)
+    for name in ("a", "b"):
+        history.add(["read", f"session {name} v", None, None, 3, 4])
+    assert (history.judge().lost, history.judge().damaged) == (0, 2)
+    history.add(["read", "session c v", "session c", 1, 3, 4])
+    assert history.judge().lost == 1
+
+
+def test_records_of_a_server_are_damaged_where_they_lie(memcached_server: Server) -> None:
+    """A flipped or cut record of a place on memcached is a miss; a neighbour's is left alone."""
+    store, neighbour = (
+        MemcachedStore(memcached_server.address, prefix="spoil"),
+        MemcachedStore(memcached_server.address, prefix="other"),
+    )
+    with contextlib.closing(store), contextlib.closing(neighbour):
+        for each in (store, neighbour):
+            each.set("n", "k", b"v" * 60, ttl=None)
+        for n in range(100):  # more keys than a server lists in one piece
+            neighbour.set("n", str(n), b"v" * 60, ttl=None)
+        place = Place("memcached", {"url": memcached_server.address, "prefix": "spoil"}, memcached_server, ours=True)
+        assert damage(place, 9, random.Random(1)) == 1
+        assert store.get("n", "k") != b"v" * 60
+        assert neighbour.get("n", "k") == b"v" * 60
+
+
 def test_memory_that_grows_is_seen() -> None:
     """The first third warms up; from the second to the last neither memory nor descriptors may grow."""
     flat = [{"kB": 50_000.0 + 2_000 * (n < 10), "descriptors": 20.0 + n % 3} for n in range(30)]
@@ -216,31 +280,6 @@ def test_a_killed_worker_loses_nothing_on_files(tmp_path: Path) -> None:
     assert verdict.sound(), verdict
     assert verdict.acknowledged
     assert verdict.reads
-
-
-def test_the_command_keeps_its_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A run prints its tables, writes them between the marks of a page, and keeps them as JSON."""
-    shown, kept = tmp_path / "page.md", tmp_path / "figures.json"
-    shown.write_text(f"before\n{BEGIN.format('reliability')}\n{END}\nafter\n")
-    chosen = ["--quick", "--only", "memory", "--scenarios", "flood", "--json", str(kept), "--markdown", str(shown)]
-    assert command.main(chosen) == 0
-    outcome = json.loads(kept.read_text())["figures"]["ours"]["memory"]["flood"]
-    assert outcome["acknowledged"]
-    assert (outcome["lost"], outcome["foreign"]) == (0, 0)
-    assert f"| flood | 0 / 0 of {outcome['acknowledged'] + outcome['reads']:,} |" in shown.read_text()
-    printed = capsys.readouterr().out
-    assert "| memory |" in printed
-    assert command.main(["--load", str(kept)]) == 0
-    assert capsys.readouterr().out == printed
-
-
-def test_a_foreign_value_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With status 2, before the next scenario begins."""
-    verdicts = [Verdict(acknowledged=1), Verdict(acknowledged=1, foreign=1)]
-    monkeypatch.setattr(command, "run_scenario", lambda *args: verdicts.pop(0))
-    assert command.main(["--quick", "--only", "memory", "--scenarios", "clock,fork,flood"]) == 2
-    monkeypatch.setattr(command, "run_scenario", lambda *args: Verdict(acknowledged=1, lost=1))
-    assert command.main(["--quick", "--only", "memory", "--scenarios", "clock"]) == 1
 
 
 def test_scenarios_are_for_stores_there_are() -> None:

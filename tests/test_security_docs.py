@@ -123,7 +123,6 @@ def test_random_numbers_that_must_not_be_guessed_come_from_the_system() -> None:
         "beaker/caching/terms.py",
         "beaker/caching/freshness.py",
         "beaker/session/contention.py",
-        "beaker/session/context.py",  # SystemRandom
         "beaker/storage/datastore/gateway.py",
         "beaker/storage/breaker.py",
         "beaker/storage/lease.py",

@@ -74,7 +74,7 @@ def free_for(kind: str, lock: SynchronizerImpl) -> bool:
 def queued(lock: SynchronizerImpl, count: int) -> Callable[[], bool]:
     """Whether ``count`` threads wait in line."""
     core: Any = lock._core  # type: ignore[attr-defined]
-    return lambda: len(core._waiting) == count
+    return lambda: core._waiting == count
 
 
 def test_many_readers(make: Make) -> None:

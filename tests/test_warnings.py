@@ -172,6 +172,13 @@ def test_a_warning_points_at_the_caller(name: str, reported: dict[str, list[list
         assert warning == [code, Path(__file__).name, True]
 
 
+def test_a_cache_that_is_switched_off_warns_of_no_option() -> None:
+    """Only its type is changed for that, so that options such as its locks stay where they are."""
+    cache = Cache("x", type="null", lock="file", lock_dir="d", lease_ttl=5)
+    assert cache.get("a", createfunc=lambda: 1) == 1
+    assert "a" not in cache
+
+
 def test_warnings_are_issued_in_one_place() -> None:
     """Nothing in beaker or gae counts stack levels by hand."""
     for folder in ("beaker", "gae"):

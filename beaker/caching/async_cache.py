@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from beaker.caching.lifetime import Lifetime
 from beaker.caching.namespace import NamespaceManager
 from beaker.loops.hops import in_thread
 
@@ -33,7 +34,7 @@ class AsyncForms:
         value = self._value(key, kw, createfunc)
         if value.createfunc is not None:
             return await value.aget_or_create(value.createfunc)
-        entry = await off(value.namespace, value.counted_entry)
+        entry = await value.acounted_entry()
         if entry is None:
             raise KeyError(key)
         return entry.value
@@ -65,9 +66,9 @@ class AsyncForms:
         """:meth:`Cache.get_many`, to be awaited."""
         return await off(self.namespace, partial(self.get_many, list(keys)))
 
-    async def aput_many(self, values: Mapping[Any, Any], *, expire: float | None = None) -> None:
+    async def aput_many(self, values: Mapping[Any, Any], *, expire: Lifetime = None, tags: Any = ()) -> None:
         """:meth:`Cache.put_many`, to be awaited."""
-        await off(self.namespace, partial(self.put_many, values, expire=expire))
+        await off(self.namespace, partial(self.put_many, values, expire=expire, tags=tags))
 
     async def aremove_many(self, keys: Iterable[Any]) -> None:
         """:meth:`Cache.remove_many`, to be awaited."""
@@ -83,5 +84,5 @@ class AsyncForms:
         def clear(self) -> None: ...
         def keys(self) -> list[Any]: ...
         def get_many(self, keys: Iterable[Any]) -> dict[Any, Any]: ...
-        def put_many(self, values: Mapping[Any, Any], *, expire: float | None = None) -> None: ...
+        def put_many(self, values: Mapping[Any, Any], *, expire: Lifetime = None, tags: Any = ()) -> None: ...
         def remove_many(self, keys: Iterable[Any]) -> None: ...

@@ -112,7 +112,10 @@ class CallKey:
         """The flat list of a call. TypeError when the function cannot be called that way."""
         if self._plain and self.bound_to is not None and not kwargs and len(args) == self._count:
             return (*self._owner(args[0], strict), *args[1:])
-        bound = self.signature.bind(*args, **kwargs)
+        try:
+            bound = self.signature.bind(*args, **kwargs)
+        except TypeError as err:
+            raise TypeError(f"{self.function.__qualname__}: {err}") from None
         bound.apply_defaults()
         parts: list[Any] = []
         values = bound.arguments

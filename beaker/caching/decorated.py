@@ -13,7 +13,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from beaker.caching.cache import Cache
 from beaker.caching.call_key import CallKey
@@ -21,10 +21,14 @@ from beaker.caching.entry import Entry
 from beaker.caching.freshness import MAX_AHEAD
 from beaker.caching.identity import namespace_of
 from beaker.caching.settings import Binding, Settings, named
+from beaker.caching.tags import Tags, TagsOf
 from beaker.caching.value import Value
-from beaker.counters import CacheStats, cache_tally
+from beaker.counters import cache_tally
 from beaker.exceptions import ConfigError, StoreUnavailable, UncacheableArgument, UnserializableValue
-from beaker.keys import cache_key
+from beaker.keys import cache_key, positional_key
+
+if TYPE_CHECKING:
+    from beaker.counters import CacheStats
 
 __all__ = ["CachedClassMethod", "CachedFunction", "CachedMethod", "CachedStaticMethod"]
 
@@ -53,6 +57,7 @@ class CachedFunction(Generic[P, R]):
         ignore: Iterable[str] = (),
         key: Callable[..., Any] | str | None = None,
         version: object = None,
+        tags: Tags = (),
     ) -> None:
         functools.update_wrapper(self, function)
         self.original = cast("Callable[P, R]", function)
@@ -60,6 +65,7 @@ class CachedFunction(Generic[P, R]):
         self.settings = settings
         self.namespace = namespace_of(function) + ("" if version is None else f";version={version}")
         self.calls = CallKey(function, ignore, key)
+        self._tags = TagsOf(self.calls, tags) if tags else None
         self._bound: Binding | None = None
         constant = _CONSTANT.issuperset(map(type, deco_args))
         self._prefix = None if not constant else cache_key(deco_args, key_length=sys.maxsize) if deco_args else ""
@@ -75,31 +81,42 @@ class CachedFunction(Generic[P, R]):
             if not settings.enabled():
                 return self.original(*args, **kwargs)
             bound = self._bind()
-        _, _, _, read, clock, limit, tally, direct = bound
+        _, _, _, read, clock, limit, tally, direct, _ = bound
         prefix = self._prefix
         if kwargs or len(args) != self.calls.arity or not limit or prefix is None:
             key = self._key(bound, args, kwargs)
         else:
             try:
-                key = cache_key(args, key_length=limit, prefix=prefix)
+                key = positional_key(prefix, args, limit)
             except UncacheableArgument as err:
                 raise self.calls.blamed(err, args, kwargs) from None
+        if self._tags is not None or bound.depends:
+            return self._call_stamped(bound, key, args, kwargs)
         try:
             entry = read(key)
         except StoreUnavailable as err:
-            return self._create(functools.partial(self._value(bound, key).create_unread, err), args, kwargs)
+            return self._create(
+                functools.partial(self._value(bound, key, args, kwargs).create_unread, err), args, kwargs
+            )
         if direct and entry is not None:
             value, stored, expiretime, _ = entry
             if stored >= settings.switch.since and (
                 expiretime is None or stored - MAX_AHEAD <= clock() < stored + expiretime
             ):
                 tally.hits += 1
-                return cast("R", value)
+                result: R = value
+                return result
         if bound.snapshot != settings.options():
             # The region's options were changed in place since they were read.
             self._bound = None
             return self(*args, **kwargs)
-        return self._create(self._value(bound, key).get_or_create, args, kwargs, entry)
+        return self._create(self._value(bound, key, args, kwargs).get_or_create, args, kwargs, entry)
+
+    def _call_stamped(self, bound: Binding, key: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> R:
+        if bound.snapshot != self.settings.options():
+            bound = self._bind()
+            key = self._key(bound, args, kwargs)
+        return self._create(self._value(bound, key, args, kwargs).get_or_create, args, kwargs)
 
     def _create(
         self, take: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], *found: Entry | None
@@ -116,16 +133,17 @@ class CachedFunction(Generic[P, R]):
     def _key(self, bound: Binding, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
         try:
             if not kwargs and len(args) == self.calls.arity and bound.limit and self._prefix is not None:
-                return cache_key(args, key_length=bound.limit, prefix=self._prefix)
+                return positional_key(self._prefix, args, bound.limit)
             return bound.cache.call_key(self.deco_args + self.calls.flat(args, kwargs, strict=bound.cache.strict))
         except UncacheableArgument as err:
             raise self.calls.blamed(err, args, kwargs) from None
 
-    def _value(self, bound: Binding, key: str) -> Value:
+    def _value(self, bound: Binding, key: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Value:
         switch = self.settings.switch
         switch.off = False
         since = max(switch.since, bound.cache.starttime or 0.0)
-        return bound.cache.value(key, starttime=since if since > 0 else None)
+        tags = () if self._tags is None else self._tags.of(args, kwargs)
+        return bound.cache.value(key, starttime=since if since > 0 else None, tags=tags)
 
     # Beside calling
 
@@ -147,21 +165,21 @@ class CachedFunction(Generic[P, R]):
         if not self.settings.enabled():
             return default, None
         bound = self._bind()
-        return default, self._value(bound, self._key(bound, args, kwargs))
+        return default, self._value(bound, self._key(bound, args, kwargs), args, kwargs)
 
     def set(self, value: R, /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Keep ``value`` as the result of the call with these arguments. UnserializableValue and ValueTooLarge
         where the store cannot hold it; nothing is kept while caching is switched off."""
         if self.settings.enabled():
             bound = self._bind()
-            self._value(bound, self._key(bound, args, kwargs)).set_value(value)
+            self._value(bound, self._key(bound, args, kwargs), args, kwargs).set_value(value)
 
     def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function now, keep and return its result. When it raises the old result stays."""
         if not self.settings.enabled():
             return self.original(*args, **kwargs)
         bound = self._bind()
-        return self._create(self._value(bound, self._key(bound, args, kwargs)).refresh, args, kwargs)
+        return self._create(self._value(bound, self._key(bound, args, kwargs), args, kwargs).refresh, args, kwargs)
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:
         """Forget the result of the call with these arguments, written in any way."""
@@ -171,6 +189,18 @@ class CachedFunction(Generic[P, R]):
     def invalidate_all(self) -> None:
         """Forget the results of all calls of this function, and of others under the same ``namespace``."""
         self._bind().cache.clear()
+
+    @property
+    def _arg_namespace(self) -> str:
+        """``namespace``, for programs written for Beaker up to 1.14."""
+        return self.namespace
+
+    @property
+    def _arg_region(self) -> str:
+        """Name of the region, as for :attr:`_arg_namespace`. AttributeError when it has none, as there."""
+        if self.settings.name is None:
+            raise AttributeError("_arg_region")
+        return self.settings.name
 
     def stats(self) -> CacheStats:
         """What this process has counted of calls of this function, and of others under the same ``namespace``."""

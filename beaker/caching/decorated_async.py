@@ -52,13 +52,14 @@ class AsyncCachedFunction(CachedFunction[P, Coroutine[Any, Any, R]], Generic[P, 
         elif bound.snapshot != options:
             bound = self._bind()
         key = self._key(bound, args, kwargs)
-        if bound.direct and not bound.cache.namespace.blocks:
+        if bound.direct and self._tags is None and not bound.cache.namespace.blocks:
             # What is near is found without any more coroutines; what is not is read once more.
             entry = bound.read(key)
             if entry is not None and entry.stored >= settings.switch.since and entry.is_fresh(bound.clock()):
                 bound.tally.hits += 1
-                return cast("R", entry.value)
-        return await self._acreate(self._value(bound, key).aget_or_create, args, kwargs)
+                result: R = entry.value
+                return result
+        return await self._acreate(self._value(bound, key, args, kwargs).aget_or_create, args, kwargs)
 
     async def _acreate(
         self, take: Callable[..., Coroutine[Any, Any, Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -75,14 +76,14 @@ class AsyncCachedFunction(CachedFunction[P, Coroutine[Any, Any, R]], Generic[P, 
     async def get(self, *args: Any, **kwargs: Any) -> Any:
         """:meth:`CachedFunction.get`, to be awaited."""
         default, place = self._kept(args, kwargs)
-        entry = None if place is None else await off(place.namespace, place.counted_entry)
+        entry = None if place is None else await place.acounted_entry()
         return default if entry is None else entry.value
 
     async def set(self, value: R, /, *args: P.args, **kwargs: P.kwargs) -> None:  # type: ignore[override]
         """:meth:`CachedFunction.set`, to be awaited."""
         if self.settings.enabled():
             bound = self._bind()
-            place = self._value(bound, self._key(bound, args, kwargs))
+            place = self._value(bound, self._key(bound, args, kwargs), args, kwargs)
             await off(place.namespace, partial(place.set_value, value))
 
     async def refresh(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -90,7 +91,9 @@ class AsyncCachedFunction(CachedFunction[P, Coroutine[Any, Any, R]], Generic[P, 
         if not self.settings.enabled():
             return await self.original(*args, **kwargs)
         bound = self._bind()
-        return await self._acreate(self._value(bound, self._key(bound, args, kwargs)).arefresh, args, kwargs)
+        return await self._acreate(
+            self._value(bound, self._key(bound, args, kwargs), args, kwargs).arefresh, args, kwargs
+        )
 
     async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> None:  # type: ignore[override]
         """:meth:`CachedFunction.invalidate`, to be awaited."""

@@ -12,9 +12,13 @@ from beaker.caching.decorated import CachedClassMethod, CachedFunction, CachedMe
 from beaker.caching.decorated_async import AsyncCachedClassMethod, AsyncCachedFunction, AsyncCachedStaticMethod
 from beaker.caching.identity import shares_with
 from beaker.caching.settings import Settings
+from beaker.caching.tags import Tags
 from beaker.exceptions import ConfigError, ConfigWarning, warn
 
-__all__ = ["Decorator"]
+__all__ = ["Decorator", "Key", "not_bare"]
+
+Key = Callable[..., Any] | str | None
+"""What the option ``key`` may be."""
 
 _ASYNC: dict[Any, Any] = {
     CachedFunction: AsyncCachedFunction,
@@ -40,12 +44,13 @@ class Decorator:
         settings: Settings,
         deco_args: tuple[Any, ...],
         ignore: Iterable[str],
-        key: Callable[..., Any] | str | None,
+        key: Key,
         version: object,
+        tags: Tags = (),
     ) -> None:
         self._settings = settings
         self._deco_args = deco_args
-        self._named = {"ignore": ignore, "key": key, "version": version}
+        self._named = {"ignore": ignore, "key": key, "version": version, "tags": tags}
 
     @overload
     def __call__(self, function: classmethod[T, P, Coroutine[Any, Any, R]], /) -> AsyncCachedClassMethod[P, R]: ...
@@ -138,3 +143,20 @@ def _check(function: Any) -> None:
                 hint=f"cache {instead}",
                 code="cache.uncacheable-function",
             )
+
+
+def not_bare(given: Any, right: str) -> None:
+    """ConfigError where a decorator got ``given``, its function, in place of its arguments; ``right`` is how it is
+    written."""
+    if right != "cache()" and not isinstance(given, str):
+        raise ConfigError(
+            "the decorator needs a region",
+            option="region",
+            expected="a region's name",
+            got=type(given).__name__,
+            hint=f"write @{right}",
+        )
+    if inspect.isroutine(given):
+        raise ConfigError(
+            "the decorator takes its arguments before the function", option="args", hint=f"write @{right}"
+        )

@@ -22,16 +22,20 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from beaker import counters
 from beaker._typing import MISSING, MissingType
 from beaker.caching.freshness import CachedValue, Freshness, freshness_of
+from beaker.caching.lifetime import Unkept
 from beaker.caching.marks import Begun, Creation, Mode
+from beaker.caching.negative import Failed
+from beaker.caching.previous import create_with
 from beaker.caching.terms import Terms
 from beaker.caching.ways import InThread, Way, run
-from beaker.exceptions import CreationAbortedError
+from beaker.exceptions import CreationAbortedError, CreationTimeout
 from beaker.locking.api import Lock
 from beaker.locking.creation import Passed
 
@@ -60,8 +64,13 @@ class Place(Protocol):
         """Store what ``creation`` created in ``cost`` seconds, unless it was voided: what was stored."""
         ...
 
-    def copies(self, entry: Any) -> Callable[[], CachedValue]:
-        """What returns copies of ``entry``, which was stored, as :meth:`read` would."""
+    @property
+    def origin(self) -> Hashable:
+        """Equal for places of the same value: what those that wait for one lock share."""
+        ...
+
+    def copies(self, entry: Any) -> Callable[[], CachedValue] | None:
+        """What returns copies of ``entry``, which was stored, as :meth:`read` would; ``None``: nothing else can."""
         ...
 
     def is_taken(self, entry: CachedValue) -> bool:
@@ -119,11 +128,11 @@ class _Turn(Generic[T]):
         self.place = place
         self.create = create
         self.way = way
-        self.clock, self.timer, self.starttime, limit, self.policy, _, self.tally = terms
+        self.clock, self.timer, self.starttime, limit, self.policy, _, self.tally, self.has_left = terms
         self.has_waited = False
         self.timeout = -1.0 if limit is None else min(max(limit, 0.0), threading.TIMEOUT_MAX)
         self.failures: int | None = getattr(way.lock, "failures", None)
-        self.passing: int = getattr(way.lock, "passing", 0)
+        self.passing = 0 if way.front is None else way.front.passing
         self.early: float | None = None
         self.found: CachedValue | None = None
         self.error: BaseException | None = None
@@ -131,7 +140,7 @@ class _Turn(Generic[T]):
     async def take(self, entry: CachedValue | None) -> T:
         """The value, where ``entry`` is what was found."""
         absent = entry is None
-        old = None if self.is_hidden(entry) else entry
+        old = None if entry is None or self.is_hidden(entry) else entry
         if old is not None and self.is_fresh(old):
             # An early refresh wants a newer value than the fresh one it came for.
             self.early = old.stored
@@ -160,6 +169,8 @@ class _Turn(Generic[T]):
         if error is not None:
             current = await self.way.call(self.reread)
             return self.value_of(current) if self.is_good(current) else self.value_or_raise(current, error)
+        if self.has_waited and self.takes_unkept():
+            return self.value_of(self.found)
         begun = await self.begin("hold", absent=absent)
         if begun.taken:
             return await self.beside_another(begun)
@@ -180,6 +191,7 @@ class _Turn(Generic[T]):
         latest = await self.begin("hold", timeout=self.timeout)
         if not latest.taken:
             return await self.finish(latest, held=True)
+        self.give_up_if_left()
         counters.count("creation_wait_timeout")
         return await self.create_beside("join", held=True)
 
@@ -188,39 +200,47 @@ class _Turn(Generic[T]):
             return self.value_of(self.found)
         if self.error is not None:
             return self.value_or_raise(await self.way.call(self.reread), self.error)
+        self.give_up_if_left()
         begun = await self.begin("join")
         if begun.creation is not None:
             counters.count("creation_wait_timeout")
         return await self.finish(begun, held=False)
 
+    def give_up_if_left(self) -> None:
+        if self.has_left is not None and self.has_left():
+            raise CreationTimeout(self.timeout)
+
     async def create_beside(self, mode: Mode, *, held: bool = False) -> T:
         return await self.finish(await self.begin(mode), held=held)
 
     async def begin(self, mode: Mode, *, absent: bool = False, timeout: float = 0.0) -> Begun:
-        return await self.way.begin(lambda: self.place.begin(self.is_good, absent=absent, mode=mode), timeout)
+        return await self.way.begin(partial(self.place.begin, self.is_good, absent=absent, mode=mode), timeout)
 
     async def finish(self, begun: Begun, *, held: bool) -> T:
         if begun.creation is None:
             return self.value_of(begun.entry)
         # Not what was found before: what was removed meanwhile must not come back in place of an exception.
-        old = None if self.is_hidden(begun.entry) else begun.entry
+        old = None if begun.entry is None or self.is_hidden(begun.entry) else begun.entry
         return await self.create_and_store(begun.creation, old, held=held)
 
     async def create_and_store(self, creation: Creation, old: CachedValue | None, *, held: bool) -> T:
         cost: float | None = None
         begun = self.timer()
         try:
-            value: T = await self.way.create(self.create)
+            value: T = await create_with(old, self.way, self.create)
             cost = seconds = max(0.0, self.timer() - begun)
-            self.tally.created(seconds)
-            await self.way.store(lambda: self.place.store(creation, value, seconds), self.place.copies)
+            if type(value) is Failed:
+                self.tally.failed(seconds)
+            else:
+                self.tally.created(seconds)
+            await self.way.store(partial(self.place.store, creation, value, seconds), self.place)
         except BaseException as err:
             self.tally.failed(max(0.0, self.timer() - begun) if cost is None else None)
             intact = await self.way.abandon(creation, err)
             if not isinstance(err, Exception):
                 raise
             if held and intact and self.failures is not None:
-                self.way.lock.fail(err)
+                self.way.lock.fail(err, self.place.origin)
             if cost is not None:
                 raise
             return self.value_or_raise(old, err)
@@ -238,14 +258,20 @@ class _Turn(Generic[T]):
 
     def takes(self, passed: Passed) -> bool:
         # What was stored after this call began is what it would read now.
-        if passed.number > self.passing and self.is_good(passed.entry):
+        if passed.number > self.passing and passed.origin == self.place.origin and self.is_good(passed.entry):
             self.found = passed.copy()
         return self.found is not None
 
+    def takes_unkept(self) -> bool:
+        """Whether the holder passed on a value that no read finds."""
+        passed = None if self.way.front is None else self.way.front.passed
+        return passed is not None and isinstance(passed.entry, Unkept) and self.takes(passed)
+
     def shared_error(self) -> BaseException | None:
-        if self.failures is None or self.way.lock.failures == self.failures:
+        lock = self.way.lock
+        if self.failures is None or lock.failures == self.failures or lock.failed != self.place.origin:
             return None
-        error: BaseException | None = self.way.lock.error
+        error: BaseException | None = lock.error
         return error
 
     # What is known of an entry

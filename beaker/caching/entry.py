@@ -8,8 +8,10 @@ process or this user can write. Anything else is a miss, never an execution.
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
+import math
 import pickle
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from beaker import counters
 from beaker.caching.freshness import MAX_AHEAD
 from beaker.caching.mark import Mark
+from beaker.caching.said import Said
 from beaker.exceptions import ConfigError, CorruptRecord, UnserializableValue
 from beaker.keys import digest
 from beaker.serialization.serializers import Auto, Custom, Pickle, TaggedJson, by_name, is_pickle
@@ -27,17 +30,48 @@ if TYPE_CHECKING:
     from beaker.crypto.place import PlaceKey
     from beaker.storage.api import Store
 
-__all__ = ["CACHE_RECORD", "MARK_RECORD", "Entry", "EntryCodec", "MarkedEntry", "check_reusable"]
+__all__ = [
+    "CACHE_RECORD",
+    "FAILURE_RECORD",
+    "MARK_RECORD",
+    "REUSABLE",
+    "STAMPED_RECORD",
+    "Entry",
+    "EntryCodec",
+    "FailedEntry",
+    "Failure",
+    "MarkedEntry",
+    "SlidingEntry",
+    "StampedEntry",
+    "check_reusable",
+    "new_entry",
+    "stamps_of",
+]
 
 CACHE_RECORD = 2
 """The kind of a cache's records in the envelope's header (0 and 1 are sessions')."""
 MARK_RECORD = 3
 """The kind of the record of a creation in flight, with the record of the old value in it where there was one."""
 
+STAMPED_RECORD = 4
+"""The kind of a cached value that depends on stamps (:mod:`beaker.caching.stamps`)."""
+SLIDING_RECORD = 6
+"""The kind of a cached value that reads renew; see :mod:`beaker.caching.sliding`."""
+SLIDING_STAMPED_RECORD = 7
+"""The kind of one that does both."""
+FAILURE_RECORD = 5
+"""The kind of the record of an exception that is kept; see :mod:`beaker.caching.negative`."""
+
+_VALUES = frozenset({CACHE_RECORD, STAMPED_RECORD, SLIDING_RECORD, SLIDING_STAMPED_RECORD})
+
 log = logging.getLogger("beaker.cache")
 
 _COST = struct.Struct("<f")
-_REUSABLE = frozenset({type(None), bool, int, float, str, bytes, tuple, list, dict, set, frozenset})
+_END = struct.Struct("<d")
+_COUNT = struct.Struct(">H")
+_STAMP = struct.Struct("33s12s")
+REUSABLE = frozenset({type(None), bool, int, float, str, bytes, tuple, list, dict, set, frozenset})
+"""Types of which :func:`check_reusable` is sure to raise nothing."""
 _SECRET = "set the option 'secret' of the cache (cache.secret = ...): what is signed may be pickled"
 
 
@@ -70,16 +104,78 @@ class Entry(NamedTuple):
         return self.expiretime is None or self.stored - MAX_AHEAD <= now < self.stored + self.expiretime
 
 
-class MarkedEntry(Entry):
+new_entry: Callable[[tuple[Any, float, float | None, float]], Entry] = functools.partial(tuple.__new__, Entry)
+"""Of all fields an :class:`Entry`, in C: its own constructor takes as long as three calls of functions."""
+
+
+class StampedEntry(Entry):
+    """A value that depends on ``stamps``: their names, with the token that each had when its creation began."""
+
+    stamps: tuple[tuple[str, Any], ...] = ()
+
+
+class MarkedEntry(StampedEntry):
     """The old value from a record with the ``mark`` of a creation."""
 
     mark: Mark
 
 
+def stamps_of(entry: Entry) -> tuple[tuple[str, Any], ...]:
+    """What ``entry`` depends on."""
+    return entry.stamps if isinstance(entry, StampedEntry) else ()
+
+
+class SlidingEntry(StampedEntry):
+    """A value that reads renew; it may depend on stamps, too."""
+
+    end: float
+    """Seconds since the epoch when it expires however often it is read; infinity: never."""
+
+    @property
+    def expires(self) -> float:
+        return math.inf if self.expiretime is None else self.stored + self.expiretime
+
+    @classmethod
+    def until(cls, end: float, entry: Entry) -> SlidingEntry:
+        """``entry`` as one that may be renewed until ``end``."""
+        sliding = cls(*entry)
+        sliding.end = end
+        return sliding
+
+
+class Failure(NamedTuple):
+    """What is kept of an exception: the name of its class, its arguments as tagged JSON."""
+
+    name: str
+    args: bytes
+
+    def __repr__(self) -> str:
+        return f"<failure {self.name}>"
+
+
+class FailedEntry(Entry):
+    """An exception that is kept, its value a :class:`Failure`. It is fresh only to those who ask for it by
+    :meth:`lives`: to all others there is no value."""
+
+    life: float
+    """Seconds it is kept for; in the place of ``expiretime`` is what no clock reaches."""
+
+    @property
+    def expires(self) -> float:
+        return self.stored + self.life
+
+    def is_fresh(self, now: float, starttime: float | None = None) -> bool:
+        return False
+
+    def lives(self, now: float) -> bool:
+        """Whether it has not expired."""
+        return self.stored - MAX_AHEAD <= now < self.stored + self.life
+
+
 def check_reusable(value: Any) -> None:
     """UnserializableValue for what can be used once only: a second reader of the cache would find it used up."""
     kind = type(value)
-    if kind in _REUSABLE:
+    if kind in REUSABLE:
         return
     if isinstance(value, Iterator) and iter(value) is value:
         hint = "an iterator is used up by its first reader; keep list(...) of it"
@@ -90,6 +186,8 @@ def check_reusable(value: Any) -> None:
             "it can be awaited once; keep the result of awaiting it: decorate an 'async def' function, "
             "or await cache.aget(key, createfunc=...)"
         )
+    elif kind is Said:
+        hint = "it says what becomes of a value, and is none"
     elif isinstance(value, io.IOBase):
         hint = "an open file is read once; keep what it contains"
     else:
@@ -133,10 +231,18 @@ class EntryCodec:
 
     def encode(self, namespace: str, key: str, entry: Entry) -> bytes:
         """The record for ``entry``. Raises UnserializableValue, naming the path, when it cannot be one."""
-        payload = _COST.pack(entry.cost) + self._dumps(entry.value)
-        return self._envelope.seal(
-            namespace, key, payload, stored=entry.stored, expires=entry.expires, kind=CACHE_RECORD
-        )
+        if isinstance(entry, FailedEntry):
+            payload, kind = entry.value.name.encode() + b"\0" + entry.value.args, FAILURE_RECORD
+        else:
+            payload, kind = self._dumps(entry.value), CACHE_RECORD
+        if type(entry) is not Entry and (stamps := stamps_of(entry)):
+            packed = b"".join(_STAMP.pack(name.encode(), token) for name, token in stamps)
+            payload, kind = _COUNT.pack(len(stamps)) + packed + payload, STAMPED_RECORD
+        if isinstance(entry, SlidingEntry):
+            payload = _END.pack(entry.end) + payload
+            kind = SLIDING_STAMPED_RECORD if kind == STAMPED_RECORD else SLIDING_RECORD
+        payload = _COST.pack(entry.cost) + payload
+        return self._envelope.seal(namespace, key, payload, stored=entry.stored, expires=entry.expires, kind=kind)
 
     def encode_mark(self, namespace: str, key: str, mark: Mark, old: bytes, now: float) -> bytes:
         """The record for ``mark`` and for ``old``, the record of the value before, empty when there is none."""
@@ -163,7 +269,12 @@ class EntryCodec:
             mark, old = Mark.unpack(opened.payload)
             if not old:
                 return None, mark, old
-            entry = MarkedEntry(*self._entry(self._envelope.open(namespace, key, old)))
+            found = self._entry(self._envelope.open(namespace, key, old))
+            if isinstance(found, FailedEntry):
+                # What is created now comes in its place: until then there is neither a value nor an exception.
+                return None, mark, old
+            entry = MarkedEntry(*found)
+            entry.stamps = stamps_of(found)
         except CorruptRecord as err:
             counters.count("cache_rejected", self._store.backend if self._store is not None else "")
             log.warning("cache record %s of %d bytes is a miss: %s", digest(namespace, key)[:16], len(data), err)
@@ -180,11 +291,31 @@ class EntryCodec:
             return None, b""
 
     def _entry(self, opened: Opened) -> Entry:
-        if opened.kind != CACHE_RECORD or len(opened.payload) < _COST.size:
+        if opened.kind == FAILURE_RECORD and len(opened.payload) >= _COST.size and opened.expires is not None:
+            return _failure(opened, opened.expires)
+        if opened.kind not in _VALUES or len(opened.payload) < _COST.size:
             raise CorruptRecord("not a record of a cache")
-        value = self._loads(opened.payload[_COST.size :], opened.authentic)
         expiretime = None if opened.expires is None else opened.expires - opened.stored
-        return Entry(value, opened.stored, expiretime, _COST.unpack_from(opened.payload)[0])
+        cost = _COST.unpack_from(opened.payload)[0]
+        if opened.kind == CACHE_RECORD:
+            return Entry(self._loads(opened.payload[_COST.size :], opened.authentic), opened.stored, expiretime, cost)
+        if opened.kind in (SLIDING_RECORD, SLIDING_STAMPED_RECORD):
+            return self._sliding(opened, expiretime, cost)
+        stamps, data = _unpack_stamps(opened.payload[_COST.size :])
+        entry = StampedEntry(self._loads(data, opened.authentic), opened.stored, expiretime, cost)
+        entry.stamps = stamps
+        return entry
+
+    def _sliding(self, opened: Opened, expiretime: float | None, cost: float) -> Entry:
+        payload = opened.payload[_COST.size :]
+        if len(payload) < _END.size or expiretime is None:
+            raise CorruptRecord("too short for its end")
+        data, end = payload[_END.size :], _END.unpack_from(payload)[0]
+        stamps, data = ((), data) if opened.kind == SLIDING_RECORD else _unpack_stamps(data)
+        entry = Entry(self._loads(data, opened.authentic), opened.stored, expiretime, cost)
+        sliding = SlidingEntry.until(end, entry)
+        sliding.stamps = stamps
+        return sliding
 
     def _dumps(self, value: Any, *, here: bool = False) -> bytes:
         if self._custom is not None:
@@ -228,3 +359,23 @@ class EntryCodec:
 
     def _trusts_store(self) -> bool:
         return self._store is not None and self._store.trusted
+
+
+def _unpack_stamps(payload: bytes) -> tuple[tuple[tuple[str, bytes], ...], bytes]:
+    count = _COUNT.unpack_from(payload)[0] if len(payload) >= _COUNT.size else 0
+    end = _COUNT.size + count * _STAMP.size
+    if not count or len(payload) < end:
+        raise CorruptRecord("too short for its stamps")
+    stamps = (
+        (name.decode("ascii", "replace"), token) for name, token in _STAMP.iter_unpack(payload[_COUNT.size : end])
+    )
+    return tuple(stamps), payload[end:]
+
+
+def _failure(opened: Opened, expires: float) -> FailedEntry:
+    name, _, args = opened.payload[_COST.size :].partition(b"\0")
+    entry = FailedEntry(
+        Failure(name.decode("utf-8", "replace"), args), opened.stored, -math.inf, _COST.unpack_from(opened.payload)[0]
+    )
+    entry.life = expires - opened.stored
+    return entry

@@ -146,6 +146,6 @@ def lease_for(store: Store, options: Mapping[str, Any]) -> Lease | None:
         return None
     ttl = float(options.get("lease_ttl") or CacheOptions.lease_ttl)
     if not ttl > 0:
-        raise ConfigError("a lease must last", option="lease_ttl", expected="seconds over 0")
+        raise ConfigError("lease_ttl: a lease must last", option="lease_ttl", expected="seconds over 0")
     limit = float(options.get("lock_timeout", CacheOptions.lock_timeout))
     return Lease(ttl, max(limit, ttl), runtime.background_threads and limit > ttl)

@@ -89,34 +89,39 @@ class LocalMarks(ForkAware):
 
     def _after_fork(self) -> None:
         self._mutex = threading.Lock()
-        self._marks: dict[str, _LocalMark] = {}
+        self.held: dict[str, _LocalMark] = {}
+        """By key. A put in memory looks here itself: :meth:`void` is asked only where there is something to void."""
 
     def __len__(self) -> int:
-        return len(self._marks)
+        return len(self.held)
 
     def begin(self, key: str, write: Callable[[Entry], object], discard: Callable[[], object]) -> Creation:
         """A creation of ``key``; ``write(entry)`` stores what it creates, ``discard()`` removes what is there."""
         with self._mutex:
-            mark = self._marks.get(key)
+            mark = self.held.get(key)
             if mark is None:
-                mark = self._marks[key] = _LocalMark()
+                mark = self.held[key] = _LocalMark()
             mark.users += 1
         return _LocalCreation(self, key, mark, write, discard)
+
+    def has(self, key: str) -> bool:
+        """Whether a creation of ``key`` is in flight."""
+        return key in self.held
 
     def void(self, key: str) -> None:
         """Void the creations of ``key`` in flight. Call it before the key is written or removed."""
         # Without a mark there is nothing to void: one that is set this moment is of a creation that begins after.
-        if self._marks:
+        if self.held:
             with self._mutex:
-                mark = self._marks.pop(key, None)
+                mark = self.held.pop(key, None)
             if mark is not None:
                 _void(mark)
 
     def void_all(self) -> None:
         """Void every creation in flight. Call it before the namespace is emptied."""
-        if self._marks:
+        if self.held:
             with self._mutex:
-                marks, self._marks = self._marks, {}
+                marks, self.held = self.held, {}
             for mark in marks.values():
                 _void(mark)
 
@@ -124,8 +129,8 @@ class LocalMarks(ForkAware):
         with self._mutex:
             mark.users -= 1
             # What was stored is newer than what creations beside this one have read, unless they began later.
-            if (stored or not mark.users) and self._marks.get(key) is mark:
-                del self._marks[key]
+            if (stored or not mark.users) and self.held.get(key) is mark:
+                del self.held[key]
 
 
 def _void(mark: _LocalMark) -> None:

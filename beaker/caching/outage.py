@@ -77,7 +77,7 @@ class Flight:
     ) -> Any:
         """What ``await create()`` returns, or a copy of what another call's did meanwhile; errors are shared, too.
 
-        ``way`` has this flight's lock, ``share(value)`` returns what makes copies. After ``timeout`` seconds (-1: no
+        ``way`` has this flight's lock, ``share(value)`` returns what creates copies. After ``timeout`` seconds (-1: no
         limit) another call's creation is not waited for.
         """
         lock, passed, failures = self.lock, self.passed, self.lock.failures

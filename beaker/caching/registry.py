@@ -52,6 +52,9 @@ _EXTRAS = {
 }
 """The extra of the distribution, by the module that needs it."""
 
+_SESSIONS = ("cookie", "hybrid")
+"""Types that are sessions' alone."""
+
 _registered: dict[str, str | type[NamespaceManager]] = {}
 _loaded: dict[str, type[NamespaceManager]] = {}
 
@@ -87,11 +90,11 @@ def register_backend(name: str, target: str | type[NamespaceManager]) -> None:
     _loaded.pop(name, None)
 
 
-def load(name: str | type[NamespaceManager]) -> type[NamespaceManager]:
+def load(name: str | type[NamespaceManager], *, sessions: bool = False) -> type[NamespaceManager]:
     """The manager class of a backend's name; a class is given back as it is.
 
-    Raises InvalidCacheBackendError for an unknown name (with the nearest known one), a target that
-    cannot be imported, or one that is no manager class.
+    ``sessions``: it is the type of sessions, of which there are more. Raises InvalidCacheBackendError for an unknown
+    name (with the nearest known one), a target that cannot be imported, or one that is no manager class.
     """
     if not isinstance(name, str):
         return _checked(name, getattr(name, "__name__", type(name).__name__))
@@ -101,7 +104,7 @@ def load(name: str | type[NamespaceManager]) -> type[NamespaceManager]:
     found = _loaded.get(name)
     if found is None:
         target = _registered.get(name) or _BUILTIN.get(name) or _OLDER.get(name)
-        manager = _resolve(name, target) if target is not None else _from_entry_points(name)
+        manager = _resolve(name, target) if target is not None else _from_entry_points(name, sessions)
         found = _loaded[name] = _checked(manager, name)
     return found
 
@@ -140,7 +143,7 @@ def _require_extra(name: str, module: str) -> None:
         )
 
 
-def _from_entry_points(name: str) -> Any:
+def _from_entry_points(name: str, sessions: bool) -> Any:
     from importlib.metadata import entry_points
 
     bare = name.removeprefix("ext:")
@@ -156,12 +159,16 @@ def _from_entry_points(name: str) -> Any:
                 ) from err
     import difflib
 
-    near = difflib.get_close_matches(name, known(), n=3, cutoff=0.5)
+    types = sorted([*known(), *_SESSIONS]) if sessions else known()
+    near = difflib.get_close_matches(name, types, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(repr(other) for other in near)}?" if near else ""
+    if name in _SESSIONS:
+        hint = f"{name!r} is a type of sessions, which no cache and no store has"
     raise InvalidCacheBackendError(
-        f"there is no cache backend {name!r}",
+        f"there is no {'session type' if sessions else 'cache backend'} {name!r}",
         option="type",
-        expected="one of " + ", ".join(known()),
-        hint=f"did you mean {' or '.join(repr(other) for other in near)}?" if near else "",
+        expected="one of " + ", ".join(types),
+        hint=hint,
     )
 
 

@@ -62,7 +62,9 @@ class Binding(NamedTuple):
     """The longest readable key in bytes; 0: ``legacy_keys`` are built."""
     tally: CacheTally
     direct: bool
-    """A fresh entry may be returned without more ado: no ``starttime``, no early refresh."""
+    """A fresh entry may be returned without more ado: no ``starttime``, no early refresh, no sliding."""
+    depends: bool
+    """Values depend on stamps, which are read with them."""
 
     def __repr__(self) -> str:
         return f"<bound to {self.cache!r}>"
@@ -153,7 +155,8 @@ class Settings:
             manager.clock,
             0 if cache.legacy_keys else cache.key_length,
             manager.tally,
-            cache.starttime is None and not manager.freshness.early,
+            cache.starttime is None and not manager.attentive,
+            manager.depends,
         )
 
 

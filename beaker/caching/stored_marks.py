@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable, Hashable
+from contextlib import suppress
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from beaker import counters
@@ -29,7 +30,10 @@ from beaker.caching.mark import TOKEN, Mark
 from beaker.caching.marks import Begun, Creation, Good, Mode, Unmarked
 from beaker.counters.tallies import CacheTally
 from beaker.exceptions import StoreError, StoreUnavailable, ValueTooLarge
-from beaker.storage.api import Store, Versioned
+from beaker.forks import this_process
+from beaker.locking import background
+from beaker.locking.flag import Flag
+from beaker.storage.api import Store, Versioned, Written, version_of
 
 __all__ = ["Lease", "StoredMarks"]
 
@@ -120,7 +124,7 @@ class StoredMarks:
             look = self.look(key)
         return Begun(look.entry, Unmarked())
 
-    def restart(self, key: str) -> Creation:
+    def restart(self, key: str) -> Begun:
         """A creation that voids those in flight (``refresh``). The present value stays until it is stored.
 
         Raises StoreUnavailable: those in flight are not voided then.
@@ -129,12 +133,12 @@ class StoredMarks:
         for _ in range(_ROUNDS):
             look = self.look(key)
             if look.mark is not None and look.mark.holder == holder:
-                return self._creation(key, look, look.mark)
+                return Begun(look.entry, self._creation(key, look, look.mark))
             creation = self._hold(key, look, holder, self.token())
             if creation is not None:
-                return creation
+                return Begun(look.entry, creation)
         self.store.delete(self.namespace, key)
-        return Unmarked()
+        return Begun(None, Unmarked())
 
     def look(self, key: str) -> _Look:
         """What is stored under ``key``, by one read."""
@@ -144,6 +148,16 @@ class StoredMarks:
         data, version = found
         entry, mark, old = self.codec.open(self.namespace, key, data)
         return _Look(entry, mark, version, old)
+
+    def prolong(self, key: str, entry: Entry, later: Entry) -> None:
+        """Put ``later`` in the place of ``entry``, which was read, if the record has not changed since."""
+        look = self.look(key)
+        found = look.entry
+        if found is None or look.mark is not None or (found.stored, found.expires) != (entry.stored, entry.expires):
+            return
+        data = self.codec.encode(self.namespace, key, later)
+        if self.store.replace(self.namespace, key, data, look.version, ttl=self.keep(later)) and self.tally is not None:
+            self.tally.bytes_written += len(data)
 
     def is_taken(self, mark: Mark | None) -> bool:
         """Whether another creation holds the key alone, by a mark that was read."""
@@ -157,7 +171,8 @@ class StoredMarks:
         if look.version is not None:
             return _StoredCreation(self, key, look.entry, version=look.version)
         mark = Mark(self.token(), self.token(), 0.0)
-        return self._creation(key, look, mark) if self._put(key, look, mark) else None
+        put = self._put(key, look, mark)
+        return self._creation(key, look, mark, put) if put else None
 
     def _hold_if_possible(self, key: str, look: _Look, holder: bytes) -> Creation | None:
         try:
@@ -172,15 +187,24 @@ class StoredMarks:
     def _hold(self, key: str, look: _Look, holder: bytes, epoch: bytes) -> Creation | None:
         lease = self.lease
         mark = Mark(epoch, holder, 0.0 if lease is None else self.clock() + lease.ttl)
-        if not self._put(key, look, mark):
-            return None
         creation = self._creation(key, look, mark)
-        if lease is not None and lease.renew:
-            creation.keep_alive(lease)
+        try:
+            put = self._put(key, look, mark)
+            if not put:
+                return None
+            creation.marked(put)
+            if lease is not None and lease.renew:
+                creation.keep_alive(lease)
+        except Exception:
+            raise
+        except BaseException:
+            # From outside, as a greenlet is killed while it waits for the store, which may have written the mark.
+            creation.abandon()
+            raise
         return creation
 
-    def _creation(self, key: str, look: _Look, mark: Mark) -> _StoredCreation:
-        return _StoredCreation(self, key, look.entry, mark.epoch, holder=mark.holder)
+    def _creation(self, key: str, look: _Look, mark: Mark, put: bool | Written = True) -> _StoredCreation:
+        return _StoredCreation(self, key, look.entry, mark.epoch, holder=mark.holder, marked=version_of(put))
 
     def _unavailable(self, error: StoreUnavailable) -> Creation:
         counters.count("lease_unavailable")
@@ -189,14 +213,14 @@ class StoredMarks:
             log.warning("creating without a lease, the store does not respond: %s", error)
         return Unmarked()
 
-    def _put(self, key: str, look: _Look, mark: Mark) -> bool:
+    def _put(self, key: str, look: _Look, mark: Mark) -> bool | Written:
         try:
             return self.write_mark(key, look, mark)
         except ValueTooLarge:
             # The old value with a mark around it is too large: then it is not served meanwhile.
             return bool(look.old) and self.write_mark(key, look._replace(entry=None, old=b""), mark)
 
-    def write_mark(self, key: str, look: _Look, mark: Mark) -> bool:
+    def write_mark(self, key: str, look: _Look, mark: Mark) -> bool | Written:
         """Put ``mark`` around what was looked at. ``False``: it was changed meanwhile."""
         data = self.codec.encode_mark(self.namespace, key, mark, look.old, self.clock())
         kept = 0.0 if look.entry is None else self.keep(look.entry)
@@ -208,7 +232,7 @@ class StoredMarks:
 
 class _StoredCreation:
     """Goes by ``version``, that of an old value, or else by the mark of ``epoch``, which it may have set itself
-    (``holder``)."""
+    (``holder``). ``marked``: the version of the record with its mark, which only spares a read."""
 
     def __init__(
         self,
@@ -219,6 +243,7 @@ class _StoredCreation:
         *,
         version: Hashable = None,
         holder: bytes | None = None,
+        marked: Hashable = None,
     ) -> None:
         self._marks = marks
         self._key = key
@@ -226,15 +251,23 @@ class _StoredCreation:
         self._epoch = epoch
         self._version = version
         self._holder = holder
+        self._marked = marked
         self._ended = False
-        self._stop: threading.Event | None = None
+        self._process = this_process()
+        self.record: bytes | None = None
+        """What it has stored."""
+        self._stop: Flag | None = None
+
+    def marked(self, put: bool | Written) -> None:
+        """Its mark is there, as ``put`` says."""
+        self._marked = version_of(put)
 
     def __repr__(self) -> str:
         return f"<creation by {'version' if self._version is not None else 'mark'}>"
 
     def store(self, entry: Entry) -> bool:
         marks = self._marks
-        data = marks.codec.encode(marks.namespace, self._key, entry)
+        self.record = data = marks.codec.encode(marks.namespace, self._key, entry)
         self._stop_renewing()
         done = self._replace(data, marks.keep(entry))
         self._ended = True
@@ -246,7 +279,7 @@ class _StoredCreation:
 
     def abandon(self, *, drop: bool = False) -> bool:
         self._stop_renewing()
-        if self._ended:
+        if self._ended or self._process is not this_process():
             return False
         self._ended = True
         try:
@@ -254,11 +287,22 @@ class _StoredCreation:
         except StoreError as err:
             log.warning("a mark was not taken away, it will run out: %s", err)
             return False
+        except Exception:
+            raise
+        except BaseException:
+            # From outside, perhaps before the store was told.
+            with suppress(Exception):
+                self._give_up(drop)
+            raise
 
     def _replace(self, data: bytes, ttl: float | None) -> bool:
         marks = self._marks
         if self._version is not None:
-            return marks.store.replace(marks.namespace, self._key, data, self._version, ttl=ttl)
+            return bool(marks.store.replace(marks.namespace, self._key, data, self._version, ttl=ttl))
+        marked, self._marked = self._marked, None
+        if marked is not None and marks.store.replace(marks.namespace, self._key, data, marked, ttl=ttl):
+            return True
+        # Not voided yet: another creation may go on beside this one, or a lease was prolonged.
         for _ in range(_ROUNDS):
             look = self._find()
             if look is None:
@@ -299,12 +343,11 @@ class _StoredCreation:
     # The lease
 
     def keep_alive(self, lease: Lease) -> None:
-        """Prolong the lease by a thread, until the creation ends or ``lease.limit`` is reached."""
-        self._stop = threading.Event()
-        arguments = (lease, self._stop)
-        threading.Thread(target=self._prolong, args=arguments, name="beaker-lease", daemon=True).start()
+        """Prolong the lease by a thread, if one can be had, until the creation ends or ``lease.limit`` is reached."""
+        self._stop = Flag()
+        background.begin("beaker-lease", partial(self._prolong, lease, self._stop))
 
-    def _prolong(self, lease: Lease, stop: threading.Event) -> None:
+    def _prolong(self, lease: Lease, stop: Flag) -> None:
         begun = time.monotonic()
         while not stop.wait(lease.ttl / 3):
             left = lease.ttl if lease.limit is None else begun + lease.limit - time.monotonic()
@@ -324,7 +367,9 @@ class _StoredCreation:
         if mark is None or mark.epoch != self._epoch or mark.holder != self._holder:
             return False
         until = max(mark.until, marks.clock() + seconds)
-        return marks.write_mark(self._key, look, mark._replace(until=until))
+        done = marks.write_mark(self._key, look, mark._replace(until=until))
+        self._marked = version_of(done)
+        return bool(done)
 
     def _stop_renewing(self) -> None:
         if self._stop is not None:

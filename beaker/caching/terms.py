@@ -23,6 +23,7 @@ class Terms(NamedTuple):
     * ``starttime``: entries stored before it (seconds since the epoch) count as absent.
     * ``lock_timeout``: seconds to wait for another creation before creating, ``None`` for no limit.
     * ``tally``: where the call is counted.
+    * ``has_left``: whether nothing waits for the call any more, so that it need not wait for another creation.
     """
 
     clock: Clock
@@ -32,6 +33,7 @@ class Terms(NamedTuple):
     policy: Freshness = _DEFAULT
     rng: Callable[[], float] = random.random
     tally: CacheTally = CacheTally("", "")
+    has_left: Callable[[], bool] | None = None
 
     def __repr__(self) -> str:
         return f"<terms: {self.policy}, starttime={self.starttime}, lock_timeout={self.lock_timeout}>"

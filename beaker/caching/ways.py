@@ -7,10 +7,11 @@ that :func:`run` can finish such a coroutine on the spot; :class:`InLoop` leaves
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from beaker.caching.lifetime import Unkept
 from beaker.caching.marks import Begun, Creation
 from beaker.locking.api import Lock, PollingLock, pauses, poll
 from beaker.locking.creation import CreationLock, Passed
@@ -47,12 +48,31 @@ class Waiting(Protocol):
         ...
 
 
+class Source(Protocol):
+    """Where a value that is passed on comes from."""
+
+    @property
+    def origin(self) -> Hashable:
+        """Equal for those who would read that value."""
+        ...
+
+    def copies(self, entry: Any) -> Callable[[], Any] | None:
+        """What returns copies of ``entry``, as a read would; ``None``: nothing but a read can."""
+        ...
+
+
 class Way(Protocol):
     """How one call waits; it may hold one lock."""
 
     @property
+    def front(self) -> CreationLock | None:
+        """Where values are passed on, if the lock has such a part."""
+        ...
+
+    @property
     def lock(self) -> Any:
-        """Where failures are shared: ``failures``, ``error`` and ``fail(error)``, as far as it has them."""
+        """Where failures are shared: ``failures``, ``error``, ``failed`` and ``fail(error, origin)``, as far as it has
+        them."""
         ...
 
     async def call(self, work: Callable[[], T]) -> T:
@@ -72,8 +92,8 @@ class Way(Protocol):
         """What ``create()`` returns."""
         ...
 
-    async def store(self, work: Callable[[], Any], copies: Callable[[Any], Callable[[], Any]]) -> None:
-        """``work()``, which stores and returns the entry, or ``None``; ``copies(entry)`` returns what copies it."""
+    async def store(self, work: Callable[[], Any], source: Source) -> None:
+        """``work()``, which stores and returns the entry of ``source``, or ``None``."""
         ...
 
     async def attempt(self) -> bool:
@@ -94,20 +114,24 @@ class InThread:
 
     def __init__(self, lock: Lock) -> None:
         self.lock: Any = lock
+        front = getattr(lock, "first", lock)
+        self.front = front if isinstance(front, CreationLock) else None
         self.stopped: BaseException | None = None
 
     async def call(self, work: Callable[[], T]) -> T:
         return work()
 
     async def begin(self, work: Callable[[], Begun], timeout: float = 0.0) -> Begun:
-        tries = [work()]
+        begun = work()
+        if not (begun.taken and timeout):
+            return begun
+        tries = [begun]
 
         def free() -> bool:
             tries[0] = work()
             return not tries[0].taken
 
-        if tries[0].taken and timeout:
-            poll(free, timeout=timeout, ceiling=_PAUSE)
+        poll(free, timeout=timeout, ceiling=_PAUSE)
         return tries[0]
 
     async def abandon(self, creation: Creation, error: BaseException) -> bool:
@@ -120,12 +144,10 @@ class InThread:
             self.stopped = err
             raise
 
-    async def store(self, work: Callable[[], Any], copies: Callable[[Any], Callable[[], Any]]) -> None:
-        lock = self.lock
+    async def store(self, work: Callable[[], Any], source: Source) -> None:
         # Threads that wait read for themselves; coroutines may be many.
-        front = getattr(lock, "first", lock)
-        if isinstance(front, CreationLock):
-            _store(front, work, copies)
+        if self.front is not None:
+            _store(self.front, work, source)
         else:
             work()
 
@@ -173,6 +195,7 @@ class InLoop:
         self._hops = Hops(blocks)
         self._lock = LoopLock(lock, front, self._hops)
         self.lock: CreationLock | None = self._lock.front
+        self.front = self.lock
 
     async def call(self, work: Callable[[], T]) -> T:
         return await self._hops.call(work)
@@ -195,8 +218,8 @@ class InLoop:
         value = create()
         return await value if inspect.isawaitable(value) else value
 
-    async def store(self, work: Callable[[], Any], copies: Callable[[Any], Callable[[], Any]]) -> None:
-        await self._hops.call(work if self.lock is None else partial(_store, self.lock, work, copies))
+    async def store(self, work: Callable[[], Any], source: Source) -> None:
+        await self._hops.call(work if self.lock is None else partial(_store, self.lock, work, source))
 
     async def attempt(self) -> bool:
         return await self._lock.attempt()
@@ -218,11 +241,13 @@ class InLoop:
         self._lock.release()
 
 
-def _store(lock: CreationLock, work: Callable[[], Any], copies: Callable[[Any], Callable[[], Any]]) -> None:
+def _store(lock: CreationLock, work: Callable[[], Any], source: Source) -> None:
     number = lock.will_pass_on()
     entry = work()
-    if entry is not None and lock.has_coroutines:
-        lock.pass_on(Passed(number, entry, copies(entry)))
+    if entry is not None and (lock.has_coroutines or (isinstance(entry, Unkept) and lock.is_awaited)):
+        copy = source.copies(entry)
+        if copy is not None:
+            lock.pass_on(Passed(number, source.origin, entry, copy))
 
 
 def _abandon(begun: Begun) -> None:

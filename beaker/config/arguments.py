@@ -10,7 +10,9 @@ from typing import Any, cast
 from beaker.config.coerce import wrong
 from beaker.exceptions import ConfigError
 
-__all__ = ["check_application", "check_asgi_application", "check_mapping", "is_asgi", "is_async"]
+__all__ = [
+    "check_application", "check_asgi_application", "check_environ_key", "check_mapping", "is_asgi", "is_async",
+]  # fmt: skip
 
 _VARIADIC = 0x04
 _ASYNC = 0x80 | 0x200
@@ -53,6 +55,12 @@ def check_asgi_application(app: object, where: str) -> None:
             got=type(app).__name__,
             hint="for a WSGI application there is beaker.middleware.SessionMiddleware",
         )
+
+
+def check_environ_key(key: object) -> None:
+    """Raise ConfigError for what is no name of an item in ``environ`` or a scope."""
+    if not isinstance(key, str) or not key:
+        raise wrong("environ_key", key, "a name, such as 'beaker.session'")
 
 
 def is_asgi(app: object) -> bool:

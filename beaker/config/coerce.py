@@ -8,8 +8,9 @@ else, and of whatever an option for secrets holds, the type only.
 from __future__ import annotations
 
 import datetime as dt
+import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from beaker.exceptions import ConfigError
 
@@ -20,7 +21,7 @@ _kinds: dict[Coerce, str] = {}
 _TRUE = frozenset({"true", "yes", "on", "y", "t", "1"})
 _FALSE = frozenset({"false", "no", "off", "n", "f", "0"})
 _NONE = frozenset({"none", "null"})
-_WORD_SHOWN = re.compile(r"[A-Za-z0-9_.:-]{1,12}")
+_WORD_SHOWN = r"[A-Za-z0-9_.:-]{1,12}"
 
 
 def wrong(option: str, value: object, expected: str, hint: str = "", *, secret: bool = False) -> ConfigError:
@@ -40,7 +41,7 @@ def shown(value: object) -> str:
     if isinstance(value, str):
         if not value.strip():
             return "an empty string"
-        if _WORD_SHOWN.fullmatch(value.strip()):
+        if re.fullmatch(_WORD_SHOWN, value.strip()):
             return repr(value.strip())
     return type(value).__name__
 
@@ -186,8 +187,15 @@ def as_str(option: str, value: object) -> str:
 
 
 def as_path(option: str, value: object) -> str:
-    """A path: text that is not empty, or an ``os.PathLike``."""
-    return as_str(option, value.__fspath__() if hasattr(value, "__fspath__") else value)
+    """A path: text that is not empty, or an ``os.PathLike``; such as the system could have."""
+    path = as_str(option, value.__fspath__() if hasattr(value, "__fspath__") else value)
+    try:
+        possible = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        possible = False
+    if not possible:
+        raise wrong(option, value, "a path, which holds no NUL and can be encoded")
+    return path
 
 
 def as_list(option: str, value: object) -> list[str]:
@@ -227,7 +235,10 @@ def as_expires(option: str, value: object) -> bool | dt.datetime | dt.timedelta 
     seconds = _seconds(value)
     boolean = isinstance(value, (int, float)) and value in (0, 1)
     if seconds is None or boolean or not 1 <= seconds < float("inf"):
-        raise wrong(option, value, "true, false, a datetime, or at least one second as a number or timedelta", _ENDS)
+        ends = (
+            _ENDS if not boolean else f"{_ENDS}; whether the numbers 0 and 1 are seconds is unclear: write a timedelta"
+        )
+        raise wrong(option, value, "true, false, a datetime, or at least one second as a number or timedelta", ends)
     return value if isinstance(value, dt.timedelta) else seconds
 
 
@@ -244,6 +255,20 @@ def one_of(*choices: str) -> Coerce:
 
     _kinds[coerce] = " | ".join(choices)
     return coerce
+
+
+def as_class(option: str, value: object) -> object:
+    """A class, or another callable; ``None`` for none."""
+    if value is not None and not callable(value):
+        raise wrong(option, value, "a class, which only Python code can give")
+    return value
+
+
+def as_mapping(option: str, value: object) -> object:
+    """A dict, or ``None`` for none. Of another value only the type is named."""
+    if value is not None and not isinstance(value, Mapping):
+        raise wrong(option, value, "a dict", secret=True)
+    return value
 
 
 def as_is(option: str, value: object) -> object:

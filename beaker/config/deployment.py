@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from beaker.config.environment import Given
-from beaker.config.names import is_builtin
+from beaker.config.names import CACHE, SESSION, is_builtin
 from beaker.config.options import PLACES
 from beaker.runtime import Runtime
 
@@ -54,13 +54,13 @@ def complete(given: Given, runtime: Runtime, data_dir: Path, *, secret: _Kept) -
         found = None if is_keyed(given) else secret(data_dir / KEPT_SECRET)
         if found is not None:
             given.put("session", "secret", found, LAPTOP)
-        for scope, options in (("session", given.session), ("cache", given.cache)):
+        for scope, options in ((SESSION, given.session), (CACHE, given.cache)):
             own = "namespace_class" in options
             # The address of a store says that files are not meant: without its type it is refused, not passed over.
             if "type" not in options and not own and not {*PLACES, "store"} & options.keys():
-                given.put(scope, "type", "file", LAPTOP)
-            if "data_dir" not in options and is_builtin(options.get("type")) and not own:
-                given.put(scope, "data_dir", str(data_dir / scope), LAPTOP)
+                given.put(scope.where, "type", "file", LAPTOP)
+            if "data_dir" not in options and is_builtin(scope.store_type(options)) and not own:
+                given.put(scope.where, "data_dir", str(data_dir / scope.where), LAPTOP)
     signing = next((name for name in ("secret", "validate_key") if given.session.get(name)), None)
     if "secret" not in given.cache and signing is not None:
         given.put("cache", "secret", given.session[signing], f"session.{signing}")

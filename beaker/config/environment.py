@@ -45,6 +45,14 @@ OTHER_VARIABLES: Mapping[str, str] = {
     "BEAKER_TASKS_SECRET": "shared secret that may start a purge (or BEAKER_TASKS_SECRET_FILE)",
     "BEAKER_TASKS_SECRET_FILE": "file with that secret",
     "BEAKER_WARMUP_REGIONS": "cache regions whose store /_ah/warmup opens",
+    "BEAKER_CONSOLE": "true: there is a console for operators",
+    "BEAKER_CONSOLE_PATH": "where it is; default /_beaker/",
+    "BEAKER_CONSOLE_SECRET": "password of the console (or BEAKER_CONSOLE_SECRET_FILE)",
+    "BEAKER_CONSOLE_SECRET_FILE": "file with that password",
+    "BEAKER_CONSOLE_IAP_AUDIENCE": "audience of Identity-Aware Proxy's assertions for this application",
+    "BEAKER_CONSOLE_IAP_USERS": "e-mail addresses, by commas, that it lets in to the console",
+    "BEAKER_CONSOLE_APPENGINE_ADMIN": "true: App Engine's administrators see the console, behind login: admin",
+    "BEAKER_CONSOLE_PRICES": "JSON file of prices, as beaker stats --prices takes it",
 }
 """Variables that are no session or cache option. The deployment kit reads most of them."""
 
@@ -143,9 +151,13 @@ def read(environ: Mapping[str, str], *, resolve: Resolve | None = None) -> Given
         place = (found.scope, found.region, found.name)
         if place not in best or best[place].rank < found.rank:
             best[place] = found
-    kinds = {(found.scope, found.region): found.text for found in best.values() if found.name == "type"}
+    kinds: dict[tuple[str, str], dict[str, str]] = {}
     for found in best.values():
-        kind = kinds.get((found.scope, found.region)) or kinds.get((found.scope, ""))
+        if found.name in ("type", "store"):
+            kinds.setdefault((found.scope, found.region), {})[found.name] = found.text
+    for found in best.values():
+        told = {**kinds.get((found.scope, ""), {}), **kinds.get((found.scope, found.region), {})}
+        kind = _SCOPES[found.scope].store_type(told)
         try:
             _take(found, given, foreign=not is_builtin(kind), resolve=resolve)
         except ConfigError as error:

@@ -24,6 +24,7 @@ EXTRAS: Mapping[str, Extra] = {
     "functions": Extra("functions_framework", "functions-framework"),
     "otel": Extra("opentelemetry.metrics", "opentelemetry-api"),
     "prometheus": Extra("prometheus_client", "prometheus_client"),
+    "cli": Extra("rich_argparse", "rich-argparse"),
     "secrets": Extra("google.cloud.secretmanager", "google-cloud-secret-manager"),
 }
 

@@ -22,7 +22,10 @@ from beaker.config.options import (
 )
 from beaker.exceptions import ConfigError
 
-__all__ = ["CACHE", "CLOSE", "OBJECTS", "SESSION", "Guess", "Scope", "guess", "is_builtin", "misspelt_own", "resembles"]
+__all__ = [
+    "CACHE", "CLOSE", "OBJECTS", "SESSION", "STORE", "Guess", "Scope", "guess", "is_builtin", "misspelt_own",
+    "resembles",
+]  # fmt: skip
 
 BACKEND = describe(BackendOptions)
 INTERNAL = frozenset({"backend"})
@@ -103,7 +106,13 @@ class Scope(NamedTuple):
             regions = config.get("regions")
             return bool(regions) and name.partition(".")[0] in as_list("regions", regions)
         # For a store that is not ours everything: only that store knows its names.
-        return not is_builtin(config.get("type"))
+        return not is_builtin(self.store_type(config))
+
+    def store_type(self, options: Mapping[str, Any], kind: object = None) -> object:
+        """The type of the store that ``options`` are about, of hybrid sessions that of ``store``; default ``kind``."""
+        kind = options.get("type", kind)
+        hybrid = self is SESSION and (kind is None or (isinstance(kind, str) and kind.strip().lower() == "hybrid"))
+        return (options.get("store") or kind) if hybrid else kind
 
     def _check_spelling(self, names: Iterable[str], found: Mapping[str, Any]) -> None:
         for name in names:
@@ -150,6 +159,8 @@ class Scope(NamedTuple):
 
 SESSION = Scope("session", ("beaker.session.", "session."), describe(SessionOptions))
 CACHE = Scope("cache", ("beaker.cache.", "cache."), describe(CacheOptions))
+STORE = SESSION._replace(own={"type": CACHE.own["type"]})
+"""What an option of sessions holds that is a dict of a store's options."""
 
 
 class Guess(NamedTuple):

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from beaker.config.coerce import (
     Coerce,
     as_bool,
+    as_class,
     as_count,
     as_expires,
     as_fraction,
     as_is,
     as_key,
     as_list,
+    as_mapping,
     as_path,
     as_seconds,
     as_span,
@@ -30,6 +32,7 @@ from beaker.config.coerce import (
     note_kind,
     one_of,
     optional,
+    wrong,
 )
 
 __all__ = ["BackendOptions", "CacheOptions", "OptionInfo", "SessionOptions", "describe"]
@@ -134,6 +137,23 @@ def callable_or(*choices: str) -> Coerce:
     return coerce
 
 
+def _callable_or_seconds(option: str, value: object) -> object:
+    return value if callable(value) else as_seconds(option, value)
+
+
+note_kind(_callable_or_seconds, "duration, or a callable")
+_as_life = optional(_callable_or_seconds)
+
+
+def _as_errors(option: str, value: object) -> object:
+    kinds = value if isinstance(value, (tuple, list)) else (value,)
+    if all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
+        return tuple(kinds)
+    raise wrong(option, value, "exception classes", "classes can be given in Python only")
+
+
+note_kind(_as_errors, "exception classes")
+
 _SAMESITE = one_of("lax", "strict", "none", "")
 
 
@@ -189,8 +209,8 @@ class SessionOptions(_Options):
     revocation_check_interval: float = _option(60.0, as_seconds, "How long a revocation point is remembered in the process.", unit="s")  # fmt: skip
     legacy: Any = _option(None, as_is, "Dict, or JSON text of one, that lets sessions of Beaker 1.14 and older be taken over: `secret`, `until` and more; see docs/migrating.md.", secret=True)  # fmt: skip
     store: str | None = _option(None, optional(as_str), "Backend a `hybrid` session moves to when it outgrows the cookie. Default: `ext:google` with a project, else `file` or `memory`.")  # fmt: skip
-    session_class: Any = _option(None, as_is, "Class used in place of Session or CookieSession.")
-    namespace_class: Any = _option(None, as_is, "NamespaceManager class used in place of the type's own.")
+    session_class: Any = _option(None, as_class, "Class used in place of Session or CookieSession.")
+    namespace_class: Any = _option(None, as_class, "NamespaceManager class used in place of the type's own.")
     namespace_args: Any = _option(None, as_is, "Dict of further arguments for the namespace manager.", secret=True)
     webtest_varname: str | None = _option(None, optional(as_str), "Name under which the middleware puts the session into `paste.testing_variables`, where WebTest shows it.")  # fmt: skip
     server_timing: bool = _option(False, as_bool, "Send a `Server-Timing` header: what each request cost, for the browser's developer tools, and so for every visitor.")  # fmt: skip
@@ -204,12 +224,16 @@ class CacheOptions(_Options):
 
     type: str = _option("memory", as_str, "Where values live: `memory`, `file`, `dbm`, `ext:google`, `ext:memcached`, `ext:database`, `ext:redis`, or a third-party name.")  # fmt: skip
     enabled: bool = _option(True, as_bool, "Off: decorated functions run every time. Looked at on each call.")
-    expire: float | None = _option(None, optional(as_seconds), "Seconds until a value is old; none: never.", unit="s")
-    expiretime: float | None = _option(None, optional(as_seconds), "Older name of `expire`.", unit="s")
+    expire: Any = _option(None, _as_life, "Seconds until a value is old; none: never. In Python also a function of the value that returns them, or `DO_NOT_KEEP`.", unit="s")  # fmt: skip
+    expiretime: Any = _option(None, _as_life, "Older name of `expire`.", unit="s")
     starttime: float | None = _option(None, optional(as_seconds), "Values stored before this time (since the epoch) count as absent.", unit="s")  # fmt: skip
     regions: list[str] = _option(None, as_list, "Names of the regions configured as `cache.REGION.OPTION`.")
     key_length: int = _option(250, as_count, "Keys longer than this are replaced by their digest.", unit="bytes")
     legacy_keys: bool = _option(False, as_bool, "Join `str()` of the arguments as older Beakers do (different calls may then share a value).")  # fmt: skip
+    near: float | None = _option(None, optional(as_seconds), "Keep copies of a shared store's values in the process: hits cost no operation, and none is served longer than this after its value was invalidated elsewhere. Every process that writes the values must have it too. None or 0: off. On `memory` without effect: values are there already.", unit="s")  # fmt: skip
+    near_copy: str = _option("bytes", one_of("bytes", "objects"), "What `near` and `memo` keep: `bytes`, decoded at each hit, so that each caller has a value of its own; or `objects`, which is faster and safe only where no caller changes a value.")  # fmt: skip
+    memo: bool = _option(False, as_bool, "A request remembers what it has read or created: calls of the same key in it cost no operation, and what other requests change is seen by the next one. On `memory` without effect.")  # fmt: skip
+    region_stamp: bool = _option(False, as_bool, "Each value depends on a stamp of its region in the store, which `invalidate_region` moves: one more key in the batch of each read. On `memory` it works without.")  # fmt: skip
     lock: str = _option("auto", one_of("auto", "lease", "file", "thread", "none"), "Who may create a value: one in the fleet (`lease`), on the host (`file`), in the process (`thread`), or every caller (`none`).")  # fmt: skip
     lock_timeout: float = _option(30.0, as_seconds, "How long a call waits for another's creation, or is given the old value, before it creates itself.", unit="s")  # fmt: skip
     lease_ttl: float = _option(20.0, as_span, "After this long a dead creator's lease is taken over.", unit="s")
@@ -217,8 +241,14 @@ class CacheOptions(_Options):
     max_stale: float | None = _option(None, optional(as_seconds), "`serve_stale` serves a value up to this much past its end; older ones are waited for. None: while the store keeps it.", unit="s")  # fmt: skip
     stale_if_error: float | None = _option(None, optional(as_seconds), "Serve a value up to this much past its end when making a new one fails.", unit="s")  # fmt: skip
     on_unavailable: str = _option("create", one_of("create", "raise"), "The store cannot be asked, or takes no value: cached functions and `get` with `createfunc` create the value and return it, or raise StoreUnavailable. `put`, `remove` and `invalidate` always raise.")  # fmt: skip
+    auto_recovery: bool = _option(True, as_bool, "An invalidation that could not be written is tried again before this process reads the key; while that fails, the store counts as unavailable for it.")  # fmt: skip
     jitter: float = _option(0.0, as_fraction, "Spread each value's life by up to this fraction, so that they do not end together.")  # fmt: skip
     early_refresh: float = _option(0.0, as_seconds, "XFetch beta: above 0, a call may renew a value shortly before its end (1.0 is usual).")  # fmt: skip
+    sliding: float | None = _option(None, optional(as_span), "Seconds for which a value is valid after it was last read, and until `expire` at most.", unit="s")  # fmt: skip
+    soft_timeout: float | None = _option(None, optional(as_seconds), "Where there is an old value, a call waits this long for the new one, then returns the old one while the creation goes on.", unit="s")  # fmt: skip
+    hard_timeout: float | None = _option(None, optional(as_span), "A call waits this long for a value, then raises CreationTimeout while the creation goes on.", unit="s")  # fmt: skip
+    negative: float | None = _option(None, optional(as_seconds), "Seconds for which a result of `None` is kept, in place of `expire`; 0: it is not kept.", unit="s")  # fmt: skip
+    negative_errors: Any = _option(None, optional(_as_errors), "In Python: exceptions of the creation that are kept for `negative` seconds and raised again.")  # fmt: skip
     secret: Any = _option(None, as_key, "Key that signs stored values, so that pickles can be trusted on a shared store.", secret=True)  # fmt: skip
     encrypt_key: Any = _option(None, as_key, "Key that encrypts stored values. Needs the `crypto` extra.", secret=True)
     key_rollout: str | None = _option(None, optional(one_of("prepare", "accept")), "While a key is introduced (`encrypt_key` where there is one, else `secret`): `prepare` still writes values without it, `accept` still reads them. See docs/operations.md.")  # fmt: skip
@@ -245,7 +275,7 @@ class BackendOptions(_Options):
     max_bytes: int | None = _option(None, optional(as_count), "Approximate bytes kept in memory. None: 64 MiB, or a quarter of the instance.", unit="bytes", backends="memory")  # fmt: skip
     url: Any = _option(None, as_is, "Address of the server: `host:port;host:port`, a SQLAlchemy url, or a redis url.", backends="ext:memcached ext:database ext:redis", secret=True)  # fmt: skip
     connect_timeout: float = _option(1.0, as_span, "How long connecting may take, of `store_timeout`.", unit="s", backends="ext:memcached ext:redis")  # fmt: skip
-    store_timeout: float | None = _option(None, optional(as_span), "How long a call to the server may take in all: a place in the pool, connecting, waiting for locks and for the reply, one more try; on `file` and `dbm` how long a write waits for another. None: 2 s; `ext:database` and `ext:google` 5 s; `file` and `dbm` 10 s.", unit="s", backends="file dbm ext:memcached ext:redis ext:database ext:google")  # fmt: skip
+    store_timeout: float | None = _option(None, optional(as_span), "How long a call to the server may take in all: a place in the pool, connecting, waiting for locks and for the reply, one more try; on `file` and `dbm` how long a write waits for another. None: 2 s; `ext:database` and `ext:google` 5 s; `file` and `dbm` 10 s. At most 150 s on `ext:google`.", unit="s", backends="file dbm ext:memcached ext:redis ext:database ext:google")  # fmt: skip
     socket_timeout: float | None = _option(None, optional(as_span), "Older name of `store_timeout`.", unit="s", backends="ext:memcached ext:redis")  # fmt: skip
     tls: Any = _option(False, as_is, "Speak TLS: true, or an `ssl.SSLContext`.", backends="ext:memcached ext:redis")
     prefix: str = _option(
@@ -255,7 +285,7 @@ class BackendOptions(_Options):
     max_value: int | None = _option(None, optional(as_count), "Largest stored value.", unit="bytes")
     table_name: str = _option("beaker_cache", as_str, "Table, or Datastore kind.", backends="ext:database ext:google")
     schema_name: str | None = _option(None, optional(as_str), "Database schema of the table.", backends="ext:database")
-    sa_opts: Any = _option(None, as_is, "Dict of engine options (`sa.pool_size` and the like work too).", backends="ext:database", secret=True)  # fmt: skip
+    sa_opts: Any = _option(None, as_mapping, "Dict of engine options (`sa.pool_size` and the like work too).", backends="ext:database", secret=True)  # fmt: skip
     optimistic: bool = _option(False, as_bool, "Accepted; writes are always versioned.", backends="ext:database")
     bind: Any = _option(None, as_is, "SQLAlchemy Engine or Connection.", backends="ext:sqla")
     table: Any = _option(None, as_is, "SQLAlchemy Table created by make_cache_table.", backends="ext:sqla")

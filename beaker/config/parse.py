@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from beaker.config.coerce import as_bool, as_list, wrong
-from beaker.config.names import CACHE, CLOSE, OBJECTS, SESSION, Guess, Scope, guess, is_builtin, misspelt_own
-from beaker.config.options import ACCEPTED, PLACES, OptionInfo, SessionOptions
+from beaker.config.names import CACHE, CLOSE, OBJECTS, SESSION, STORE, Guess, Scope, guess, is_builtin, misspelt_own
+from beaker.config.options import ACCEPTED, GUARDS, PLACES, OptionInfo, SessionOptions
 from beaker.exceptions import ConfigError, ConfigWarning, MissingCacheParameter, warn
 
 __all__ = ["coerce_cache", "is_builtin", "parse_cache", "parse_session"]
@@ -34,14 +34,14 @@ def parse_session(
     values = _coerce(given, SESSION, "session")
     own = {name: value for name, value in values.items() if name in SESSION.own}
     backend = {name: value for name, value in values.items() if name not in SESSION.own}
-    nested = own.get("namespace_args")
+    nested, strict = own.get("namespace_args"), own.get("strict", False)
     if nested is not None:
         if not isinstance(nested, Mapping):
             raise wrong("session.namespace_args", nested, "a dict")
-        kind = own.get("type") if own.get("namespace_class") is None else own["namespace_class"]
-        backend.update(_coerce(nested, CACHE, "session.namespace_args", kind=kind))
+        kind = SESSION.store_type(own) if own.get("namespace_class") is None else own["namespace_class"]
+        backend.update(_coerce(nested, STORE, "session.namespace_args", kind=kind, strict=strict))
     if isinstance(own.get("revocation"), Mapping):
-        own["revocation"] = _coerce(own["revocation"], CACHE, "session.revocation")
+        own["revocation"] = _coerce(own["revocation"], STORE, "session.revocation", strict=strict)
     if "serializer" not in own and "data_serializer" in own:
         own["serializer"] = own["data_serializer"]
     options = SessionOptions(**own, backend=backend)
@@ -173,11 +173,13 @@ def _all(
     return {**mapping, **keywords}
 
 
-def _coerce(given: Mapping[str, Any], scope: Scope, where: str, *, kind: object = None) -> dict[str, Any]:
+def _coerce(
+    given: Mapping[str, Any], scope: Scope, where: str, *, kind: object = None, strict: bool = False
+) -> dict[str, Any]:
     known = scope.known
-    kind = given.get("type", kind)
+    kind = scope.store_type(given, kind)
     foreign = not is_builtin(kind) or given.get("namespace_class") is not None
-    strict = as_bool(f"{where}.strict", given.get("strict", False))
+    strict = as_bool(f"{where}.strict", given.get("strict", strict))
     values: dict[str, Any] = {}
     for name, value in given.items():
         info = known.get(name)
@@ -207,6 +209,9 @@ def _value(info: OptionInfo, option: str, value: Any, *, pass_on: bool) -> Any:
 
 def _unknown(name: str, where: str, scope: Scope, strict: bool) -> None:
     meant = guess(name, scope)
+    if scope is STORE and name in GUARDS:
+        # No other component's: it was meant for this store, which has no such option.
+        meant = meant._replace(guards=True)
     error = _passed_over(name, where, meant)
     if strict or meant.guards:
         raise error

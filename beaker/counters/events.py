@@ -8,10 +8,13 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
+from typing import TypeVar
 
 from beaker.forks import after_fork
 
-__all__ = ["clear", "count", "count_key", "events", "on_count"]
+__all__ = ["added", "clear", "count", "count_key", "events", "on_count"]
+
+L = TypeVar("L")
 
 _lock = threading.Lock()
 _counts: Counter[tuple[str, str]] = Counter()
@@ -38,8 +41,13 @@ def count(name: str, label: str = "") -> None:
 
 def count_key(kid: bytes) -> None:
     """Add one to ``tokens_by_key`` of a key's 4-byte id: a key that no cookie needs any more may go."""
-    if kid:  # without one the token was not signed
-        count("tokens_by_key", kid.hex())
+    if not kid:  # the token was not signed
+        return
+    label = kid.hex()
+    with _lock:
+        _counts["tokens_by_key", label] += 1
+    for listener in _listeners:
+        listener("tokens_by_key", label)
 
 
 def events() -> dict[str, int]:
@@ -50,8 +58,22 @@ def events() -> dict[str, int]:
 
 def on_count(listener: Callable[[str, str], None]) -> Callable[[], None]:
     """Call ``listener(name, label)`` at every count. Returns a function that ends it."""
-    _listeners.append(listener)
-    return lambda: _listeners.remove(listener)
+    return added(_listeners, listener)
+
+
+def added(listeners: list[L], listener: L) -> Callable[[], None]:
+    """Add ``listener``. Returns a function that takes it out; called again, it does nothing."""
+    listeners.append(listener)
+    taken_out = False
+
+    def end() -> None:
+        nonlocal taken_out
+        # The list may have an equal one, which another caller added.
+        if not taken_out:
+            taken_out = True
+            listeners.remove(listener)
+
+    return end
 
 
 def clear() -> None:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from beaker.counters import events
-from beaker.counters.stats import Snapshot
 from beaker.counters.tallies import (
+    LOGGER,
     CacheTally,
     LoggedTally,
     SessionTally,
     StoreTally,
     call_listeners,
     creation_listeners,
-    log,
 )
 from beaker.forks import after_fork
+
+if TYPE_CHECKING:
+    from beaker.counters.stats import Snapshot
 
 __all__ = ["OTHERS", "cache_tally", "on_call", "on_creation", "reset", "session_tally", "snapshot", "store_tally"]
 
@@ -35,12 +36,15 @@ _sessions: dict[str, SessionTally] = {}
 _stores: dict[str, StoreTally] = {}
 _began = time.monotonic()
 _kind: type[CacheTally] = CacheTally
+_follows = False
 
 
 def cache_tally(region: str, namespace: str) -> CacheTally:
     """The counts of ``namespace`` in ``region`` (``""``: in none)."""
     tally = _caches.get((region, namespace))
     if tally is None:
+        if not _follows:
+            _follow()
         with _lock:
             if len(_caches) >= _LIMIT:
                 namespace = OTHERS
@@ -60,6 +64,8 @@ def store_tally(backend: str) -> StoreTally:
 
 def snapshot() -> Snapshot:
     """All counts of this process. What has not happened at all has no entry."""
+    from beaker.counters.stats import Snapshot
+
     with _lock:
         caches = sorted(_caches.items())
     stats = [tally.stats() for _, tally in caches]
@@ -79,8 +85,7 @@ def on_creation(listener: Callable[[str, str, float, bool], object]) -> Callable
 
     Returns a function that ends it.
     """
-    creation_listeners.append(listener)
-    return lambda: creation_listeners.remove(listener)
+    return events.added(creation_listeners, listener)
 
 
 def on_call(listener: Callable[[str, str, float, bool], object]) -> Callable[[], None]:
@@ -88,8 +93,7 @@ def on_call(listener: Callable[[str, str, float, bool], object]) -> Callable[[],
 
     Returns a function that ends it.
     """
-    call_listeners.append(listener)
-    return lambda: call_listeners.remove(listener)
+    return events.added(call_listeners, listener)
 
 
 def reset() -> None:
@@ -119,7 +123,9 @@ after_fork(_after_fork)
 def follow_level() -> None:
     """Make every tally log its hits, or not, as the logger's level says."""
     global _kind
-    wanted = LoggedTally if log.isEnabledFor(logging.DEBUG) else CacheTally
+    import logging
+
+    wanted = LoggedTally if logging.getLogger(LOGGER).isEnabledFor(logging.DEBUG) else CacheTally
     if _kind is wanted:
         return
     with _lock:
@@ -136,11 +142,14 @@ class _Levels(dict[int, bool]):
         follow_level()
 
 
-def _follow(logger: Any) -> None:
-    # Not public; where it is not there, DEBUG is noticed if it is on when this is imported.
+def _follow() -> None:
+    """From the first cache on: a process with sessions only starts without the module logging."""
+    global _follows
+    import logging
+
+    _follows = True
+    logger: Any = logging.getLogger(LOGGER)
+    # Not public; where it is not there, DEBUG is noticed if it is on now.
     if isinstance(getattr(logger, "_cache", None), dict):
         logger._cache = _Levels()
     follow_level()
-
-
-_follow(log)

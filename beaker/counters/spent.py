@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from beaker.counters.stats import StoreStats
+if TYPE_CHECKING:
+    from beaker.counters.stats import StoreStats
 
 __all__ = ["KEY", "Spent", "begin", "current", "end", "measured"]
 
 KEY = "beaker.spent"
 """Where an environ, or an ASGI scope, holds what its request has cost."""
-
-_FIELDS = StoreStats._fields[1:]
 
 
 class Spent:
@@ -28,20 +27,22 @@ class Spent:
     def __init__(self) -> None:
         self.misses = self.stale = self.creations = self.waits = self.errors = 0
         self.creation_seconds = 0.0
-        self._stores: dict[str, list[Any]] = {}
+        self._stores: dict[str, dict[str, Any]] = {}
 
     @property
     def stores(self) -> tuple[StoreStats, ...]:
         """The operations by backend."""
-        return tuple(StoreStats(backend, *counts) for backend, counts in sorted(self._stores.items()))
+        from beaker.counters.stats import StoreStats
+
+        return tuple(StoreStats(backend, **counts) for backend, counts in sorted(self._stores.items()))
 
     def add(self, backend: str, **counts: float) -> None:
         """Add to the operations on ``backend``, by the names of :class:`StoreStats`."""
         mine = self._stores.get(backend)
         if mine is None:
-            mine = self._stores.setdefault(backend, [0] * len(_FIELDS))
+            mine = self._stores.setdefault(backend, {})
         for name, number in counts.items():
-            mine[_FIELDS.index(name)] += number
+            mine[name] = mine.get(name, 0) + number
 
     def as_dict(self) -> dict[str, Any]:
         """The counts that are not 0, for JSON."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-__all__ = ["BOUNDS", "CacheStats", "Histogram", "SessionStats", "Snapshot", "StoreStats"]
+from beaker.counters.bounds import BOUNDS
 
-BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""Upper bounds, in seconds, of the classes into which creations are sorted; one more class is for longer ones."""
+__all__ = ["CacheStats", "Histogram", "SessionStats", "Snapshot", "StoreStats"]
 
 
 class Histogram(NamedTuple):
@@ -30,11 +28,6 @@ class Histogram(NamedTuple):
     def mean(self) -> float:
         """Their average length in seconds; 0.0 when there was none."""
         return self.sum / self.number if any(self.counts) else 0.0
-
-    @staticmethod
-    def place(seconds: float) -> int:
-        """The index in ``counts`` of a creation that took so long."""
-        return bisect_left(BOUNDS, seconds)
 
 
 class CacheStats(NamedTuple):
@@ -63,6 +56,10 @@ class CacheStats(NamedTuple):
     """Bytes of the records that were read; 0 for a memory cache, whose values are not copied."""
     bytes_written: int = 0
     """Bytes of the records that were written; estimated for a memory cache."""
+    near_hits: int = 0
+    """Values that the near tier had (``near``), most of which are hits."""
+    memo_hits: int = 0
+    """Values that the request had read before (``memo``), most of which are hits."""
 
     @property
     def calls(self) -> int:

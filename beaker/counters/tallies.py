@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import logging
+import operator
+import sys
 import threading
+from bisect import bisect_left
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from beaker.counters.bounds import BOUNDS
 from beaker.counters.spent import current
-from beaker.counters.stats import BOUNDS, CacheStats, Histogram, SessionStats, StoreStats
+
+if TYPE_CHECKING:
+    from beaker.counters.stats import CacheStats, SessionStats, StoreStats
 
 __all__ = ["CacheTally", "SessionTally", "StoreTally", "call_listeners", "creation_listeners"]
 
-log = logging.getLogger("beaker.counters")
+LOGGER = "beaker.counters"
+"""Logs each call of a cache at DEBUG."""
 
 creation_listeners: list[Callable[[str, str, float, bool], object]] = []
 """Called with region, namespace, seconds and whether it succeeded, after each creation."""
@@ -24,13 +30,13 @@ call_listeners: list[Callable[[str, str, float, bool], object]] = []
 class CacheTally:
     """The calls of one namespace in one region. ``hits`` is added to where a value is returned; the rest by methods.
 
-    Each call is logged at DEBUG. So that a hit costs no question whether it shall be, the class of all tallies is
+    Each call is logged at DEBUG. So that a call costs no question whether it shall be, the class of all tallies is
     changed while DEBUG is on (:func:`follow_level`).
     """
 
     __slots__ = (
-        "bytes_read", "bytes_written", "creations", "errors", "hits", "misses", "namespace", "places", "region",
-        "seconds", "stale", "waits",
+        "bytes_read", "bytes_written", "creations", "errors", "hits", "memo_hits", "misses", "namespace", "near_hits",
+        "places", "region", "seconds", "stale", "waits",
     )  # fmt: skip
     hits: int
 
@@ -42,13 +48,15 @@ class CacheTally:
     def clear(self) -> None:
         """Set every count to zero."""
         _set_hits(self, 0)
-        self.misses = self.stale = self.creations = self.waits = self.errors = 0
+        self.misses = self.near_hits = self.memo_hits = self.stale = self.creations = self.waits = self.errors = 0
         self.bytes_read = self.bytes_written = 0
         self.seconds = 0.0
         self.places = [0] * (len(BOUNDS) + 1)
 
     def stats(self) -> CacheStats:
         """The counts of this moment."""
+        from beaker.counters.stats import CacheStats, Histogram
+
         return CacheStats(
             self.region,
             self.namespace,
@@ -61,6 +69,8 @@ class CacheTally:
             errors=self.errors,
             bytes_read=self.bytes_read,
             bytes_written=self.bytes_written,
+            near_hits=self.near_hits,
+            memo_hits=self.memo_hits,
         )
 
     def missed(self) -> None:
@@ -91,8 +101,7 @@ class CacheTally:
         """The function has returned, after so long."""
         self.creations += 1
         self.seconds += seconds
-        place = Histogram.place(seconds)
-        self.places[place] += 1
+        self.places[bisect_left(BOUNDS, seconds)] += 1
         spent = current()
         if spent is not None:
             spent.creations += 1
@@ -113,31 +122,7 @@ class CacheTally:
                 listener(self.region, self.namespace, seconds, False)
 
     def say(self, what: str, *args: float) -> None:
-        """Log a call, without its key."""
-        if log.isEnabledFor(logging.DEBUG):
-            log.debug(f"{what}: region %r, namespace %r", *args, self.region, self.namespace, stacklevel=3)
-
-
-_slot: Any = vars(CacheTally)["hits"]
-_get_hits: Callable[[CacheTally], int] = _slot.__get__
-_set_hits: Callable[[CacheTally, int], None] = _slot.__set__
-_mutex = threading.Lock()
-
-
-class LoggedTally(CacheTally):
-    """A tally whose ``hits += 1`` logs the hit: reading gives 0, and what is assigned is added."""
-
-    __slots__ = ()
-
-    @property
-    def hits(self) -> int:
-        return 0
-
-    @hits.setter
-    def hits(self, step: int) -> None:
-        with _mutex:
-            _set_hits(self, _get_hits(self) + step)
-        self.say("hit")
+        """Log a call, without its key, while DEBUG is on."""
 
 
 class SessionTally:
@@ -155,6 +140,8 @@ class SessionTally:
 
     def stats(self) -> SessionStats:
         """The counts of this moment."""
+        from beaker.counters.stats import SessionStats
+
         return SessionStats(self.type, self.loaded, self.saved, self.merged, self.ended)
 
 
@@ -178,6 +165,8 @@ class StoreTally:
 
     def stats(self) -> StoreStats:
         """The counts of this moment."""
+        from beaker.counters.stats import StoreStats
+
         counts: dict[str, Any] = {name: getattr(self, name) for name in StoreStats._fields}
         return StoreStats(**counts)
 
@@ -246,3 +235,37 @@ class StoreTally:
             spent.add(self.backend, calls=1, seconds=seconds, errors=failed)
         for listener in call_listeners:
             listener(self.backend, operation, seconds, failed)
+
+
+_slot: Any = vars(CacheTally)["hits"]
+_get_hits: Callable[[CacheTally], int] = _slot.__get__
+_set_hits: Callable[[CacheTally, int], None] = _slot.__set__
+_mutex = threading.Lock()
+
+
+def _add_hits(tally: CacheTally, step: int) -> None:
+    with _mutex:
+        _set_hits(tally, _get_hits(tally) + step)
+    tally.say("hit")
+
+
+if not getattr(sys, "_is_gil_enabled", lambda: True)():
+    from beaker.counters.guarded import guarded
+
+    CacheTally, SessionTally, StoreTally = map(guarded, (CacheTally, SessionTally, StoreTally))  # type: ignore[misc]
+
+
+class LoggedTally(CacheTally):
+    """A tally whose ``hits += 1`` logs the hit: reading gives False, a 0, and what is assigned is added."""
+
+    __slots__ = ()
+    # Read by C: at the start of a function of Python another thread may change the class back, and the slot would
+    # then be assigned what was meant to be added.
+    hits: int = property(operator.not_, _add_hits)  # type: ignore[assignment]
+
+    def say(self, what: str, *args: float) -> None:
+        import logging
+
+        log = logging.getLogger(LOGGER)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug(f"{what}: region %r, namespace %r", *args, self.region, self.namespace, stacklevel=3)

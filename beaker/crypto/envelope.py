@@ -125,6 +125,8 @@ class Envelope:
         self._encrypt = encrypt
         self._older = older
         self._writes = None if write_bare else ring
+        self.signs = self._writes is not None
+        """Whether a key of the ring seals what is written now."""
         self._place = place if ring is None or older == "bare" else None
         self._prefixes: dict[str, bytes] = {}
 
@@ -154,7 +156,8 @@ class Envelope:
         bound = self._bound(namespace, key, header)
         if flags & _ENCRYPTED and current is not None:
             return header + sealing.seal(current, "store-enc", payload, bound)
-        return b"".join((header, payload, _tag(current, bound, payload)))
+        tag = _checksum(bound, payload) if current is None else current.mac("store-mac", bound, payload)[:_TAG]
+        return b"".join((header, payload, tag))
 
     def open(self, namespace: str, key: str, data: bytes) -> Opened:
         """What :meth:`seal` put into ``data`` for the same place.
@@ -175,7 +178,8 @@ class Envelope:
             payload = sealing.unseal(sealed_by, "store-enc", data[_HEADER.size :], bound)
         else:
             payload = data[_HEADER.size : -_TAG]
-            if not hmac.compare_digest(_tag(sealed_by, bound, payload), data[-_TAG:]):
+            tag = _checksum(bound, payload) if sealed_by is None else sealed_by.mac("store-mac", bound, payload)[:_TAG]
+            if not hmac.compare_digest(tag, data[-_TAG:]):
                 payload = None
         if payload is None:
             raise CorruptRecord("a record that was damaged, changed or moved")
@@ -194,6 +198,16 @@ class Envelope:
             current,
             b"" if sealed_by is None else sealed_by.kid,
         )
+
+    @property
+    def keys(self) -> object | None:
+        """The same object for as long as bytes that were opened would be opened again, with the same result.
+
+        ``None``: that cannot be said, because the key of a directory may be replaced at any time.
+        """
+        if self._place is not None:
+            return None
+        return self if self._ring is None else self._ring.keys
 
     def signs_by_place(self) -> bool:
         """Whether what is sealed now is signed by the key of the directory. Creates that key.
@@ -255,9 +269,7 @@ class Envelope:
         return b"".join((prefix, len(name).to_bytes(4, "big"), name, _HEADER_SIZE, header))
 
 
-def _tag(key: Key | None, bound: bytes, payload: bytes) -> bytes:
-    if key is not None:
-        return key.mac("store-mac", bound, payload)[:_TAG]
+def _checksum(bound: bytes, payload: bytes) -> bytes:
     digest = hashlib.sha256(bound)
     digest.update(payload)
     return digest.digest()[:_TAG]

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
-import secrets
 from typing import Final
 
 from beaker.exceptions import ConfigError
 
-__all__ = ["HINT", "check_key", "check_reference", "file_lines", "is_made_here", "make_key"]
+__all__ = ["HINT", "check_key", "check_reference", "file_lines", "is_made_here", "is_words", "make_key"]
 
 HINT: Final = "make one with `python -m beaker keys new`"
 _PREFIX: Final = "bkr1_"
@@ -28,7 +28,7 @@ _LIMIT: Final = 65536
 
 def make_key() -> str:
     """A new key."""
-    body = _PREFIX + secrets.token_urlsafe(32)
+    body = _PREFIX + base64.urlsafe_b64encode(os.urandom(32)).rstrip(b"=").decode()
     return body + _checksum(body)
 
 
@@ -45,23 +45,36 @@ def is_made_here(value: bytes) -> bool:
     return _verifies(value.decode("ascii", "replace"))
 
 
+# Random characters are hardly ever in one case until the next separator, with digits at the end only.
+_WORD: Final = r"(?-i:(?:[A-Z]?[a-z]+(?:[A-Z][a-z]+)*|[A-Z]+)\d{0,4})"
+_WORDS: Final = rf"\W*{_WORD}(?:[-_./:\\#@]+{_WORD})+\W?\Z"
+_SEGMENT: Final = rf"\.?{_WORD}(?:[-_.]+{_WORD})*"
+
 # What stands for a key elsewhere, with what to write instead. Matched where the text begins.
 _FILE_HINT: Final = "a file is written file:PATH, in lower case"
 _VARIABLE_HINT: Final = "nothing replaces variables here: give the value, or file:PATH"
 _REFERENCES: Final = (
     (r"secret:", "a Secret Manager reference", "the deployment kit reads it: gae.app.compose, gae.functions"),
-    (r"/?projects/[^/\s]+/secrets/", "a Secret Manager name", "write secret:projects/P/secrets/S/versions/V"),
+    (
+        r"(//[\w.-]+/|/)?projects/[^/\s]+/secrets/",
+        "a Secret Manager name",
+        "write secret:projects/P/secrets/S/versions/V",
+    ),
     (r"(file|path)s?\s*[:=;/]", "the name of a file", _FILE_HINT),
     (r"(secret|env|environ|vault|sm|gcp|aws|arn|ssm|kms|op|sops|k8s|azure)s?\s*:", "a reference", _VARIABLE_HINT),
     (r"[a-z][a-z0-9+.-]*://", "a url", "give the key itself, or file:PATH"),
+    (r"(process\.)?env(iron)?\s*[.(\[]|!\w+\s", "a variable", _VARIABLE_HINT),
     (r".*\$\{\w+|\$\w+\Z|\$\(.*\)\Z", "a variable", _VARIABLE_HINT),
+    (r"\{%?\s*\w+\s*%?\}\Z", "a placeholder", _VARIABLE_HINT),
     (r".*%\(\w+\)s|%\w+%\Z|.*\{\{.*\}\}|<[^<>]+>\Z|ENC\[|os\.(environ|getenv)", "a placeholder", _VARIABLE_HINT),
+    (r"@\w+:[\w./-]+\Z", "a reference", _VARIABLE_HINT),
+    (rf"@?[.~]{{0,2}}(/{_SEGMENT}){{2,}}/?\Z", "a path", _FILE_HINT),
     (r"\.{1,2}[/\\]|~\w*[/\\]|[a-z]:[\\/]|\\\\", "a path", _FILE_HINT),
     (r"/(etc|run|var|home|usr|opt|srv|mnt|tmp|root|app|data|secrets?|keys?|workspace)/", "a path", _FILE_HINT),
     (r"/?[\w.-]+([/\\][\w.-]+)*\.(key|pem|txt|secret|json|ya?ml|ini|conf|env|crt|p12|bin)\Z", "a path", _FILE_HINT),
     (r"""(["'`]).*\1\Z""", "in quotes", "leave the quotes out"),
     (
-        r"(export\s+)?\w*(key|secret|password|passwd|token|session|cache|beaker)\w*\s*=\s*[^=\s]",
+        r"(export\s+)?[\w.]*(key|secret|password|passwd|token|session|cache|beaker)[\w.]*\s*=\s*[^=\s]",
         "an assignment",
         "give what stands behind the ="
     ),
@@ -75,7 +88,19 @@ _LINES: Final = (
     (r"""["'`]|.*["'`,]\Z""", "in quotes", "the file holds keys only, without quotes and commas"),
     (r"[\[{].*[\]}]\Z|[\[{]\Z|[\]}]\Z", "JSON", "the file holds keys only, one a line"),
 )
-_BOMS: Final = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+_BOMS: Final = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+
+
+def _is_marked_text(value: bytes) -> bool:
+    """Whether it is text behind a byte order mark: one in 30,000 keys of random bytes begins like one."""
+    for mark, encoding in _BOMS.items():
+        if value.startswith(mark):
+            try:
+                # Most random bytes are some text in UTF-16, and hardly any are in UTF-8.
+                return value[len(mark) :].decode(encoding).isascii() or encoding == "utf-8"
+            except UnicodeDecodeError:
+                return False
+    return False
 
 
 def check_reference(value: bytes, option: str) -> None:
@@ -83,7 +108,7 @@ def check_reference(value: bytes, option: str) -> None:
     try:
         text = value.decode("ascii").strip()
     except UnicodeDecodeError:
-        if value.startswith(_BOMS):
+        if _is_marked_text(value):
             raise _refused(option, "begins with a byte order mark", "save it as plain UTF-8") from None
         return
     for pattern, what, hint in _REFERENCES:
@@ -112,12 +137,17 @@ def check_key(value: bytes, option: str, *, line: bool = False) -> None:
                 raise _refused(option, f"is {what} and not a key", hint)
 
 
+def is_words(value: bytes) -> bool:
+    """Whether it reads like words: a passphrase, a path or a name of something, and no random characters."""
+    return re.match(_WORDS, value.decode("ascii", "replace")) is not None
+
+
 def file_lines(data: bytes, option: str) -> list[bytes]:
     """The lines of a key file that are not blank. Raises ConfigError for one that is not plain text of one key a line.
 
     The lines themselves are not judged.
     """
-    if data.startswith(_BOMS):
+    if data.startswith(tuple(_BOMS)):
         raise _refused(option, "begins with a byte order mark", "save the file as plain UTF-8", "a file of")
     lines = [line.strip() for line in data.splitlines() if line.strip()]
     if not lines or len(data) > _LIMIT:

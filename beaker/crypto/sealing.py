@@ -54,8 +54,11 @@ def available() -> bool:
     return True
 
 
+_BEFORE_SALT: Final = lp("beaker2/aes-256-gcm") + _SALT.to_bytes(4, "big")
+
+
 def _message_key(key: Key, purpose: str, salt: bytes) -> bytes:
-    return key.mac(purpose, lp("beaker2/aes-256-gcm", salt), b"\x01")
+    return key.mac(purpose, _BEFORE_SALT + salt + b"\x01")
 
 
 def seal(key: Key, purpose: str, plaintext: bytes, aad: bytes) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 from typing import Final, NamedTuple, Protocol, TypeVar
@@ -18,7 +17,6 @@ _CHECK_SECONDS: Final = 5.0
 _MAX_FILE_BYTES: Final = 65536
 _READS: Final = 5
 _Part = TypeVar("_Part", str, bytes)
-_log = logging.getLogger("beaker.crypto")
 
 
 class Secret(NamedTuple):
@@ -138,7 +136,11 @@ class FileSource:
         """Log once, until the file is good again, that the old keys stay in use."""
         if not self._complained:
             self._complained = True
-            _log.warning("%s: cannot use the changed file, keeping the keys read before (%s)", self._option, err)
+            import logging
+
+            logging.getLogger("beaker.crypto").warning(
+                "%s: cannot use the changed file, keeping the keys read before (%s)", self._option, err
+            )
 
     def __repr__(self) -> str:
         return f"<secrets in {self._path}>"

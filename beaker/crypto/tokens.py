@@ -24,8 +24,9 @@ import binascii
 import hashlib
 import hmac
 import math
-import secrets
+import os
 import struct
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from beaker import clock as _clock
@@ -65,6 +66,10 @@ _ID_SIZE: Final = _HEADER + ID_BYTES + _ID_MAC
 _ISSUED: Final = 4
 _LATEST: Final = 2**32 - 1
 _STORE_KEY: Final = lp("beaker2/id")
+_REMEMBERED: Final = 1024
+"""Verified tokens of ids, and names of records, that a process remembers: those of its latest visitors."""
+_REMEMBERED_DATA: Final = 256
+"""The same of whole sessions: 4 MiB at most, usually a tenth of it."""
 _DATA_MAC: Final = 32
 _STAMPS: Final = struct.Struct(">dddB")
 _COMPRESSED: Final = 1
@@ -123,9 +128,10 @@ class OpenedData(NamedTuple):
 
 def new_id() -> bytes:
     """A session id: 32 random bytes."""
-    return secrets.token_bytes(ID_BYTES)
+    return os.urandom(ID_BYTES)
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def store_key(raw_id: bytes) -> str:
     """What a session's record is called in a store: 64 hex digits from which the id cannot be had."""
     return hashlib.sha256(_STORE_KEY + len(raw_id).to_bytes(4, "big") + raw_id).hexdigest()
@@ -200,9 +206,10 @@ def _stamp(raw: bytes) -> float | None:
 class IdTokens:
     """Session ids for one cookie name. Without a ring ids are bare: anyone can invent one."""
 
-    __slots__ = ("_bound", "_lengths", "_ring")
+    __slots__ = ("_bound", "_lengths", "_ring", "_verified")
 
     def __init__(self, ring: KeyRing | None, cookie_name: str) -> None:
+        self._verified: dict[str, tuple[OpenedId, object]] = {}
         self._ring = ring
         size, plain, dated = (1 + ID_BYTES, _BARE, _BARE_DATED) if ring is None else (_ID_SIZE, _ID, _ID_DATED)
         self._lengths = {_chars(size): plain, _chars(size + _ISSUED): dated}
@@ -221,6 +228,18 @@ class IdTokens:
 
     def open(self, text: str) -> OpenedId:
         """The id in a token, or :class:`BadToken`. A ring never accepts a bare id."""
+        ring = self._ring
+        keys = None if ring is None else ring.keys
+        known = self._verified.get(text)
+        if known is not None and known[1] is keys:
+            return known[0]
+        opened = self._open(text)
+        if len(self._verified) >= _REMEMBERED:
+            self._verified.clear()
+        self._verified[text] = opened, keys
+        return opened
+
+    def _open(self, text: str) -> OpenedId:
         ring, version = self._ring, self._lengths.get(len(text))
         if version is None:
             raise BadToken("length")
@@ -245,7 +264,7 @@ class DataTokens:
       then padded to whole blocks of 32 bytes.
     """
 
-    __slots__ = ("_bound", "_clock", "_compress", "_encrypt", "_header", "_overhead", "_ring", "_version")
+    __slots__ = ("_bound", "_clock", "_compress", "_encrypt", "_header", "_overhead", "_ring", "_verified", "_version")
 
     def __init__(
         self, ring: KeyRing, cookie_name: str, *, encrypt: bool, clock: Clock = _clock.now, compress: bool = False
@@ -254,6 +273,7 @@ class DataTokens:
         self._encrypt = encrypt
         self._clock = clock
         self._compress = compress
+        self._verified: dict[str, tuple[OpenedData, object]] = {}
         self._version = _ENCRYPTED if encrypt else _SIGNED
         self._header = _HEADER if encrypt else _HEADER + _STAMPS.size
         self._overhead = _HEADER + _STAMPS.size + (sealing.OVERHEAD if encrypt else _DATA_MAC)
@@ -269,7 +289,7 @@ class DataTokens:
         """
         if len(payload) > MAX_PAYLOAD:
             raise SessionTooLarge("payload over the limit", size=len(payload), limit=MAX_PAYLOAD)
-        flags = 0
+        flags, plain = 0, payload
         if self._compress:
             packed = deflated(payload)
             if packed is not None:
@@ -280,13 +300,27 @@ class DataTokens:
         size = _chars(self._overhead + len(payload))
         if size > MAX_CHARS:
             raise SessionTooLarge("token over the limit", size=size, limit=MAX_CHARS)
-        key = self._ring.current
+        keys, key = self._ring.keys, self._ring.current
         body = _STAMPS.pack(created, issued, math.inf if expires is None else expires, flags) + payload
         header = bytes((self._version,)) + key.kid
         if self._encrypt:
-            return _encode(header + sealing.seal(key, "cookie-enc", body, self._bound + header))
-        body = header + body
-        return _encode(body + key.mac("cookie-sign", self._bound, body))
+            text = _encode(header + sealing.seal(key, "cookie-enc", body, self._bound + header))
+        else:
+            signed = header + body
+            text = _encode(signed + key.mac("cookie-sign", self._bound, signed))
+        if math.isfinite(created) and math.isfinite(issued):
+            # Stamps that are no times are refused when the token is opened.
+            end = None if expires == math.inf else expires
+            self._remember(text, OpenedData(plain, created, issued, end, True, key.kid), keys)
+        return text
+
+    def _remember(self, text: str, opened: OpenedData, keys: object) -> None:
+        # The browser sends it back with every request, many of them to this process.
+        if len(opened.payload) > MAX_CHARS:
+            return
+        if len(self._verified) >= _REMEMBERED_DATA:
+            self._verified.clear()
+        self._verified[text] = opened, keys
 
     def open(self, text: str, *, max_age: float | None = None, absolute_timeout: float | None = None) -> OpenedData:
         """The content of a token, or :class:`BadToken`.
@@ -295,23 +329,33 @@ class DataTokens:
         the seconds since it was first created, from which on it is expired. A token issued in the future is
         authentic all the same: another instance's clock was ahead, or this one was set back.
         """
+        known, keys, now = self._verified.get(text), self._ring.keys, self._clock()
+        if known is not None and known[1] is keys:
+            opened = known[0]
+            if opened.expires is not None and not now < opened.expires:
+                raise BadToken("expired")
+        else:
+            opened = self._opened(text, now)
+            self._remember(text, opened, keys)
+        if max_age is not None and not now - opened.issued < max_age:
+            raise BadToken("expired")
+        if absolute_timeout is not None and not now - opened.created < absolute_timeout:
+            raise BadToken("expired")
+        return opened
+
+    def _opened(self, text: str, now: float) -> OpenedData:
         if not _chars(self._overhead) <= len(text) <= MAX_CHARS:
             raise BadToken("length")
         raw = _decode(text)
         key = _find(self._ring, raw, self._version)
         body = self._authentic(key, raw)
         created, issued, expires, flags = _STAMPS.unpack_from(body)
-        now = self._clock()
         # Written so that a NaN, which compares false to everything, is refused.
         if not now < expires:
             raise BadToken("expired")
         if not (math.isfinite(issued) and math.isfinite(created)):
             raise BadToken("stamps")
-        if max_age is not None and not now - issued < max_age:
-            raise BadToken("expired")
-        if absolute_timeout is not None and not now - created < absolute_timeout:
-            raise BadToken("expired")
-        payload = self._unpacked(body[_STAMPS.size :], flags)
+        payload = self._unpacked(body[_STAMPS.size :], flags) if flags else body[_STAMPS.size :]
         never = expires == math.inf
         return OpenedData(payload, created, issued, None if never else expires, key is self._ring.current, key.kid)
 

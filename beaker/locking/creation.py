@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, Protocol
 
-from beaker.exceptions import LockError
+from beaker.exceptions import BeakerException, LockError
 from beaker.forks import ForkAware, notice_patch
+from beaker.locking import background
 from beaker.locking.api import Lock, poll
+from beaker.locking.turn import Turn
 
 __all__ = ["CreationLock", "LayeredLock", "LoopHolder", "Passed"]
 
 _LOOK = 1.0
 """Seconds between two looks at whether the holder's event loop was closed."""
+
+
+class _ThreadHolder:
+    """A thread that holds a :class:`CreationLock`. One object for each time."""
+
+    __slots__ = ("thread",)
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+
+    def stops_for(self, thread: int) -> bool:
+        return thread == self.thread
 
 
 class LoopHolder:
@@ -62,6 +77,8 @@ class Passed(NamedTuple):
 
     number: int
     """Above :attr:`CreationLock.passing` as it was when the waiting call began: that would read what was stored."""
+    origin: Hashable
+    """Whose value it is; calls for other values may share the lock."""
     entry: Any
     copy: Callable[[], Any]
 
@@ -74,14 +91,18 @@ class CreationLock(ForkAware):
     for it.
 
     The holder reports with :meth:`fail`. A waiter that remembered :attr:`failures` before it waited and
-    finds another number once it holds the lock knows that :attr:`error` is the result of its own call.
+    finds another number once it holds the lock knows that :attr:`error` is the result of its own call, if
+    :attr:`failed` is what it asks for.
     Not re-entrant: LockError when the thread that holds it waits for it. What a coroutine of a loop that was closed
     holds is free.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, watcher: ForkAware | None = None) -> None:
+        """``watcher`` calls its hooks at forks and patches; without one it is registered itself."""
         self.failures = 0
         self.error: BaseException | None = None
+        self.failed: Hashable = None
+        """Whose creation ended with :attr:`error`."""
         self.passing = 0
         """How many values began to be stored for those who wait."""
         self.passed: Passed | None = None
@@ -89,18 +110,30 @@ class CreationLock(ForkAware):
         """When a call last gave up waiting for the holder, by :func:`time.monotonic`."""
         self._inherited = False
         self._renew()
-        super().__init__()
+        # Kept: it has to live as long as the lock.
+        self._watcher = watcher
+        if watcher is None:
+            super().__init__()
 
     def _renew(self) -> None:
-        self._lock = threading.Lock()
-        self._holder: int | LoopHolder | None = None
+        self._turn = Turn()
         self._waiting: set[int] = set()
         self._signals: dict[Signal, None] = {}
 
+    @property
+    def _holder(self) -> Any:
+        return self._turn.holder
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether this thread has it by :meth:`acquire`."""
+        holder = self._holder
+        return isinstance(holder, _ThreadHolder) and holder.thread == threading.get_ident()
+
     def _after_fork(self) -> None:
         # The forking thread lives on in the child and will still release what it held in the parent.
-        self._inherited = self._holder == threading.get_ident()
-        self.error = self.passed = self.replaced = None
+        self._inherited = self.is_mine
+        self.error = self.failed = self.passed = self.replaced = None
         self._renew()
 
     def _renew_locks(self) -> None:
@@ -109,26 +142,27 @@ class CreationLock(ForkAware):
 
     def acquire(self, wait: bool = True, timeout: float = -1) -> bool:
         notice_patch()
-        me = threading.get_ident()
-        taken = self._take() or (wait and self._wait(me, timeout))
-        if taken:
-            self._holder = me
-        return taken
+        me = _ThreadHolder()
+        try:
+            return self._turn.take(me) or self._take(me) or (wait and self._wait(me, timeout))
+        except BaseException:
+            self._free(me)
+            raise
 
-    def _take(self) -> bool:
-        if self._lock.acquire(False):
+    def _take(self, place: _ThreadHolder | LoopHolder) -> bool:
+        if self._turn.take(place):
             return True
         holder = self._holder
         if isinstance(holder, LoopHolder) and holder.is_gone:
             left = holder.left
             if self.release_for(holder) and left is not None:
-                threading.Thread(target=left, name="beaker-left", daemon=True).start()
-            return self._lock.acquire(False)
+                background.begin("beaker-left", left)
+            return self._turn.take(place)
         return False
 
-    def _wait(self, me: int, timeout: float) -> bool:
-        holder = self._holder
-        if holder.stops_for(me) if isinstance(holder, LoopHolder) else holder == me:
+    def _wait(self, place: _ThreadHolder, timeout: float) -> bool:
+        holder, me = self._holder, place.thread
+        if holder is not None and holder.stops_for(me):
             raise _waits_for_itself()
         self._waiting.add(me)
         try:
@@ -136,7 +170,7 @@ class CreationLock(ForkAware):
             while True:
                 left = _LOOK if end is None else max(0.0, end - time.monotonic())
                 # Whether a loop was closed has to be asked again and again.
-                if self._lock.acquire(True, min(left, _LOOK)) or self._take():
+                if self._turn.wait(place, min(left, _LOOK)) or self._take(place):
                     return True
                 if left <= _LOOK and end is not None:
                     return False
@@ -145,33 +179,41 @@ class CreationLock(ForkAware):
 
     def release(self) -> None:
         """Give it up, from any thread. LockError when it is not held."""
-        if self._inherited and self._holder != threading.get_ident():
+        if self._inherited and not self.is_mine:
             self._inherited = False
             return
-        if self._holder is None:
+        holder: Any = self._turn.holder
+        if holder is None:
             raise LockError("release of a lock that is not held")
-        self._free()
+        try:
+            self._free(holder)
+        except BaseException:
+            self._free(holder)
+            raise
 
-    def _free(self) -> None:
-        self._holder = None
-        self.replaced = None
-        self._forget()
-        self._lock.release()
-        self._wake_one()
+    def _free(self, holder: Any) -> None:
+        if self._turn.holder is holder:
+            self.replaced = None
+            if self.error is not None or self.passed is not None:
+                self._forget()
+        self._turn.free(holder)
+        if self._signals:
+            self._wake_one()
 
     def _forget(self) -> None:
-        if not self.is_awaited:
+        if not (self._waiting or self._signals):
             # No waiter is left to take it; the exception would keep the creator's frames alive.
-            self.error = self.passed = None
+            self.error = self.failed = self.passed = None
 
     @property
     def is_awaited(self) -> bool:
         """Whether a thread or a coroutine waits for it."""
         return bool(self._waiting or self._signals)
 
-    def fail(self, error: BaseException) -> None:
-        """Called by the holder: the creation ended with ``error``."""
+    def fail(self, error: BaseException, origin: Hashable = None) -> None:
+        """Called by the holder: the creation of the value of ``origin`` ended with ``error``."""
         self.error = error
+        self.failed = origin
         self.failures += 1
         self._wake_all()
 
@@ -180,17 +222,16 @@ class CreationLock(ForkAware):
     def acquire_for(self, holder: LoopHolder) -> bool:
         """Take it for a coroutine, if it is free now."""
         notice_patch()
-        taken = self._take()
+        taken = self._take(holder)
         if taken:
             holder.begin()
-            self._holder = holder
         return taken
 
     def release_for(self, holder: LoopHolder) -> bool:
         """Give it up, if ``holder`` has it: in a forked child, and after its loop was closed, it has not."""
         held = self._holder is holder and holder.end()
         if held:
-            self._free()
+            self._free(holder)
         return held
 
     def await_by(self, signal: Signal, holder: LoopHolder) -> None:
@@ -204,7 +245,7 @@ class CreationLock(ForkAware):
     def leave(self, signal: Signal) -> None:
         """Undo :meth:`await_by`; another is given in its place."""
         self._signals.pop(signal, None)
-        if not self._lock.locked():
+        if self._holder is None:
             self._forget()
             self._wake_one()
 
@@ -258,27 +299,41 @@ class LayeredLock:
         """What the last failure under ``first`` was."""
         return getattr(self.first, "error", None)
 
-    def fail(self, error: BaseException) -> None:
+    @property
+    def failed(self) -> Hashable:
+        """Whose creation that was."""
+        return getattr(self.first, "failed", None)
+
+    def fail(self, error: BaseException, origin: Hashable = None) -> None:
         """Report the failure to the waiters of ``first``, if it knows any."""
         report = getattr(self.first, "fail", None)
         if report is not None:
-            report(error)
+            report(error, origin)
 
     def acquire(self, wait: bool = True, timeout: float = -1) -> bool:
         if not wait:
-            return self.first.acquire(False) and self._complete(lambda: self.second.acquire(False))
+            return self._both(lambda: self.first.acquire(False), lambda: self.second.acquire(False))
         end = self._timer() + timeout
-        if not (self.first.acquire(True, timeout) if timeout >= 0 else self.first.acquire()):
-            return False
-        return self._complete(lambda: self.second.acquire(True, self._left(timeout, end)))
+        return self._both(
+            lambda: self._wait_for_first(timeout), lambda: self.second.acquire(True, self._left(timeout, end))
+        )
 
     def acquire_unless(self, done: Callable[[], bool], timeout: float = -1) -> bool:
         """See :class:`PollingLock`. Who waited for ``first`` asks ``done`` before it tries ``second``."""
         end = self._timer() + timeout
-        waited = not self.first.acquire(False)
-        if waited and not (self.first.acquire(True, timeout) if timeout >= 0 else self.first.acquire()):
-            return False
-        return self._complete(lambda: not (waited and done()) and self._second_unless(done, self._left(timeout, end)))
+        waited = False
+
+        def take_first() -> bool:
+            nonlocal waited
+            waited = not self.first.acquire(False)
+            return not waited or self._wait_for_first(timeout)
+
+        return self._both(
+            take_first, lambda: not (waited and done()) and self._second_unless(done, self._left(timeout, end))
+        )
+
+    def _wait_for_first(self, timeout: float) -> bool:
+        return self.first.acquire(True, timeout) if timeout >= 0 else self.first.acquire()
 
     def _second_unless(self, done: Callable[[], bool], timeout: float) -> bool:
         second = self.second
@@ -291,18 +346,39 @@ class LayeredLock:
     def _left(self, timeout: float, end: float) -> float:
         return -1 if timeout < 0 else max(0.0, end - self._timer())
 
-    def _complete(self, take_second: Callable[[], bool]) -> bool:
-        taken = False
+    def _both(self, take_first: Callable[[], bool], take_second: Callable[[], bool]) -> bool:
+        has_first = has_second = False
         try:
-            taken = take_second()
-        finally:
-            if not taken:
-                self.first.release()
-        return taken
+            has_first = take_first()
+            if has_first:
+                has_second = take_second()
+                if not has_second:
+                    self.first.release()
+            return has_second
+        except BaseException:
+            if has_second:
+                self.second.release()
+            if has_first:
+                _release_again(self.first)
+            raise
 
     def release(self) -> None:
         """Give up ``second``, then ``first``, whatever the former raises."""
         try:
             self.second.release()
+        except BeakerException:
+            raise
+        except BaseException:
+            # It may have come from outside, before the release began.
+            _release_again(self.second)
+            raise
         finally:
             self.first.release()
+
+
+def _release_again(lock: Lock) -> None:
+    # Another may have it by now.
+    if getattr(lock, "is_mine", True):
+        # It was released already; of locks of the standard library RuntimeError says so.
+        with contextlib.suppress(LockError, RuntimeError):
+            lock.release()

@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from beaker import clock as _clock
 from beaker import runtime
@@ -19,7 +20,7 @@ from beaker.exceptions import ConfigError
 from beaker.forks import ForkAware
 from beaker.locking.api import Lock, LockFactory, PollingLock, poll
 from beaker.locking.creation import CreationLock, LayeredLock
-from beaker.locking.files import lock_file, lock_unavailable, stripe_of, unlock_file
+from beaker.locking.files import LockedFile, lock_file, lock_unavailable, stripe_of, unlock_file
 from beaker.locking.registries import SyncDict, WeakValuedRegistry
 from beaker.paths import expect_directory
 
@@ -57,14 +58,29 @@ class NullLocks:
         return NullLock()
 
 
+class _CreationLocks(WeakValuedRegistry[tuple[str, str], CreationLock]):
+    """Registered for forks in place of its locks: each lives for one creation only, and would pay for it."""
+
+    def _after_fork(self) -> None:
+        super()._after_fork()
+        for lock in list(self.dict.values()):
+            lock._after_fork()
+
+    def _renew_locks(self) -> None:
+        super()._renew_locks()
+        for lock in list(self.dict.values()):
+            lock._renew_locks()
+
+
 class ThreadLocks:
     """One :class:`CreationLock` per (namespace, key) while it is referred to."""
 
     def __init__(self) -> None:
-        self._locks: WeakValuedRegistry[tuple[str, str], CreationLock] = WeakValuedRegistry()
+        self._locks = _CreationLocks()
 
     def creation(self, namespace: str, key: str) -> CreationLock:
-        return self._locks.get((namespace, key), CreationLock)
+        # Mostly there is none yet: it is not looked for first without the registry's lock.
+        return self._locks.sync_get((namespace, key), CreationLock, self._locks)
 
 
 class LayeredLocks:
@@ -88,30 +104,31 @@ class _Stripe(ForkAware):
 
     def _after_fork(self) -> None:
         self._renew_locks()
-        self._users = 0
-        self._descriptor = -1
+        self._users: set[object] = set()
+        self._file: LockedFile | None = None
 
     def _renew_locks(self) -> None:
         self._mutex = threading.Lock()
 
-    def join(self) -> bool:
+    def join(self, user: object) -> bool:
         with self._mutex:
             if not self._users:
                 try:
-                    descriptor = lock_file(self._path, exclusive=True, wait=False)
+                    self._file = lock_file(self._path, exclusive=True, wait=False)
                 except OSError as err:
                     raise lock_unavailable(self._path, err) from err
-                if descriptor is None:
+                if self._file is None:
                     return False
-                self._descriptor = descriptor
-            self._users += 1
+            self._users.add(user)
             return True
 
-    def leave(self) -> None:
+    def leave(self, user: object) -> None:
+        """Give up what ``user`` may have; a second call does nothing."""
         with self._mutex:
-            self._users -= 1
-            if not self._users:
-                unlock_file(self._descriptor)
+            self._users.discard(user)
+            if not self._users and self._file is not None:
+                unlock_file(self._file)
+                self._file = None
 
 
 class _FileLock(ForkAware):
@@ -135,21 +152,27 @@ class _FileLock(ForkAware):
         return self._poll(done, timeout)
 
     def _poll(self, done: Callable[[], bool] | None, timeout: float) -> bool:
-        self._held = poll(
-            self._stripe.join,
-            timeout=timeout,
-            done=done,
-            ceiling=self.poll_interval,
-            timer=self._timer,
-            sleep=self._sleep,
-        )
-        return self._held
+        try:
+            self._held = poll(
+                partial(self._stripe.join, self),
+                timeout=timeout,
+                done=done,
+                ceiling=self.poll_interval,
+                timer=self._timer,
+                sleep=self._sleep,
+            )
+            return self._held
+        except BaseException:
+            # It may have come from outside, with the file locked already.
+            self._held = False
+            self._stripe.leave(self)
+            raise
 
     def release(self) -> None:
         # Not held: the parent took it before a fork, and it stays the parent's.
         if self._held:
+            self._stripe.leave(self)
             self._held = False
-            self._stripe.leave()
 
 
 class _Directory:

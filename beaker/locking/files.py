@@ -6,25 +6,48 @@ import contextlib
 import errno
 import hashlib
 import os
+import sys
 import time
+import weakref
 from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from typing import Any
 
 from beaker.exceptions import StoreUnavailable
 from beaker.forks import after_fork, is_patched
 from beaker.paths import unusable, verify_directory
 
-__all__ = ["file_lock", "lock_file", "lock_unavailable", "stripe_of", "unlock_file"]
+__all__ = ["LockedFile", "file_lock", "lock_file", "lock_unavailable", "stripe_of", "unlock_file"]
 
 
-_descriptors: set[int] = set()
-"""Of every lock file this process has open."""
+class LockedFile:
+    """A lock file that this process has open, until :func:`unlock_file`, or until nothing refers to it: a handler of a
+    signal may raise before the caller has it."""
+
+    descriptor: int | None = None
+
+    def __init__(self) -> None:
+        _open_files.add(self)
+
+    def close(self) -> None:
+        """Close it, once; a fork may have created a copy, which keeps the lock."""
+        descriptor, self.descriptor = self.descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        if self.descriptor is not None and not sys.is_finalizing():
+            unlock_file(self)
+
+
+_open_files: weakref.WeakSet[LockedFile] = weakref.WeakSet()
 
 
 def _close_inherited() -> None:
     # The parent's locks live as long as any copy of their descriptors: drop ours, without unlocking.
-    for descriptor in _descriptors:
-        os.close(descriptor)
-    _descriptors.clear()
+    for file in list(_open_files):
+        file.close()
 
 
 after_fork(_close_inherited)
@@ -36,8 +59,8 @@ def stripe_of(name: str, stripes: int) -> int:
     return int.from_bytes(digest, "big") % stripes
 
 
-def lock_file(path: str, *, exclusive: bool, wait: bool, timeout: float | None = None) -> int | None:
-    """Lock ``path`` by ``flock`` and return its descriptor, for :func:`unlock_file`.
+def lock_file(path: str, *, exclusive: bool, wait: bool, timeout: float | None = None) -> LockedFile | None:
+    """Lock ``path`` by ``flock`` and return the file, for :func:`unlock_file`.
 
     ``None``: another holder has it and ``wait`` is false. ``timeout``: the seconds to wait at most, then TimeoutError;
     the kernel knows no such limit, so the lock is tried again and again, at most 20 ms apart.
@@ -46,39 +69,43 @@ def lock_file(path: str, *, exclusive: bool, wait: bool, timeout: float | None =
     let two processes lock two different files of one name. Raises OSError when the file cannot be opened, a symbolic
     link included.
     """
-    import fcntl
-
     if wait and (timeout is not None or is_patched()):
         return _try_until(path, exclusive, timeout)
+    fcntl = _fcntl()
     operation = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB)
     while True:
-        descriptor = _open(path)
+        file = LockedFile()
+        _open(path, file)
         try:
-            fcntl.flock(descriptor, operation)
+            fcntl.flock(_descriptor(file), operation)
             # Old files may be cleaned out of the directory meanwhile; a lock on an unlinked file excludes no one.
-            if os.fstat(descriptor).st_nlink:
-                return descriptor
+            if os.fstat(_descriptor(file)).st_nlink:
+                return file
         except OSError as err:
-            _close(descriptor)
+            file.close()
+            # Of flock, that another holder has it; of open, which is no part of this, that it may not be opened.
             if not wait and err.errno in (errno.EAGAIN, errno.EACCES):
                 return None
             raise
-        except BaseException:
-            _close(descriptor)
-            raise
-        _close(descriptor)
+        file.close()
 
 
-def _try_until(path: str, exclusive: bool, timeout: float | None) -> int:
+@cache
+def _fcntl() -> Any:
+    # Not every platform has it; and what once locked a file can still do so when nothing can be imported any more.
+    return import_module("fcntl")
+
+
+def _try_until(path: str, exclusive: bool, timeout: float | None) -> LockedFile:
     # Also where greenlets take the place of threads: waiting in the kernel would stop all of them.
     deadline = None if timeout is None else time.monotonic() + timeout
     pause = 0.0005
-    while (descriptor := lock_file(path, exclusive=exclusive, wait=False)) is None:
+    while (file := lock_file(path, exclusive=exclusive, wait=False)) is None:
         if deadline is not None and time.monotonic() >= deadline:
             raise TimeoutError("the lock file is held by another process")
         time.sleep(pause)
         pause = min(pause * 2, 0.02)
-    return descriptor
+    return file
 
 
 def lock_unavailable(path: str, err: OSError) -> StoreUnavailable:
@@ -87,11 +114,12 @@ def lock_unavailable(path: str, err: OSError) -> StoreUnavailable:
     return StoreUnavailable(reason, backend="file lock", operation="acquire")
 
 
-def _open(path: str) -> int:
+def _open(path: str, file: LockedFile) -> None:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     while True:
         try:
-            descriptor = os.open(path, flags, 0o600)
+            file.descriptor = os.open(path, flags, 0o600)
+            return
         except FileNotFoundError:
             # Not makedirs(): a directory the umask leaves open to the group would not be trusted with pickles.
             try:
@@ -100,32 +128,40 @@ def _open(path: str) -> int:
                 # Whoever reports it tells lock files from records by their path; this names a directory above.
                 err.filename = path
                 raise
-        else:
-            _descriptors.add(descriptor)
-            return descriptor
 
 
-def _close(descriptor: int) -> None:
-    _descriptors.discard(descriptor)
-    os.close(descriptor)
+def _descriptor(file: LockedFile) -> int:
+    if file.descriptor is None:
+        raise OSError(errno.EBADF, "a fork in another thread has closed it")
+    return file.descriptor
 
 
-def unlock_file(descriptor: int) -> None:
-    """Give up the lock and close the descriptor."""
-    import fcntl
-
-    try:
-        # Closing alone would leave the lock with a copy of the descriptor that a fork may have created.
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-    finally:
-        _close(descriptor)
+def unlock_file(file: LockedFile) -> None:
+    """Give up the lock and close the file; a second call does nothing."""
+    if file.descriptor is not None:
+        try:
+            fcntl = _fcntl()
+            # Closing alone would leave the lock with a copy of the descriptor that a fork may have created.
+            fcntl.flock(file.descriptor, fcntl.LOCK_UN)
+        finally:
+            file.close()
 
 
 @contextlib.contextmanager
-def file_lock(path: str, *, timeout: float, shared: bool = False) -> Iterator[None]:
-    """Hold the lock file ``path``; TimeoutError when it was not free within ``timeout`` seconds."""
-    descriptor = _try_until(path, not shared, timeout)
+def file_lock(path: str, *, timeout: float, shared: bool = False, gate: str | None = None) -> Iterator[None]:
+    """Hold the lock file ``path``; TimeoutError when it was not free within ``timeout`` seconds.
+
+    ``gate``: a second lock file, which every request passes alone; without it those that share the lock keep one out
+    that wants it alone for as long as they come.
+    """
+    end = time.monotonic() + timeout
+    passing = None if gate is None else _try_until(gate, True, timeout)
+    try:
+        file = _try_until(path, not shared, max(0.0, end - time.monotonic()))
+    finally:
+        if passing is not None:
+            unlock_file(passing)
     try:
         yield
     finally:
-        unlock_file(descriptor)
+        unlock_file(file)

@@ -6,20 +6,23 @@ reader. A bare ``flock`` lets readers of other processes starve a writer as long
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
-from beaker.exceptions import LockError
+from beaker.exceptions import BeakerException, LockError
 from beaker.forks import ForkAware, notice_patch
 from beaker.locking.api import poll
-from beaker.locking.files import lock_file, lock_unavailable, unlock_file
+from beaker.locking.files import LockedFile, lock_file, lock_unavailable, unlock_file
 from beaker.paths import expect_directory
 
 __all__ = ["ReadWriteFile", "ReadWriteQueue", "SynchronizerImpl"]
+
+_LOOK = 1.0
+"""Seconds between two looks of a waiter at most."""
 
 
 class SynchronizerImpl:
@@ -29,6 +32,9 @@ class SynchronizerImpl:
     they got it), ``do_release_read_lock()`` and ``do_release_write_lock()``; they are called for the
     outermost acquisition of a thread only.
     """
+
+    _releases_again: ClassVar[bool] = False
+    """Whether releasing what is released does nothing."""
 
     def __init__(self) -> None:
         # Each thread reads and writes only its own item, so the dict needs no lock.
@@ -59,9 +65,19 @@ class SynchronizerImpl:
 
     def acquire(self, wait: bool = True, timeout: float = -1) -> bool:
         """The write lock as a :class:`beaker.locking.factories.Lock`; with a ``timeout`` (seconds) it is polled for."""
-        if wait and timeout >= 0:
+        if not wait or timeout < 0:
+            return self.acquire_write_lock(wait)
+        before = self._depth()
+        try:
             return poll(lambda: self.acquire_write_lock(False), timeout=timeout)
-        return self.acquire_write_lock(wait)
+        except BaseException:
+            if self._depth() > before:
+                self.release_write_lock()
+            raise
+
+    def _depth(self) -> int:
+        state = self._held.get(threading.get_ident())
+        return state[1] if state is not None else 0
 
     def release(self) -> None:
         """The same as :meth:`release_write_lock`."""
@@ -73,12 +89,29 @@ class SynchronizerImpl:
         if state is not None:
             if writing and not state[0]:
                 raise LockError("this thread holds the lock for reading; release it before writing")
-            state[1] += 1
+            return self._acquire_again(state)
+        taken = False
+        try:
+            taken = self.do_acquire_write_lock(wait) if writing else self.do_acquire_read_lock(wait)
+            if taken:
+                self._held[me] = [writing, 1]
+            return taken
+        except BaseException:
+            # A handler of a signal may raise between any two steps; what is half taken would stay taken.
+            self._held.pop(me, None)
+            if taken or self._releases_again:
+                self._give_up(writing)
+            raise
+
+    @staticmethod
+    def _acquire_again(state: list[Any]) -> bool:
+        before = state[1]
+        try:
+            state[1] = before + 1
             return True
-        if not (self.do_acquire_write_lock(wait) if writing else self.do_acquire_read_lock(wait)):
-            return False
-        self._held[me] = [writing, 1]
-        return True
+        except BaseException:
+            state[1] = before
+            raise
 
     def _release(self) -> None:
         me = threading.get_ident()
@@ -88,13 +121,26 @@ class SynchronizerImpl:
                 self._inherited -= 1
                 return
             raise LockError("this thread does not hold the lock")
-        state[1] -= 1
-        if not state[1]:
-            del self._held[me]
-            if state[0]:
-                self.do_release_write_lock()
-            else:
-                self.do_release_read_lock()
+        left = state[1] - 1
+        try:
+            self._leave(me, state, left)
+        except BeakerException:
+            raise
+        except BaseException:
+            # It may have come from outside, at any step.
+            self._leave(me, state, left)
+            raise
+
+    def _leave(self, me: int, state: list[Any], left: int) -> None:
+        state[1] = left
+        if not left and (self._held.pop(me, None) is not None or self._releases_again):
+            self._give_up(state[0])
+
+    def _give_up(self, writing: bool) -> None:
+        if writing:
+            self.do_release_write_lock()
+        else:
+            self.do_release_read_lock()
 
     def _forget_after_fork(self) -> None:
         # Only the forking thread lives on; it still runs the releases of what it held in the parent.
@@ -115,8 +161,26 @@ class SynchronizerImpl:
         raise NotImplementedError
 
 
+class _Place:
+    """Of one request in the line."""
+
+    __slots__ = ("thread", "woken", "writing")
+
+    def __init__(self, thread: int, writing: bool) -> None:
+        self.thread = thread
+        self.writing = writing
+        self.woken = threading.Lock()
+        self.woken.acquire()
+
+
 class ReadWriteQueue(SynchronizerImpl, ForkAware):
-    """Readers and one writer among threads, first come first served."""
+    """Readers and one writer among threads, first come first served.
+
+    All that is known is the line of requests: its first one holds the lock, or all the readers before the first writer.
+    So each change is one step, and an exception from outside cannot come between two.
+    """
+
+    _releases_again = True
 
     def __init__(self) -> None:
         SynchronizerImpl.__init__(self)
@@ -124,71 +188,76 @@ class ReadWriteQueue(SynchronizerImpl, ForkAware):
         ForkAware.__init__(self)
 
     def _renew(self) -> None:
-        self._condition = threading.Condition()
-        self._waiting: deque[object] = deque()
-        self._readers = 0
-        self._writer = False
+        self._mutex = threading.Lock()
+        self._line: list[_Place] = []
 
     def _after_fork(self) -> None:
         self._forget_after_fork()
         self._renew()
 
     def _renew_locks(self) -> None:
-        if not (self._readers or self._writer or self._waiting):
-            self._condition = threading.Condition()
+        if not self._line:
+            self._mutex = threading.Lock()
 
     def do_acquire_read_lock(self, wait: bool) -> bool:
-        if not self._enter(lambda: not self._writer, wait):
-            return False
-        self._readers += 1
-        self._leave()
-        return True
+        return self._enter(False, wait)
 
     def do_acquire_write_lock(self, wait: bool) -> bool:
-        if not self._enter(lambda: not self._writer and not self._readers, wait):
-            return False
-        self._writer = True
-        self._leave()
-        return True
+        return self._enter(True, wait)
 
-    def _enter(self, free: Callable[[], bool], wait: bool) -> bool:
-        # On True the condition is held: the caller books its place and leaves.
+    def _enter(self, writing: bool, wait: bool) -> bool:
         notice_patch()
-        self._condition.acquire()
-        if not self._waiting and free():
-            return True
-        if not wait:
-            self._condition.release()
-            return False
+        place = _Place(threading.get_ident(), writing)
         try:
-            self._queue_up(free)
+            with self._mutex:
+                free = not self._line or (not writing and not any(other.writing for other in self._line))
+                if free or wait:
+                    self._line.append(place)
+            if wait:
+                self._wait(place)
+            return free or wait
         except BaseException:
-            self._leave()
+            self._quit(place.thread)
             raise
-        return True
 
-    def _queue_up(self, free: Callable[[], bool]) -> None:
-        ticket = object()
-        self._waiting.append(ticket)
-        try:
-            while self._waiting[0] is not ticket or not free():
-                self._condition.wait()
-        finally:
-            self._waiting.remove(ticket)
+    def _wait(self, place: _Place) -> None:
+        while not self._holds(place):
+            # Whether or not it was woken: what frees the lock may be interrupted before it wakes.
+            place.woken.acquire(True, _LOOK)
 
-    def _leave(self) -> None:
-        self._condition.notify_all()
-        self._condition.release()
+    def _holds(self, place: _Place) -> bool:
+        with self._mutex:
+            return any(holder is place for holder in self._holders())
+
+    def _holders(self) -> Iterator[_Place]:
+        for number, place in enumerate(self._line):
+            if number and place.writing:
+                return
+            yield place
+            if place.writing:
+                return
+
+    def _quit(self, thread: int) -> None:
+        with self._mutex:
+            self._leave_line(thread)
+
+    def _leave_line(self, thread: int) -> None:
+        self._line[:] = [place for place in self._line if place.thread != thread]
+        for place in self._holders():
+            # Released already: it is awake.
+            with contextlib.suppress(RuntimeError):
+                place.woken.release()
+
+    @property
+    def _waiting(self) -> int:
+        with self._mutex:
+            return len(self._line) - len(list(self._holders()))
 
     def do_release_read_lock(self) -> None:
-        self._condition.acquire()
-        self._readers -= 1
-        self._leave()
+        self._quit(threading.get_ident())
 
     def do_release_write_lock(self) -> None:
-        self._condition.acquire()
-        self._writer = False
-        self._leave()
+        self._quit(threading.get_ident())
 
 
 class ReadWriteFile(ReadWriteQueue):
@@ -201,43 +270,48 @@ class ReadWriteFile(ReadWriteQueue):
     def __init__(self, path: str) -> None:
         expect_directory(os.path.dirname(path), "lock_dir")
         self._path = path
-        self._descriptors: dict[int, int] = {}
+        self._files: dict[int, LockedFile] = {}
         super().__init__()
 
     def _after_fork(self) -> None:
-        self._descriptors = {}
+        self._files = {}
         super()._after_fork()
 
     def do_acquire_read_lock(self, wait: bool) -> bool:
-        if not super().do_acquire_read_lock(wait):
-            return False
-        return self._lock_file(False, wait, super().do_release_read_lock)
+        return self._acquire_file(False, wait)
 
     def do_acquire_write_lock(self, wait: bool) -> bool:
-        if not super().do_acquire_write_lock(wait):
-            return False
-        return self._lock_file(True, wait, super().do_release_write_lock)
+        return self._acquire_file(True, wait)
 
-    def _lock_file(self, exclusive: bool, wait: bool, undo: Callable[[], None]) -> bool:
-        descriptor = None
+    def _acquire_file(self, writing: bool, wait: bool) -> bool:
+        me = threading.get_ident()
+        taken = False
+        try:
+            if self._enter(writing, wait):
+                file = self._lock_file(writing, wait)
+                if file is not None:
+                    self._files[me] = file
+                    taken = True
+            if not taken:
+                self._quit(me)
+            return taken
+        except OSError as err:
+            self._release_file()
+            raise lock_unavailable(self._path, err) from err
+        except BaseException:
+            self._release_file()
+            raise
+
+    def _lock_file(self, exclusive: bool, wait: bool) -> LockedFile | None:
+        gate = None
         try:
             gate = self._pass_gate(wait)
-            if gate is not None:
-                try:
-                    descriptor = lock_file(self._path + ".lock", exclusive=exclusive, wait=wait)
-                finally:
-                    unlock_file(gate)
-        except OSError as err:
-            raise lock_unavailable(self._path, err) from err
+            return None if gate is None else lock_file(self._path + ".lock", exclusive=exclusive, wait=wait)
         finally:
-            if descriptor is None:
-                undo()
-        if descriptor is None:
-            return False
-        self._descriptors[threading.get_ident()] = descriptor
-        return True
+            if gate is not None:
+                unlock_file(gate)
 
-    def _pass_gate(self, wait: bool) -> int | None:
+    def _pass_gate(self, wait: bool) -> LockedFile | None:
         path = self._path + ".gate"
         # A request passing through holds the gate for microseconds; only one that waits holds it longer.
         for pause in () if wait else (0.0, 0.0005, 0.002):
@@ -248,13 +322,17 @@ class ReadWriteFile(ReadWriteQueue):
         return lock_file(path, exclusive=True, wait=wait)
 
     def do_release_read_lock(self) -> None:
-        try:
-            unlock_file(self._descriptors.pop(threading.get_ident()))
-        finally:
-            super().do_release_read_lock()
+        self._release_file()
 
     def do_release_write_lock(self) -> None:
+        self._release_file()
+
+    def _release_file(self) -> None:
+        me = threading.get_ident()
         try:
-            unlock_file(self._descriptors.pop(threading.get_ident()))
+            file = self._files.get(me)
+            if file is not None:
+                unlock_file(file)
+                self._files.pop(me, None)
         finally:
-            super().do_release_write_lock()
+            self._quit(me)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+from beaker.exceptions import LockError
+from beaker.locking import background
 from beaker.locking.api import Lock, pauses, poll
 from beaker.locking.creation import CreationLock, LayeredLock, LoopHolder
 from beaker.locking.factories import NullLock
+from beaker.locking.flag import Flag
 from beaker.loops.hops import Hops
 from beaker.loops.signals import here, pause, signal
 
@@ -188,12 +190,15 @@ class _Hold:
 
     def __init__(self, lock: Any, timeout: float) -> None:
         self.signal = signal()
-        self.tried = threading.Event()
-        self.unwanted = threading.Event()
+        self.tried = Flag()
+        self.unwanted = Flag()
         self.taken = False
         self.error: BaseException | None = None
         self._lock = lock
-        threading.Thread(target=self._run, args=(timeout,), name="beaker-lock", daemon=True).start()
+        if not background.begin("beaker-lock", partial(self._run, timeout)):
+            raise LockError(
+                "no thread can be had that holds the lock: let the process have more of them", code="lock.no-thread"
+            )
 
     def _run(self, timeout: float) -> None:
         try:

@@ -13,10 +13,13 @@ from beaker.config.options import SessionOptions, describe
 from beaker.exceptions import BeakerException, ConfigError
 from beaker.runtime import Runtime
 
-__all__ = ["CODE", "Composed", "composed"]
+__all__ = ["CODE", "Composed", "composed", "given_of"]
 
 CODE = "explain.no-application"
-_WITHIN = ("_wsgi", "wsgi", "wsgi_app", "wrap_app", "app", "_app", "application", "_application")
+_WITHIN = (
+    "_wsgi", "wsgi", "wsgi_app", "_asgi", "asgi_app", "asgi_handler", "wrap_app", "app", "_app", "application",
+    "_application",
+)  # fmt: skip
 """Attributes by which middlewares, Beaker's and others', hold what they wrap."""
 _DEEPEST = 50
 
@@ -45,13 +48,12 @@ def composed(name: str, directory: Path) -> Composed:
     sessions: SessionOptions | None = None
     caches: Mapping[str, Any] | None = None
     runtime: Runtime | None = None
-    for layer in _layers(outermost):
+    for layer in _layers(outermost, name):
         options = getattr(layer, "options", None)
         settings: Any = getattr(layer, "settings", None)
         if isinstance(getattr(settings, "session", None), SessionOptions):
             # The deployment kit's: it knows the origin of each option.
-            given = Given(origins=dict(settings.origins), variables=dict(settings.variables))
-            _note_regions(given, settings.cache)
+            given = given_of(settings)
             return Composed(given, settings.session, settings.cache, settings.runtime, type(layer).__name__)
         if isinstance(options, SessionOptions) and sessions is None:
             sessions, runtime = options, layer.context.runtime
@@ -65,6 +67,13 @@ def composed(name: str, directory: Path) -> Composed:
     if not seen:
         raise _no(name, "is not wrapped by a middleware of Beaker, as far as can be seen")
     return Composed(given, sessions, caches, runtime, ", ".join(seen))
+
+
+def given_of(settings: Any) -> Given:
+    """The origins of options that the deployment kit has parsed."""
+    given = Given(origins=dict(settings.origins), variables=dict(settings.variables))
+    _note_regions(given, settings.cache)
+    return given
 
 
 def _note_session(given: Given, options: SessionOptions) -> None:
@@ -90,7 +99,7 @@ def _note_regions(given: Given, options: Mapping[str, Any]) -> None:
         given.regions[region] = {name: own[name] for name in own if f"cache.{region}.{name}" in given.origins}
 
 
-def _layers(app: Any) -> Iterator[Any]:
+def _layers(app: Any, name: str) -> Iterator[Any]:
     pending: list[Any] = [app]
     seen: set[int] = set()
     while pending and len(seen) < _DEEPEST:
@@ -101,7 +110,19 @@ def _layers(app: Any) -> Iterator[Any]:
         yield layer
         # A bound method, as frameworks' `wsgi_app` is, leads back to its object.
         attributes = {**getattr(layer, "__dict__", {})}
-        pending += [attributes[name] for name in _WITHIN if callable(attributes.get(name))]
+        pending += [attributes[each] for each in _WITHIN if callable(attributes.get(each))]
+        if attributes.get("user_middleware"):
+            pending.append(_built(layer, name))
+
+
+def _built(app: Any, name: str) -> Any:
+    """What Starlette, and FastAPI, would build of ``add_middleware`` at the first request."""
+    try:
+        return app.build_middleware_stack()
+    except BeakerException:
+        raise
+    except Exception as error:  # the application's own middlewares
+        raise _no(name, f"cannot be built: {type(error).__name__}") from error
 
 
 def _load(name: str, directory: Path) -> Any:
@@ -115,7 +136,7 @@ def _load(name: str, directory: Path) -> Any:
         raise
     except ImportError as error:
         raise _no(name, f"cannot be imported: {error}") from error
-    except Exception as error:  # the application's own code runs
+    except (Exception, SystemExit) as error:  # the application's own code runs
         raise _no(name, f"cannot be imported: {type(error).__name__}") from error
     finally:
         sys.path.remove(str(directory))

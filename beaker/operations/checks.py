@@ -92,15 +92,18 @@ def store_behind(options: SessionOptions, runtime: Runtime) -> str | None:
     return None if options.namespace_class is not None else session_store(options, runtime, kind)
 
 
-def of_sessions(report: Report, options: SessionOptions, runtime: Runtime) -> str:
-    """What is wrong with sessions. Returns their type, ``""`` when none can be found."""
+def of_sessions(report: Report, options: SessionOptions, runtime: Runtime, *, built: bool = False) -> str:
+    """What is wrong with sessions. Returns their type, ``""`` when none can be found.
+
+    ``built``: the options are those of a middleware that there is, which has started without what it does not need.
+    """
     keyed = has_key(options)
     try:
         kind = resolve_type(options, runtime)
     except ConfigError as error:
         of_error(report, error)
         kind = ""
-    if not keyed:
+    if not keyed and not built:
         report.add(
             "error",
             "config.missing-key",
@@ -141,7 +144,7 @@ def of_sessions(report: Report, options: SessionOptions, runtime: Runtime) -> st
 
 
 def of_points(report: Report, options: SessionOptions, kind: str, runtime: Runtime, *, connect: bool) -> None:
-    """Whether the store of revocation points drops single ones when it is full; with ``connect`` a Redis is asked."""
+    """Whether the store of revocation points can lose single ones; with ``connect`` a Redis is asked."""
     try:
         where = revocation(options, kind)
     except ConfigError:
@@ -158,9 +161,16 @@ def of_points(report: Report, options: SessionOptions, kind: str, runtime: Runti
             "add --check-stores, which asks it",
         )
     elif store in REDIS:
-        policy = _eviction_policy(report, options, runtime)
+        policy, snapshots = _asked(report, options, runtime)
         if policy:
             _evicts(report, kind, f"this Redis evicts when it is full (maxmemory-policy {policy}), and a session whose")
+        if snapshots:
+            report.add(
+                "warning",
+                "deploy.snapshots-only",
+                "this Redis keeps snapshots only: after a crash, sessions that ended since the last one open again",
+                'CONFIG SET appendonly yes, or save "", with which a crash ends all sessions',
+            )
 
 
 def _evicts(report: Report, kind: str, what: str) -> None:
@@ -173,12 +183,15 @@ def _evicts(report: Report, kind: str, what: str) -> None:
     )
 
 
-def _eviction_policy(report: Report, options: SessionOptions, runtime: Runtime) -> str | None:
+def _asked(report: Report, options: SessionOptions, runtime: Runtime) -> tuple[str | None, bool | None]:
+    """What the Redis says of eviction, and whether it keeps snapshots only."""
+    snapshots: bool | None = None
     try:
         revocations = SessionContext(options, runtime=runtime).revocations
         store: Any = None if revocations is None else revocations.store
         try:
             policy: str | None = store.eviction_policy()
+            snapshots = store.keeps_snapshots_only()
         finally:
             store.close()
         failure = "it does not say"
@@ -192,7 +205,7 @@ def _eviction_policy(report: Report, options: SessionOptions, runtime: Runtime) 
             f"whether this Redis evicts revocation points when it is full is not known ({failure})",
             "look it up: CONFIG GET maxmemory-policy should be noeviction",
         )
-    return policy
+    return policy, snapshots
 
 
 def of_caches(report: Report, options: Mapping[str, Any], runtime: Runtime) -> None:
@@ -293,8 +306,10 @@ def of_datastore(
 def of_distributions(report: Report, installed: Iterable[Any] | None = None) -> None:
     """Another distribution that owns files in ``beaker/``: which of the two is imported is an accident."""
     for found in distributions() if installed is None else installed:
+        if not _owns_files(found):
+            continue
         name = (found.metadata["Name"] or "").lower().replace("_", "-")
-        if name == DISTRIBUTION or not any(str(path).startswith("beaker/") for path in found.files or ()):
+        if name == DISTRIBUTION:
             continue
         report.add(
             "error",
@@ -303,6 +318,14 @@ def of_distributions(report: Report, installed: Iterable[Any] | None = None) -> 
             f"pip uninstall {name}, then install {DISTRIBUTION} again from where it came: pip install --force-reinstall"
             " --no-deps ...",
         )
+
+
+def _owns_files(found: Any) -> bool:
+    # The text of the list: a Path for each file of every distribution takes a second where there are a hundred.
+    record = found.read_text("RECORD")
+    if record is not None:
+        return record.startswith("beaker/") or "\nbeaker/" in record
+    return any(str(path).startswith("beaker/") for path in found.files or ())
 
 
 def of_clock(report: Report, offset: float, source: str) -> None:

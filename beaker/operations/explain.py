@@ -6,7 +6,6 @@ Looks only: nothing is connected, written or created. The deployment kit adds it
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 import urllib.error
@@ -16,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import beaker
 from beaker.clock import now as default_clock
@@ -29,11 +28,13 @@ from beaker.exceptions import ConfigError
 from beaker.operations import application, checks
 from beaker.operations.effective import cache_rows, session_rows
 from beaker.operations.report import Detected, Report
-from beaker.operations.terminal import Painter, width
+from beaker.operations.terminal import Terminal
 from beaker.runtime import Runtime
 from beaker.storage import breaker
 
-__all__ = ["add_arguments", "clock_offset", "examine", "of_application", "of_variables", "quietly", "show"]
+__all__ = [
+    "add_arguments", "clock_offset", "examine", "of_application", "of_parsed", "of_variables", "show",
+]  # fmt: skip
 
 _CLOCK_SECONDS = 5.0
 _SIGNING = {"BEAKER_SESSION_SECRET", "BEAKER_SESSION_VALIDATE_KEY"}
@@ -85,10 +86,16 @@ def judge(
     environ: Mapping[str, str],
     *,
     connect: bool,
+    distributions: bool = True,
+    built: bool = False,
 ) -> None:
-    """Add the rows and findings of parsed options, whose origins are in ``given``."""
+    """Add the rows and findings of parsed options, whose origins are in ``given``.
+
+    ``distributions``: look for others that own files in ``beaker/``, which reads what every one of them owns.
+    ``built``: the options are those of middlewares that there are.
+    """
     if sessions is not None:
-        kind = checks.of_sessions(report, sessions, runtime)
+        kind = checks.of_sessions(report, sessions, runtime, built=built)
         if kind:
             checks.of_points(report, sessions, kind, runtime, connect=connect)
         report.options += session_rows(sessions, kind, given, runtime)
@@ -98,7 +105,21 @@ def judge(
     types = [] if sessions is None else [checks.store_behind(sessions, runtime)]
     types += [] if caches is None else [options.get("type") for options in (caches, *caches["cache_regions"].values())]
     checks.of_datastore(report, [kind for kind in types if kind], sessions, caches, runtime, environ)
-    checks.of_distributions(report)
+    if distributions:
+        checks.of_distributions(report)
+
+
+def of_parsed(
+    given: Given,
+    sessions: SessionOptions | None,
+    caches: Mapping[str, Any] | None,
+    runtime: Runtime,
+    environ: Mapping[str, str],
+) -> Report:
+    """The report on options that an application runs with, whose origins are in ``given``; distributions aside."""
+    report = Report(detected=[*_surroundings(runtime, environ), *_installed()])
+    judge(report, given, sessions, caches, runtime, environ, connect=False, distributions=False)
+    return report
 
 
 def of_application(
@@ -119,7 +140,8 @@ def of_application(
         checks.of_error(report, error)
         return report
     report.detected.append(Detected("application", name, found.what))
-    judge(report, found.given, found.sessions, found.caches, found.runtime or runtime, environ, connect=connect)
+    found_runtime = found.runtime or runtime
+    judge(report, found.given, found.sessions, found.caches, found_runtime, environ, connect=connect, built=True)
     return report
 
 
@@ -226,7 +248,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print a JSON object")
     parser.add_argument("--all", action="store_true", help="show options that were not set, too (JSON always does)")
     parser.add_argument(
-        "--check-stores", action="store_true", help="ask a Redis that keeps revocation points whether it evicts"
+        "--check-stores",
+        action="store_true",
+        help="ask a Redis that keeps revocation points whether it evicts, or keeps snapshots only",
     )
     parser.add_argument(
         "--check-clock",
@@ -242,8 +266,8 @@ def _address(text: str) -> str:
     return text
 
 
-def show(asked: argparse.Namespace, environ: Mapping[str, str], build: Callable[..., Report], out: TextIO) -> int:
-    """Print the report that ``build`` returns for ``environ``; the exit status is 1 when there is an error in it."""
+def show(asked: argparse.Namespace, environ: Mapping[str, str], build: Callable[..., Report], out: Terminal) -> int:
+    """Show the report that ``build`` returns for ``environ``; the exit status is 1 when there is an error in it."""
     try:
         report = build(environ, connect=asked.check_stores)
     except ConfigError as error:
@@ -259,24 +283,15 @@ def show(asked: argparse.Namespace, environ: Mapping[str, str], build: Callable[
                 f"{asked.check_clock} did not report a time ({type(error).__name__})",
                 "name an http or https address that replies",
             )
-    painter = Painter.of(out, environ)
-    print(report.to_json() if asked.json else report.to_text(width(), defaults=asked.all, painter=painter), file=out)
+    if asked.json:
+        out.line(report.to_json())
+    else:
+        report.show(out, defaults=asked.all)
     hidden = sum(row.origin == "default" for row in report.options)
     if hidden and not (asked.json or asked.all):
-        print(f"\n{hidden} options have their default; --all shows them", file=out)
+        out.line("")
+        out.say(f"{hidden} options have their default; --all shows them")
     return 0 if report.ok else 1
-
-
-def quietly(main: Callable[[], int]) -> int:
-    """The exit status of ``main``; 141, as after SIGPIPE, when the reader of stdout has gone away (``| head``)."""
-    try:
-        status = main()
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # What is still in the buffer goes nowhere, or the interpreter complains about it at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    return status
 
 
 def clock_offset(url: str, *, clock: Callable[[], float] = default_clock) -> float:

@@ -5,17 +5,20 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from beaker.crypto.envelope import stamps
 from beaker.exceptions import ConfigError
+from beaker.keys import namespace_digest
 from beaker.storage.api import Bulk, Contents, Describing, Listing
 
 __all__ = ["contents", "lines_of", "listable", "record", "rows_of"]
 
-_KINDS = ("session", "ended session", "cached value", "creation in flight")
+_KINDS = ("session", "ended session", "cached value", "creation in flight", "cached value with tags")
 _PAGE = 200
+_OWN = ("beaker.session", "beaker.session.revoked", "beaker.stamps", "beaker.purge")
+"""Namespaces of Beaker itself, recognized where a store keeps digests."""
 
 
 def listable(stores: Iterable[Any]) -> list[Any]:
@@ -23,11 +26,18 @@ def listable(stores: Iterable[Any]) -> list[Any]:
     return [store for store in stores if isinstance(store, (Describing, Listing))]
 
 
-def contents(store: Any, now: float, namespace: str | None = None) -> Iterator[Contents]:
-    """What ``store`` holds, of each namespace or of one. Raises StoreError; ConfigError where one must be named."""
-    if isinstance(store, Describing):
+def contents(
+    store: Any, now: float, namespace: str | None = None, *, seen: Callable[[int], object] = int
+) -> Iterator[Contents]:
+    """What ``store`` holds, of each namespace or of one. Raises StoreError; ConfigError where one must be named.
+
+    ``seen`` is called with the number of records that were read so far, where they are counted one by one.
+    """
+    if isinstance(store, Describing) and namespace is None:
+        yield from map(_named, store.contents(now))
+    elif isinstance(store, Describing) and not _is_rough(store):
         found = store.contents(now)
-        yield from found if namespace is None else (item for item in found if item.namespace == namespace)
+        yield from (item for item in found if item.namespace == namespace)
     elif namespace is None:
         raise ConfigError(
             f"the {store.backend} store does not know its namespaces",
@@ -36,10 +46,23 @@ def contents(store: Any, now: float, namespace: str | None = None) -> Iterator[C
             code="config.no-listing",
         )
     else:
-        yield _counted(store, namespace)
+        yield _counted(store, namespace, seen)
 
 
-def _counted(store: Any, namespace: str) -> Contents:
+def _is_rough(store: Any) -> bool:
+    """Whether one namespace is better counted by its keys: the store knows less of all of them, or has no names."""
+    return isinstance(store, Listing) and getattr(store, "rough", False)
+
+
+def _named(item: Contents) -> Contents:
+    if not item.namespace.startswith("#"):
+        return item
+    digits = item.namespace[1:]
+    known = (name for name in _OWN if namespace_digest(name).startswith(digits))
+    return item._replace(namespace=next(known, item.namespace)) if digits else item
+
+
+def _counted(store: Any, namespace: str, seen: Callable[[int], object]) -> Contents:
     keys, records, total = iter(store.keys(namespace)), 0, 0
     times: list[float] = []
     while page := list(itertools.islice(keys, _PAGE)):
@@ -49,6 +72,7 @@ def _counted(store: Any, namespace: str) -> Contents:
             seal = stamps(data)
             if seal is not None:
                 times = [min([seal.stored, *times]), max([seal.stored, *times])]
+        seen(records)
     oldest, newest = (times[0], times[-1]) if times else (None, None)
     return Contents(namespace, records, total, oldest, newest)
 
@@ -77,9 +101,9 @@ def rows_of(store: Any, found: Iterable[Contents], now: float) -> Iterator[tuple
     for item in found:
         yield (
             store.backend,
-            f"{item.records:,}",
-            f"{item.expired:,}",
-            size(item.size),
+            f"{'at least ' * item.at_least}{item.records:,}",
+            "-" if item.expired is None else f"{item.expired:,}",
+            "-" if item.size is None else size(item.size),
             ago(item.oldest, now),
             ago(item.newest, now),
             item.namespace,
@@ -117,4 +141,8 @@ def ago(when: float | None, now: float) -> str:
 
 
 def _at(when: float) -> str:
-    return dt.datetime.fromtimestamp(when, dt.timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+    try:
+        return dt.datetime.fromtimestamp(when, dt.timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError, OSError):
+        # The stamps of a record that was damaged can be any number.
+        return f"{when:g} s"

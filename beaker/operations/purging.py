@@ -23,7 +23,8 @@ from beaker.session.context import SessionContext
 from beaker.storage.api import Purging
 
 __all__ = [
-    "Outcome", "check_options", "estimated", "keep_cursor", "kept_cursor", "missing", "purge", "purgeable", "stores_of",
+    "Outcome", "check_options", "estimated", "keep_cursor", "kept_cursor", "missing", "purge", "purge_on", "purgeable",
+    "stores_of",
 ]  # fmt: skip
 
 NAMESPACE = "beaker.purge"
@@ -176,6 +177,17 @@ def purge(
             if position is None:
                 break
     outcome.cursor = None
+    return outcome
+
+
+def purge_on(stores: Sequence[Any], *, limit: int | None = None, deadline: float | None = None) -> Outcome:
+    """A :func:`purge` that goes on where the last one ended, by a cursor that the stores keep. Raises StoreError."""
+    try:
+        outcome = purge(stores, limit=limit, deadline=deadline, cursor=kept_cursor(stores))
+    except ValueError:
+        # It is of another configuration.
+        outcome = purge(stores, limit=limit, deadline=deadline)
+    keep_cursor(stores, outcome.cursor)
     return outcome
 
 

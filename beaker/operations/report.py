@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
-import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
-from typing import Final, Literal
 
-from beaker.operations.terminal import Painter, table
+from beaker.operations.choice import terminal_of
+from beaker.operations.terminal import Severity, Terminal
 
 __all__ = ["Detected", "Finding", "OptionRow", "Report"]
 
-Severity = Literal["error", "warning", "note"]
-_PLAIN: Final = Painter()
 _ORDER: tuple[Severity, ...] = ("error", "warning", "note")
 
 
@@ -78,27 +75,22 @@ class Report:
     def _sorted(self) -> list[Finding]:
         return sorted(self.findings, key=lambda finding: _ORDER.index(finding.severity))
 
-    def to_text(self, width: int = 100, *, defaults: bool = True, painter: Painter = _PLAIN) -> str:
-        """Tables and findings, ``width`` columns where possible. ``defaults``: with options that were not set."""
-        title = partial(painter, "title")
-        detected = [(item.name, item.value, item.reason) for item in self.detected]
-        lines = [title("Detected"), *table(detected, width)]
+    def to_text(self) -> str:
+        """The same for people, as it goes through a pipe."""
+        out = io.StringIO()
+        self.show(terminal_of(out, {}))
+        return out.getvalue()
+
+    def show(self, out: Terminal, *, defaults: bool = True) -> None:
+        """Show tables and findings. ``defaults``: with options that were not set."""
+        out.title("Detected")
+        out.table([(item.name, item.value, item.reason) for item in self.detected])
         rows = [row for row in self.options if defaults or row.origin != "default"]
         for scope in dict.fromkeys(row.scope for row in rows):
-            own = [(row.option, row.value, row.origin, row.reason) for row in rows if row.scope == scope]
-            lines += ["", title(scope), *table(own, width)]
-        lines += ["", title("Findings")]
-        for finding in self._sorted():
-            first, *more = textwrap.wrap(
-                f"{finding.severity.upper()} {finding.code}: {finding.message}",
-                width,
-                initial_indent="  ",
-                subsequent_indent="    ",
-            )
-            severity = finding.severity.upper()
-            lines += [first.replace(severity, painter(finding.severity, severity), 1), *more]
-            # A command is copied whole: never wrapped.
-            lines += [f"    {line}" for line in finding.fix.splitlines()]
+            out.title(scope)
+            out.table([(row.option, row.value, row.origin, row.reason) for row in rows if row.scope == scope])
+        out.title("Findings")
         if not self.findings:
-            lines.append("  none")
-        return "\n".join(lines)
+            out.table([])
+        for finding in self._sorted():
+            out.finding(finding.severity, finding.code, finding.message, finding.fix)

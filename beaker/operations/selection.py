@@ -16,7 +16,7 @@ from beaker.operations.purging import check_options, missing, stores_of
 from beaker.runtime import current
 from beaker.session.context import SessionContext
 
-__all__ = ["configured", "configured_stores", "named_options", "named_stores"]
+__all__ = ["configured", "configured_keys", "configured_stores", "named_options", "named_stores"]
 
 
 def named_options(kind: str, pairs: Iterable[str]) -> dict[str, str]:
@@ -29,6 +29,13 @@ def named_options(kind: str, pairs: Iterable[str]) -> dict[str, str]:
             raise ConfigError("--option cannot be used", option="--option", expected=expected)
         options[name] = value
     check_options(kind, options)
+    if kind in ("ext:sqla", "sqla"):
+        raise ConfigError(
+            "an engine of the application cannot be named on a command line",
+            option="--type",
+            hint="call beaker.purging.purge() in the application",
+            code="purge.no-store",
+        )
     if kind in ("file", "dbm") and not {"data_dir", f"{kind}_dir"} & options.keys():
         raise MissingCacheParameter(
             f"the {kind} store's directory is not named", option="--option", hint="--option data_dir=DIRECTORY"
@@ -70,6 +77,18 @@ def configured(environ: Mapping[str, str]) -> Given:
             code="purge.no-store",
         )
     return given
+
+
+def configured_keys(environ: Mapping[str, str]) -> dict[str, Any]:
+    """The keys of caches that the variables name, as options; none where they name none. Raises ConfigError."""
+    given = environment.read(environ, resolve=lambda reference, variable: new_key())
+    given.check()
+    keys: dict[str, Any] = {}
+    # As an application's start does; a key that a laptop keeps was not named.
+    signing = given.session.get("secret") or given.session.get("validate_key")
+    if signing:
+        keys["secret"] = signing
+    return keys | {name: given.cache[name] for name in ("secret", "encrypt_key", "key_rollout") if name in given.cache}
 
 
 def configured_stores(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from beaker.counters import CacheStats, Histogram, SessionStats, Snapshot, StoreStats
+from beaker.counters.bounds import BOUNDS
 from beaker.exceptions import ConfigError
-from beaker.operations.terminal import Painter, table
+from beaker.operations.terminal import Terminal
 from beaker.telemetry.prices import Cost
 
-__all__ = ["added", "parse", "text"]
+__all__ = ["added", "parse", "show"]
+
+_Row = TypeVar("_Row", CacheStats, SessionStats, StoreStats)
 
 
 def parse(data: bytes, name: str) -> Snapshot:
@@ -21,12 +24,12 @@ def parse(data: bytes, name: str) -> Snapshot:
         found = json.loads(data)
         return Snapshot(
             float(found["seconds"]),
-            tuple(_cache(item) for item in found["caches"]),
-            tuple(SessionStats(**item) for item in found["sessions"]),
-            tuple(StoreStats(**item) for item in found["stores"]),
+            tuple(_row(CacheStats, 2, {**item, "seconds": _histogram(**item["seconds"])}) for item in found["caches"]),
+            tuple(_row(SessionStats, 1, item) for item in found["sessions"]),
+            tuple(_row(StoreStats, 1, item) for item in found["stores"]),
             {str(event): int(number) for event, number in found["events"].items()},
         )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise ConfigError(
             f"{name} holds no statistics",
             option=name,
@@ -35,9 +38,19 @@ def parse(data: bytes, name: str) -> Snapshot:
         ) from error
 
 
-def _cache(item: Mapping[str, Any]) -> CacheStats:
-    seconds = item["seconds"]
-    return CacheStats(**{**item, "seconds": Histogram(tuple(seconds["counts"]), float(seconds["sum"]))})
+def _row(kind: Callable[..., _Row], names: int, item: Mapping[str, Any]) -> _Row:
+    row = kind(**item)
+    wrong = [value for value in row[:names] if type(value) is not str]
+    wrong += [value for value in row[names:] if type(value) not in (int, float, Histogram)]
+    if wrong:
+        raise TypeError(type(wrong[0]).__name__)
+    return row
+
+
+def _histogram(counts: list[int], sum: float, bounds: list[float]) -> Histogram:
+    if len(counts) != len(BOUNDS) + 1 or tuple(bounds) != BOUNDS or any(type(count) is not int for count in counts):
+        raise ValueError("other classes")
+    return Histogram(tuple(counts), float(sum))
 
 
 def added(snapshots: Iterable[Snapshot]) -> Snapshot:
@@ -69,9 +82,10 @@ def _plus(left: Any, right: Any) -> Any:
     return left + right
 
 
-def text(taken: Snapshot, costs: Mapping[str, Cost], columns: int, painter: Painter) -> str:
-    """Tables for people."""
-    lines = [painter("title", f"Counted over {taken.seconds:,.0f} s"), "", painter("title", "Caches")]
+def show(taken: Snapshot, costs: Mapping[str, Cost], out: Terminal) -> None:
+    """Show tables for people."""
+    out.title(f"Counted over {taken.seconds:,.0f} s")
+    out.title("Caches")
     heads = ("region", "calls", "hits", "stale", "waits", "errors", "creations", "mean", "namespace")
     rows = [
         (
@@ -87,18 +101,17 @@ def text(taken: Snapshot, costs: Mapping[str, Cost], columns: int, painter: Pain
         )
         for stats in taken.caches
     ]
-    lines += table([heads, *rows] if rows else [], columns, right=frozenset(range(1, 8)))
-    lines += ["", painter("title", "Sessions")]
+    out.table(rows, heads=heads, right=frozenset(range(1, 8)))
+    out.title("Sessions")
     sessions = [(stats.type, *(f"{number:,}" for number in stats[1:])) for stats in taken.sessions]
-    lines += table([SessionStats._fields, *sessions] if sessions else [], columns, right=frozenset(range(1, 5)))
-    lines += ["", painter("title", "Stores")]
+    out.table(sessions, heads=SessionStats._fields, right=frozenset(range(1, 5)))
+    out.title("Stores")
     fields = ("backend", "reads", "writes", "deletes", "refused", "calls", "errors")
     stores = [(s.backend, *(f"{getattr(s, name):,.0f}" for name in fields[1:])) for s in taken.stores]
-    lines += table([fields, *stores] if stores else [], columns, right=frozenset(range(1, 7)))
+    out.table(stores, heads=fields, right=frozenset(range(1, 7)))
     if costs:
-        lines += ["", painter("title", "Money a day")]
+        out.title("Money a day")
         money = [(name, *(f"{part:,.4f}" for part in (*cost, cost.total))) for name, cost in sorted(costs.items())]
-        lines += table([("backend", *Cost._fields, "total"), *money], columns, right=frozenset(range(1, 6)))
-    lines += ["", painter("title", "Events")]
-    lines += table([(name, f"{number:,}") for name, number in sorted(taken.events.items())], columns)
-    return "\n".join(lines)
+        out.table(money, heads=("backend", *Cost._fields, "total"), right=frozenset(range(1, 6)))
+    out.title("Events")
+    out.table([(name, f"{number:,}") for name, number in sorted(taken.events.items())])

@@ -1,65 +1,84 @@
-"""What a terminal can show: colours, and so many columns. The standard library alone."""
+"""What commands show things on: the interface that they know, and what every kind of it does to text."""
 
 from __future__ import annotations
 
-import shutil
 import textwrap
-from collections.abc import Mapping, Sequence
-from typing import TextIO
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Literal, Protocol
 
-__all__ = ["Painter", "table", "width"]
+__all__ = ["Progress", "Rows", "Severity", "Silence", "Terminal", "is_sentence", "printable", "whole", "wrapped"]
 
-_CODES = {"error": "1;31", "warning": "33", "note": "36", "title": "1", "faint": "2"}
-_WIDEST = 44
-_NARROWEST = 24
-"""Columns below which the last cell of a row goes to a line of its own."""
-
-
-class Painter:
-    """Colours words, or leaves them as they are."""
-
-    def __init__(self, colours: bool = False) -> None:
-        self.colours = colours
-
-    @classmethod
-    def of(cls, out: TextIO, environ: Mapping[str, str]) -> Painter:
-        """Colours on a terminal, unless ``NO_COLOR`` (https://no-color.org) is set or the terminal is ``dumb``."""
-        plain = bool(environ.get("NO_COLOR")) or environ.get("TERM") == "dumb"
-        return cls(not plain and out.isatty())
-
-    def __call__(self, kind: str, text: str) -> str:
-        """``text`` in the colour of ``kind``: ``error``, ``warning``, ``note``, ``title``, ``faint``."""
-        return f"\x1b[{_CODES[kind]}m{text}\x1b[0m" if self.colours else text
+Severity = Literal["error", "warning", "note"]
+Rows = Sequence[Sequence[str]]
 
 
-def width() -> int:
-    """Columns of the terminal, or what ``COLUMNS`` says; 100 in a pipe, 60 at least."""
-    return max(60, shutil.get_terminal_size((100, 24)).columns)
+class Progress(Protocol):
+    """How far something is, on one line that is drawn over and removed at the end."""
+
+    def __call__(self, text: str, *, done: int = 0, total: int | None = None) -> None:
+        """Show ``text`` and, of a known ``total``, the part that is ``done``."""
 
 
-def table(rows: Sequence[Sequence[str]], columns: int, *, right: frozenset[int] = frozenset()) -> list[str]:
-    """``rows`` as lines of at most ``columns`` where words allow it: the last cell wraps below itself.
+class Silence:
+    """Progress that is not seen."""
 
-    ``right``: the columns that hold numbers.
+    def __call__(self, text: str, *, done: int = 0, total: int | None = None) -> None:
+        pass
+
+
+class Terminal(Protocol):
+    """Where a command shows what it found: to a person, or through a pipe to a program.
+
+    Nothing that is shown steers the terminal or is read as markup: see :func:`printable`.
     """
-    if not rows:
-        return ["  none"]
-    widest = min(_WIDEST, columns // 3)
-    widths = [min(max(len(row[column]) for row in rows), widest) for column in range(len(rows[0]))]
-    lines: list[str] = []
-    for row in rows:
-        cells = [
-            cell.rjust(size) if index in right else cell.ljust(size)
-            for index, (cell, size) in enumerate(zip(row, widths, strict=True))
-        ]
-        start = "  " + "".join(cell + "  " for cell in cells[:-1])
-        if len(start) + len(row[-1]) <= columns:
-            lines.append((start + cells[-1]).rstrip())
-            continue
-        room = columns - len(start)
-        if room < _NARROWEST:
-            lines.append(start.rstrip())
-            start, room = " " * 6, columns - 6
-        pieces = textwrap.wrap(row[-1], room, break_long_words=False, break_on_hyphens=False) or [""]
-        lines += [(start + pieces[0]).rstrip(), *(" " * len(start) + piece for piece in pieces[1:])]
-    return lines
+
+    columns: int
+    """Width of what is wrapped."""
+    is_seen: bool
+    """Whether a person looks at it: it is a terminal and not a pipe or a file."""
+
+    def title(self, text: str) -> None:
+        """The heading of a part."""
+
+    def table(self, rows: Rows, *, heads: Sequence[str] = (), right: frozenset[int] = frozenset()) -> None:
+        """``rows`` of equally many cells; ``right``: the columns that hold numbers. Without rows it says so."""
+
+    def say(self, text: str, severity: Severity | None = None) -> None:
+        """A sentence; what is before its first colon is marked as of ``severity``."""
+
+    def line(self, text: str) -> None:
+        """Something to copy or to parse, of one or several lines: it is never wrapped."""
+
+    def finding(self, severity: Severity, code: str, message: str, fix: str) -> None:
+        """Something to see to, and what to do about it: a command in ``fix``, on a line of its own, stays whole."""
+
+    def progress(self, *, wanted: bool = True) -> AbstractContextManager[Progress]:
+        """The progress of what happens inside; shows nothing where it is not ``wanted``, or no person looks."""
+
+
+def is_sentence(line: str) -> bool:
+    """Whether a line of a fix is prose, by its punctuation, and not a command to copy."""
+    return any(mark in line for mark in (", ", "; ", ": "))
+
+
+def wrapped(text: str, columns: int, first: str, rest: str) -> list[str]:
+    """``text`` as lines of at most ``columns`` where words allow it, indented by ``first`` and, further ones, ``rest``.
+
+    A word is whole, however long: a path, an address.
+    """
+    return textwrap.wrap(
+        text, columns, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def whole(text: str) -> str:
+    """:func:`printable`, line by line."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def printable(text: str) -> str:
+    """``text`` with what cannot be printed or would steer a terminal (controls, directions of writing) escaped."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)

@@ -17,8 +17,8 @@ Equal sets give equal bytes; dicts keep their order.
 from __future__ import annotations
 
 import json
+import os
 import re
-import secrets
 import sys
 from array import array
 from collections.abc import Callable, Collection
@@ -45,7 +45,7 @@ _NOT_BRACKETS: Final = bytes(c for c in range(256) if c not in b"[]{}")
 # dumps writes characters above U+001F as themselves, so any escaped surrogate is foreign.
 _ESCAPED_SURROGATE: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89a-fA-F]")
 
-_BETWEEN: Final = secrets.randbits(62)
+_BETWEEN: Final = int.from_bytes(os.urandom(8), "big") >> 2
 _SEPARATOR: Final = b",%d," % _BETWEEN
 
 _quoted = json.encoder.encode_basestring
@@ -112,8 +112,10 @@ class TaggedJson:
             raise CorruptRecord("not our tagged JSON")
         try:
             text = data.decode("utf-8")
-            value, end = _decoder().raw_decode(text)
-        except tags.MALFORMED as err:
+            scan: Any = _fast if _int_digits_bounded() else _careful
+            # What raw_decode() calls.
+            value, end = scan.scan_once(text, 0)
+        except (StopIteration, *tags.MALFORMED) as err:
             # The error quotes the text it failed on, which is a value: it is not chained.
             raise CorruptRecord(f"not our tagged JSON ({type(err).__name__})") from None
         if end != len(text):
@@ -134,12 +136,15 @@ def _loads_together(parts: Collection[bytes]) -> list[Any] | None:
     # A part that is no JSON by itself may be with its neighbours, but then it swallows a separator, and no
     # part can bring another: the number is random.
     data = b"[" + _SEPARATOR.join(parts) + b"]"
-    if _too_deep(data) or (b"\\u" in data and _ESCAPED_SURROGATE.search(data)):
+    shallow = data.count(b"[") + data.count(b"{") <= _TEXT_DEPTH
+    if (not shallow and _too_deep(data)) or (b"\\u" in data and _ESCAPED_SURROGATE.search(data)):
         return None
     try:
         text = data.decode("utf-8")
-        values, end = _decoder().raw_decode(text)
-    except tags.MALFORMED:
+        scan: Any = _fast if _int_digits_bounded() else _careful
+        # What raw_decode() calls.
+        values, end = scan.scan_once(text, 0)
+    except (StopIteration, *tags.MALFORMED):
         return None
     return values[::2] if end == len(text) and values[1::2] == [_BETWEEN] * (len(parts) - 1) else None
 
@@ -210,7 +215,3 @@ _fast = json.JSONDecoder(object_pairs_hook=_object, parse_float=_finite, parse_c
 _careful = json.JSONDecoder(
     object_pairs_hook=_object, parse_float=_finite, parse_constant=_no_constant, parse_int=_bounded_int
 )
-
-
-def _decoder() -> json.JSONDecoder:
-    return _fast if _int_digits_bounded() else _careful

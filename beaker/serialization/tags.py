@@ -28,7 +28,8 @@ TAG: Final = "~t"
 MALFORMED: Final = (ValueError, TypeError, ArithmeticError, LookupError, OSError, ImportError)
 """What reading a tag may raise (an unknown time zone is a KeyError, one that is a directory an OSError)."""
 
-_ZONE_NAME: Final = re.compile(r"[A-Za-z0-9_+\-]{1,32}(?:/[A-Za-z0-9_+\-]{1,32}){0,3}\Z")
+_ZONE_NAME: Final = r"[A-Za-z0-9_+\-]{1,32}(?:/[A-Za-z0-9_+\-]{1,32}){0,3}\Z"
+"""Compiled when the first zone comes and not when this is imported; re remembers it."""
 _SHOWN_KEY: Final = 40
 
 
@@ -176,7 +177,7 @@ def _zone(zone: tzinfo | None) -> Any:
         offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]
         return [offset // timedelta(microseconds=1), *map(_text, name)]
     key = getattr(zone, "key", None)
-    if type(zone).__module__ in ("zoneinfo", "zoneinfo._zoneinfo") and type(key) is str and _ZONE_NAME.match(key):
+    if type(zone).__module__ in ("zoneinfo", "zoneinfo._zoneinfo") and type(key) is str and re.match(_ZONE_NAME, key):
         from zoneinfo import ZoneInfo
 
         if ZoneInfo(key) is zone:
@@ -271,7 +272,7 @@ def _read_zone(value: Any) -> tzinfo | None:
     if value is None:
         return None
     if type(value) is str:
-        if not _ZONE_NAME.match(value):
+        if not re.match(_ZONE_NAME, value):
             raise ValueError("not a zone's name")
         from zoneinfo import ZoneInfo
 

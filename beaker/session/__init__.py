@@ -32,6 +32,13 @@ def __getattr__(name: str) -> Any:
     # Not what every process with sessions needs when it starts.
     if name == "SignedCookie":
         return getattr(import_module("beaker.session.signed_cookie"), name)
+    if name == "_session_id":
+        return import_module("beaker.compat.identity").session_id
     if name in ("AsyncWebSession", "WebSession", "get", "get_async"):
         return getattr(import_module("beaker.session.typed"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    # help(), completion and documentation find names that are loaded when used.
+    return sorted({*globals(), *__all__})

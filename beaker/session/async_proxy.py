@@ -5,18 +5,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from beaker.exceptions import BeakerException
-from beaker.loops.hops import in_thread, in_thread_surely, refuse_in_loop
+from beaker.forks import this_process
+from beaker.loops.hops import in_thread, in_thread_surely, is_closing, leave, refuse_in_loop
+from beaker.loops.signals import pause
 from beaker.session.base import BaseSession
 from beaker.session.cookies import read_cookie
 from beaker.session.hops import may_block
-from beaker.session.opening import legacy_reader
-from beaker.session.proxy import SessionObject, Steps
+from beaker.session.opening import Opener, legacy_reader
+from beaker.session.proxy import SessionObject, Steps, own_dict, set_request
 from beaker.session.snapshot import raw_id
 
-__all__ = ["AsyncSessionObject"]
+if TYPE_CHECKING:
+    from beaker.session.contention import SessionLock
+
+__all__ = ["AsyncSessionObject", "async_session_of"]
 
 T = TypeVar("T")
 
@@ -32,14 +37,17 @@ class AsyncSessionObject(SessionObject):
 
     def __init__(self, environ: dict[str, Any], *, lazy: bool = False, **params: Any) -> None:
         super().__init__(environ, **params)
-        put = object.__setattr__
-        put(self, "_thread", threading.get_ident())
-        put(self, "_lazy", lazy)
-        put(self, "_blocks", self._context.shared(may_block))
-        put(self, "_alone", threading.Lock())
-        put(self, "_ready", None)
-        put(self, "_error", None)
-        put(self, "_answered", False)
+        self._begun(lazy)
+
+    def _begun(self, lazy: bool) -> None:
+        own, blocks = own_dict(self), self._context.shared(may_block)
+        own["_thread"], own["_lazy"], own["_blocks"] = threading.get_ident(), lazy, blocks
+        if blocks:
+            own["_alone"], own["_process"] = threading.Lock(), this_process()
+
+    _ready: BaseSession | None = None
+    _error: Exception | None = None
+    _answered = False
 
     # -- loading -------------------------------------------------------------------------------------
 
@@ -49,18 +57,18 @@ class AsyncSessionObject(SessionObject):
         Only with ``load="lazy"`` is it needed, before the session is touched. :meth:`aload` reads it anew.
         """
         if self._sess is None and self._ready is None:
-            object.__setattr__(self, "_error", None)
+            own_dict(self)["_error"] = None
             ready = await self._off(self._opened) if self._blocks and self._brought else self._opened()
-            object.__setattr__(self, "_ready", ready)
+            own_dict(self)["_ready"] = ready
         return self
 
     async def _load_early(self) -> None:
-        """Load what a touch would have to block for; an error waits for the touch, for there may be none."""
-        if not self._lazy and self._blocks and self._brought:
+        """Load a session that may block, as a touch would; an error waits for the touch, for there may be none."""
+        if self._brought:
             try:
                 await self.load()
             except Exception as error:
-                object.__setattr__(self, "_error", error)
+                own_dict(self)["_error"] = error
 
     @property
     def _brought(self) -> bool:
@@ -79,7 +87,7 @@ class AsyncSessionObject(SessionObject):
         return bool(self._lazy and self._ready is None and self._sess is None)
 
     def _opened(self) -> BaseSession:
-        session: BaseSession = self._open(self._environ, None, self._began)
+        session: BaseSession = self._open(self._environ, None, self._request[2])
         return session
 
     def _session(self) -> BaseSession:
@@ -95,7 +103,7 @@ class AsyncSessionObject(SessionObject):
             )
         session = self._ready or self._opened()
         session._exchange.answered = self._answered
-        object.__setattr__(self, "_sess", session)
+        own_dict(self)["_sess"] = session
         return session
 
     def __getattr__(self, name: str) -> Any:
@@ -109,8 +117,16 @@ class AsyncSessionObject(SessionObject):
     async def _off(self, work: Callable[[], T]) -> T:
         return await in_thread(partial(self._one_at_a_time, work))
 
-    async def _surely(self, work: Callable[[], T]) -> T:
-        return await in_thread_surely(partial(self._one_at_a_time, work))
+    async def _surely(self, work: Callable[[], object]) -> None:
+        if not self._blocks:
+            work()
+        elif self._process is not this_process():
+            # What was begun before a fork is the parent's to end.
+            return
+        elif is_closing():
+            leave(self._alone, work)
+        else:
+            await in_thread_surely(partial(self._one_at_a_time, work))
 
     def _one_at_a_time(self, work: Callable[[], T]) -> T:
         # Of two tasks of a request, or a cancelled one whose thread goes on, only one works on the session.
@@ -122,12 +138,7 @@ class AsyncSessionObject(SessionObject):
         try:
             while True:
                 work = next(steps)
-                if not self._blocks:
-                    work()
-                elif surely:
-                    await self._surely(work)
-                else:
-                    await self._off(work)
+                await (self._surely(work) if surely else self._call(work))
         except StopIteration as end:
             result: T = end.value
             return result
@@ -137,8 +148,16 @@ class AsyncSessionObject(SessionObject):
 
     async def acommit(self, *, unsent: bool = False) -> list[tuple[str, str]]:
         """:meth:`commit`, for the event loop; what is touched later sends no cookie."""
+        if not self._blocks:
+            return self._commit_here(unsent=unsent)
         headers = await self._run(self._committing(unsent=unsent))
-        object.__setattr__(self, "_answered", True)
+        own_dict(self)["_answered"] = True
+        return headers
+
+    def _commit_here(self, *, unsent: bool) -> list[tuple[str, str]]:
+        """:meth:`acommit` of a session that does not block."""
+        headers = super().commit(unsent=unsent)
+        own_dict(self)["_answered"] = True
         return headers
 
     async def afinish(self, *, unread: bool = True, surely: bool = False) -> None:
@@ -147,13 +166,20 @@ class AsyncSessionObject(SessionObject):
         ``unread`` warns of a first touch after the headers; ``surely`` saves also in a cancelled task.
         """
         if not unread:
-            object.__setattr__(self, "_finished", True)
-        await self._run(self._finishing(), surely=surely)
+            own_dict(self)["_finished"] = True
+        if not self._is_settled:
+            await self._run(self._finishing(), surely=surely)
 
     async def arelease(self) -> None:
         """:meth:`release`, also in a cancelled task; costs nothing where no lock is held."""
-        if any(session is not None and session._held is not None for session in (self._sess, *self._others)):
+        if self._holds_locks:
             await self._surely(super().release)
+
+    @property
+    def _holds_locks(self) -> bool:
+        session = self._sess
+        held = session is not None and session._held is not None
+        return held or (bool(self._others) and any(other._held is not None for other in self._others))
 
     # -- what may block, to be awaited ---------------------------------------------------------------
 
@@ -187,17 +213,27 @@ class AsyncSessionObject(SessionObject):
         return await self._call(partial(self._session().monotonic, key, n))
 
     async def alock(self, timeout: float | None = None) -> None:
-        """:meth:`BaseSession.lock`, waited for in a thread: pair it with :meth:`aunlock` in a ``finally``.
+        """:meth:`BaseSession.lock`, waited for without a thread: pair it with :meth:`aunlock` in a ``finally``.
 
         A wait that is cancelled leaves no lock. Raises LockTimeout, LockError for cookie sessions, StoreUnavailable,
         ConfigError for a timeout that is none.
         """
         session = self._session()
-        if session._held is not None:
+        wanted = session._lockable(timeout)
+        if wanted is None:
             return
-        attempt = _Attempt(session, timeout)
+        naps = wanted.pauses()
+        # Waiting threads could leave none to the request that holds the lock.
+        while not await self._attempt(session, wanted):
+            nap = next(naps, None)
+            if nap is None:
+                raise wanted.timed_out()
+            await pause(nap)
+
+    async def _attempt(self, session: BaseSession, wanted: SessionLock) -> bool:
+        attempt = _Attempt(session, wanted)
         try:
-            await self._off(attempt.run)
+            return await self._call(attempt.run)
         except BaseException:
             if attempt.abandon():
                 await self._surely(session.unlock)
@@ -216,12 +252,12 @@ class AsyncSessionObject(SessionObject):
         raw = raw_id(id)
         if raw is None or self._context.client_side:
             return None
-        found = await self._call(partial(self._open, {}, raw, self._began))
+        found = await self._call(partial(self._open, {}, raw, self._request[2]))
         if found.is_new:
             return None
-        object.__setattr__(self, "_others", (*self._others, found))
-        other = AsyncSessionObject({}, context=self._context, opener=self._open, began=self._began)
-        object.__setattr__(other, "_sess", found)
+        own_dict(self)["_others"] = (*self._others, found)
+        other = AsyncSessionObject({}, context=self._context, opener=self._open, began=self._request[2])
+        own_dict(other)["_sess"] = found
         return other
 
     # -- what may block, called ----------------------------------------------------------------------
@@ -296,24 +332,38 @@ class AsyncSessionObject(SessionObject):
         refuse_in_loop(self._thread, f"session.{name}", f"session.a{name}")
 
 
+def async_session_of(environ: dict[str, Any], opened_by: Opener, *, lazy: bool) -> AsyncSessionObject:
+    """The session of a request that begins now, for a middleware, which has all that the keywords would say."""
+    session = AsyncSessionObject.__new__(AsyncSessionObject)
+    set_request(session, (environ, opened_by, opened_by.context.clock()))
+    session._begun(lazy)
+    return session
+
+
 class _Attempt:
     """One attempt to lock a session in a thread, which its task may abandon at any moment."""
 
-    def __init__(self, session: BaseSession, timeout: float | None) -> None:
+    def __init__(self, session: BaseSession, wanted: SessionLock) -> None:
         self._session = session
-        self._timeout = timeout
+        self._wanted = wanted
         self._guard = threading.Lock()
         self._abandoned = self._locked = False
 
-    def run(self) -> None:
+    def run(self) -> bool:
         with self._guard:
             if self._abandoned:
-                return
-        self._session.lock(self._timeout)
+                return False
+        if self._session._held is not None:
+            # Another task of the request has taken it meanwhile.
+            return True
+        if not self._wanted.attempt():
+            return False
+        self._session._hold(self._wanted)
         with self._guard:
             self._locked = not self._abandoned
         if not self._locked:
             self._session.unlock()
+        return True
 
     def abandon(self) -> bool:
         """Whether the lock is held and the caller has to release it; if it is not yet, the thread will."""

@@ -9,24 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from beaker.config.coerce import as_seconds, wrong
 from beaker.counters import count
 from beaker.crypto.tokens import new_id
-from beaker.exceptions import BeakerException, LockError
+from beaker.exceptions import BeakerException, LockError, StoreUnavailable
 from beaker.session.backends import Draft, Ended, InStore, Loaded, Saved, SessionBackend
 from beaker.session.context import SessionContext
-from beaker.session.exchange import Cookie, Exchange, Sent
+from beaker.session.exchange import Cookie, Exchange, Sent, header_of
 from beaker.session.older_names import OlderNames
-from beaker.session.outage import asked, refusal
+from beaker.session.outage import asked, refusal, tolerate
+from beaker.session.own_cookie import DOMAIN, PATH
 from beaker.session.snapshot import USER, Snapshot, id_text
 from beaker.session.state import SessionState
 from beaker.session.values import Packed
 
-__all__ = ["BaseSession"]
+if TYPE_CHECKING:
+    from beaker.session.contention import SessionLock
 
-_DOMAIN, _PATH = "_domain", "_path"
+__all__ = ["BaseSession"]
 
 Work = Callable[[], None]
 """Something to do that asks the backend, and so may block."""
@@ -55,8 +57,6 @@ class BaseSession(OlderNames, SessionState):
     """Whether loading has merged in changes that need a save."""
     _logged_in = False
     """Whether ``login()`` was called since the session was last saved."""
-    _known_user: Any = None
-    """Who the visitor was when the session was loaded or last saved."""
     _held: Any = None
 
     def __init__(
@@ -67,28 +67,38 @@ class BaseSession(OlderNames, SessionState):
         id: bytes | None = None,
         began: float | None = None,
     ) -> None:
-        now = context.clock()
-        super().__init__(context.values, now)
+        now = self._now = context.clock()
+        self._codec, self._steps = context.values, {}
+        self._context, self._backend = context, backend
         options, header = context.options, None
         if id is None and options.use_cookies:
             header = request.get("HTTP_COOKIE") or request.get("cookie")
+            if header is not None and type(header) is not str:
+                header = header_of(header)
         sent = Sent(header, id, now if began is None else began, now)
-        self._context = context
-        self._backend = backend
-        self._exchange = Exchange(request, sent, context.cookie, chunks=options.chunks if context.client_side else 1)
-        found = None
+        self._exchange = Exchange(request, sent, context.cookie, options.chunks if context.client_side else 1)
+        found: Loaded | Ended | None = None
         if id is not None or header:
-            # Who asks for a certain id must not take "not known" for "not there".
-            found, self.unavailable = asked(lambda: backend.fetch(sent), options, tolerant=id is None)
+            try:
+                found = backend.fetch(sent)
+            except StoreUnavailable as error:
+                # Who asks for a certain id must not take "not known" for "not there".
+                tolerate(error, options, tolerant=id is None)
+                self.unavailable = True
         if isinstance(found, Loaded):
             self._load(found)
             context.tally.loaded += 1
         else:
             self._begin()
-            # Its time shows whether it came while this request was in flight. A chosen id begins again.
-            was_here = found is not None and found.concerns(sent.began, sent.now) and self._chosen_id is None
-            self._ended = self.unavailable or was_here
-            self._left = () if found is None else found.left
+            self._ended = self.unavailable
+            if found is not None:
+                self._missed(found, sent)
+
+    def _missed(self, found: Ended, sent: Sent) -> None:
+        """Go on empty, where the session that a request brought, or had loaded, has ended."""
+        # Its time shows whether it came while this request was in flight. A chosen id begins again.
+        self._ended = found.concerns(sent.began, sent.now) and self._chosen_id is None
+        self._left = found.left
 
     def _load(self, found: Loaded) -> None:
         self._adopt(found.snapshot, found.values)
@@ -96,7 +106,7 @@ class BaseSession(OlderNames, SessionState):
         self._cookie = found.cookie
         self._exchange.issued = found.issued
         self._exchange.old_cookies = found.old_cookies
-        self._exchange.scope = found.values.get(_DOMAIN), found.values.get(_PATH)
+        self._exchange.scope = found.values.get(DOMAIN), found.values.get(PATH)
         if found.unsaved is not None:
             self._overlay(found.unsaved)
             self._late = True
@@ -104,23 +114,29 @@ class BaseSession(OlderNames, SessionState):
     def load(self) -> None:
         """Read the session anew from its store and drop what was not saved. A session that has ended is empty and new.
 
-        Cookie sessions go back to what the request brought: there is nothing newer.
+        Cookie sessions go back to what the request brought: there is nothing newer. Of one that ended in this request
+        nothing more is written.
         """
+        if self._ended and not self.is_new:
+            self._left = (self._snapshot.id,)
+            self._begin()
+            return
         if self._ended or self._moving is not None or not (self._is_stored or self._chosen_id):
             self.revert()
             return
         sent = self._exchange.sent
-        found = self._backend.fetch(Sent(None, self._snapshot.id, sent.began, sent.now))
+        again = Sent(None, self._snapshot.id, sent.began, self._context.clock())
+        found = self._backend.fetch(again)
+        cookie = self._cookie
         if isinstance(found, Loaded):
-            cookie, found.cookie = self._cookie, Cookie.KEEP
+            found.cookie = Cookie.KEEP
             self._load(found)
             self._cookie = cookie
-        else:
-            self._begin()
-
-    def _adopt(self, snapshot: Snapshot, values: dict[Any, Any]) -> None:
-        super()._adopt(snapshot, values)
-        self._known_user = values.get(USER)
+            return
+        self._begin()
+        self._cookie = cookie if cookie is Cookie.CLEAR else Cookie.KEEP
+        if found is not None:
+            self._missed(found, again)
 
     def _begin(self) -> None:
         super()._begin()
@@ -225,11 +241,14 @@ class BaseSession(OlderNames, SessionState):
 
         All that may block is in what is returned, which may run in another thread.
         """
-        if not wanted and not self._must_save:
-            auto = self._context.options.auto and self._cookie is not Cookie.CLEAR and not self._ended
+        wanted = wanted or self._must_save
+        if wanted:
+            return self._writing()
+        if self._context.options.auto:
             # An empty new session holds nothing worth a record, unless the application asked for one.
-            wanted = auto and not (self.is_new and not any(self._own_keys()))
-        return self._writing() if wanted or self._must_save else self._touching()
+            empty = self.is_new and not any(self._own_keys())
+            wanted = not empty and self._cookie is not Cookie.CLEAR and not self._ended
+        return self._writing() if wanted else self._touching()
 
     def _writing(self) -> Work | None:
         """What writes if there is anything to write; the cookie is only prepared."""
@@ -241,20 +260,20 @@ class BaseSession(OlderNames, SessionState):
             if packed != known:
                 self._check_writable()
             return None
-        if self.is_new or self._moving is not None or self._cookie is Cookie.RESEAL or packed != known:
+        if self._place is None or self._moving is not None or self._cookie is Cookie.RESEAL or packed != known:
             return partial(self._save, packed)
         return self._touching()
 
     def _save(self, packed: Packed) -> None:
-        self._mark()
+        if not self._snapshot.mark:
+            self._mark()
         self._saved(self._backend.save(self._draft(packed)), packed)
 
     def _mark(self) -> None:
         """Note under which revocations the session begins, or goes on that has no mark yet."""
-        revocations, snapshot = self._context.revocations, self._snapshot
-        if revocations is None or snapshot.mark:
+        if (revocations := self._context.revocations) is None:
             return
-        self._snapshot = snapshot.copy()
+        self._snapshot = self._snapshot.copy()
         self._snapshot.mark = revocations.mark() if self.is_new else revocations.adopted()
 
     def _saved(self, saved: Saved | Ended, packed: Packed) -> None:
@@ -278,30 +297,35 @@ class BaseSession(OlderNames, SessionState):
         self._snapshot = saved.snapshot
         self._place = saved.place
         resealed = self._cookie in (Cookie.SEND, Cookie.RESEAL)
-        self._cookie = Cookie.SEND if resealed or self._is_stale else saved.cookie
+        interval = self._renewal_interval()
+        stale = interval is not None and self._exchange.is_stale(interval)
+        self._cookie = Cookie.SEND if resealed or stale else saved.cookie
 
     def _end(self) -> None:
         """Another request ended this session: nothing of it is written and no cookie is sent."""
         self._ended = True
+        if self._moving is not None:
+            # There is nothing under the new id: what a logout ends went on from the old one.
+            self._snapshot = self._moving
         self._cookie = Cookie.KEEP
         self._moving = None
 
-    def _touch_is_due(self) -> bool:
-        snapshot = self._snapshot
-        # A record from the future would last too long; a cookie is not replaced for that.
-        ahead = snapshot.ahead and self._is_stored
-        return ahead or self._now - snapshot.accessed >= self._context.touch_interval
-
     def _touching(self) -> Work | None:
         """What records the access when the recorded one is older than ``touch_interval``, and renews a stale cookie."""
-        options = self._context.options
-        if self.is_new or self._ended or self._moving is not None:
+        if self._place is None or self._ended or self._moving is not None:
             return None
-        stale = self._cookie is Cookie.KEEP and self._is_stale
-        access = False
+        context, snapshot = self._context, self._snapshot
+        interval, cookie = self._renewal_interval(), self._cookie
+        stale = interval is not None and cookie is Cookie.KEEP and self._exchange.is_stale(interval)
+        due = snapshot.ahead or self._now - snapshot.accessed >= context.touch_interval
+        if not (due or stale or cookie is Cookie.RESEAL):
+            return None
+        access, options = False, context.options
         if not options.readonly:
-            due = options.save_accessed_time and self._touch_is_due()
-            access = due or self._cookie is Cookie.RESEAL or (stale and not self._is_stored)
+            stored = isinstance(self._place, InStore)
+            # A record from the future would last too long; a cookie is not replaced for that.
+            due = (snapshot.ahead and stored) or self._now - snapshot.accessed >= context.touch_interval
+            access = (due and options.save_accessed_time) or cookie is Cookie.RESEAL or (stale and not stored)
         return partial(self._touch, access, stale) if access or stale else None
 
     def _touch(self, access: bool, stale: bool) -> None:
@@ -314,10 +338,6 @@ class BaseSession(OlderNames, SessionState):
         if stale:
             self._renew()
 
-    @property
-    def _is_stale(self) -> bool:
-        return self._exchange.is_stale(self._context.renewal_interval)
-
     def _renew(self) -> None:
         """Send the cookie again, unless another request has ended the session or moved it to another id."""
         draft = self._draft(self._snapshot.values)
@@ -328,19 +348,12 @@ class BaseSession(OlderNames, SessionState):
             self._cookie = Cookie.SEND
 
     def _draft(self, packed: Packed) -> Draft:
+        operations = self._operations(packed) if self._steps else {}
+        reseal, answered, user = self._cookie is Cookie.RESEAL, self._exchange.answered, self.get(USER)
         return Draft(
-            self._snapshot,
-            packed,
-            self._operations(packed) if self._steps else {},
-            self._place,
-            self._now,
-            moving=self._moving,
-            reseal=self._cookie is Cookie.RESEAL,
-            answered=self._exchange.answered,
-            known_user=self._known_user,
-            user=self.get(USER),
-            logged_in=self._logged_in,
-        )
+            self._snapshot, packed, operations, self._place, self._now, self._moving, reseal, answered,
+            self._known_user, user, self._logged_in,
+        )  # fmt: skip
 
     def _is_changed(self) -> bool:
         """Whether the values differ from those that were loaded or last saved."""
@@ -352,19 +365,15 @@ class BaseSession(OlderNames, SessionState):
         if self._context.options.readonly:
             raise BeakerException("the session is read-only here (option session.readonly)", code="session.readonly")
 
-    def expire(self) -> None:
-        """Forget the cookie's own end, so that it ends with the browser."""
-        self.pop("_expires", None)
-
     # -- what must not go back -----------------------------------------------------------------------
 
     def monotonic(self, key: str, n: int = 0) -> int:
         """Add ``n`` to a number that only grows, at once and in the store, and return the sum; with 0 it is only read.
 
         Older copies of a cookie show and count the same number, also after ``login()`` and ``regenerate_id()``; it ends
-        with the session. A new session, or one whose id has just changed, is saved first; a hybrid one lives in its
-        store from then on. ``n`` is a whole number, 0 or more. Raises ConfigError for cookie sessions without
-        ``revocation``, BeakerException when the session has ended meanwhile, StoreUnavailable, WriteConflict.
+        with the session. What has to be saved anyway, as a new session or a new id, is saved first; a hybrid session
+        lives in its store from then on. ``n`` is a whole number, 0 or more. Raises ConfigError for cookie sessions
+        without ``revocation``, BeakerException when the session has ended meanwhile, StoreUnavailable, WriteConflict.
         """
         key, n = _checked(key, n)
         if self.unavailable:
@@ -374,7 +383,8 @@ class BaseSession(OlderNames, SessionState):
             self._check_writable()
         elif self.is_new and not self._ended:
             return 0
-        if not self._ended and (self.is_new or self._moving is not None):
+        if not self._ended and (self.is_new or self._moving is not None or (self._late and n)):
+            # Also what loading has merged in: that save outdates older cookies, and after counting it seems done.
             self._save(self._packed())
         counted = Ended() if self._ended else self._backend.count(self._draft(self._snapshot.values), key, n)
         if isinstance(counted, Ended):
@@ -394,41 +404,48 @@ class BaseSession(OlderNames, SessionState):
         for another holder at most, 0 or more; default: ``lock_ttl``. Raises LockTimeout when the lock is not free
         within them, LockError for cookie sessions, StoreUnavailable, ConfigError for a timeout that is none.
         """
+        wanted = self._lockable(timeout)
+        if wanted is not None:
+            wanted.wait(self._context.sleep)
+            self._hold(wanted)
+
+    def _lockable(self, timeout: float | None) -> SessionLock | None:
+        """The lock to be taken; ``None``: it is held already. Raises what :meth:`lock` raises before it waits."""
         context = self._context
         if self.unavailable:
             raise refusal()
         if context.type == "cookie":
             raise LockError("a cookie session has no store to keep a lock in")
-        if self._held is None:
-            from beaker.session.contention import session_lock
+        if self._held is not None:
+            return None
+        from beaker.session.contention import SessionLock
 
-            ttl = context.options.lock_ttl
-            within = ttl if timeout is None else as_seconds("timeout", timeout)
-            self._held = session_lock(
-                context.records.store,
-                self._snapshot.key,
-                ttl=ttl,
-                within=within,
-                clock=context.clock,
-                sleep=context.sleep,
-            )
-            try:
-                self._refresh()
-            except BaseException:
-                self.unlock()
-                raise
+        ttl = context.options.lock_ttl
+        within = ttl if timeout is None else as_seconds("timeout", timeout)
+        return SessionLock(context.records.store, self._snapshot.key, ttl=ttl, within=within, clock=context.clock)
+
+    def _hold(self, lock: SessionLock) -> None:
+        """Go on with ``lock``, which was taken, on what other requests have saved."""
+        self._held = lock.lease
+        try:
+            self._refresh()
+        except BaseException:
+            self.unlock()
+            raise
 
     def _refresh(self) -> None:
         """Take in what other requests have saved; what this one changed and did not save stays on top."""
         if self.is_new or self._ended or self._moving is not None:
             return
-        found = self._backend.refresh(self._draft(self._packed()))
+        draft = self._draft(self._packed())
+        found = self._backend.refresh(draft)
         if isinstance(found, Ended):
             self._end()
         elif found is not None:
             self._adopt(found.snapshot, found.values)
             if found.unsaved is not None:
                 self._overlay(found.unsaved)
+                self._keep_operations(draft.operations, found.unsaved)
 
     def unlock(self) -> None:
         """Release the session; does nothing when it is not locked."""
@@ -438,40 +455,19 @@ class BaseSession(OlderNames, SessionState):
 
     # -- cookie --------------------------------------------------------------------------------------
 
-    @property
-    def domain(self) -> str | None:
-        """Domain of this session's cookie; setting it lasts as long as the session (manual 2.5)."""
-        return self._context.cookie.domain_or_default(self.get(_DOMAIN))
-
-    @domain.setter
-    def domain(self, value: str) -> None:
-        self._context.cookie.check_domain(value)
-        self._readdress(_DOMAIN, value)
-
-    @property
-    def path(self) -> str:
-        """Path of this session's cookie; setting it lasts as long as the session (manual 2.5)."""
-        return self._context.cookie.path_or_default(self.get(_PATH))
-
-    @path.setter
-    def path(self, value: str) -> None:
-        self._context.cookie.check_path(value)
-        self._readdress(_PATH, value)
-
-    def _readdress(self, key: str, value: str) -> None:
-        self[key] = value
-        # The cookie of a new session is sent anyway, and one to be cleared is cleared where it was.
-        if not self.is_new:
-            self._cookie = Cookie.RESEAL
-
     def _cookie_lines(self) -> list[str]:
         """The Set-Cookie values this response needs: none unless something about the cookie changed."""
         if self._ended or not self._context.options.use_cookies:
             return []
         if self._cookie is Cookie.SEND:
-            cookies = self._backend.cookies(self._snapshot, self._place)
-            return self._exchange.lines(cookies, domain=self.domain, path=self.path)
+            return self._leading()
         return self._exchange.clearing() if self._cookie is Cookie.CLEAR else []
+
+    def _leading(self) -> list[str]:
+        """The Set-Cookie values that lead to the session as it was loaded or last saved."""
+        dated = self._renewal_interval() is not None
+        cookies = self._backend.cookies(self._snapshot, self._place, dated=dated)
+        return self._exchange.lines(cookies, domain=self.domain, path=self.path, expires=self._own_end())
 
     @property
     def _is_stored(self) -> bool:
@@ -483,12 +479,14 @@ class BaseSession(OlderNames, SessionState):
 
     def _respond(self) -> list[str]:
         """:meth:`_cookie_lines` for the headers that now go out: what changes later needs a cookie of its own."""
+        self._exchange.answered = True
+        if self._cookie is Cookie.KEEP:
+            return []
         lines = self._cookie_lines()
         if self._cookie is Cookie.SEND:
             self._exchange.issued = self._now
         if self._cookie is not Cookie.RESEAL:
             self._cookie = Cookie.KEEP
-        self._exchange.answered = True
         return lines
 
 

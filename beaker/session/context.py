@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable, Hashable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from beaker._typing import Clock
 from beaker.clock import now as default_clock
@@ -23,6 +23,8 @@ from beaker.session.records import NAMESPACE, SessionRecords
 from beaker.session.values import ValueCodec
 
 if TYPE_CHECKING:
+    from random import Random
+
     from beaker.crypto.place import PlaceKey
     from beaker.session.revocation import Revocations
 
@@ -55,8 +57,6 @@ class SessionContext(ForkAware):
         self.runtime = runtime or current_runtime()
         self.clock: Clock = clock or default_clock
         self.sleep = sleep
-        # Not the seeded kind: forked workers would draw the same waits and collide again and again.
-        self.random = random.SystemRandom()
         self.type = defaults.resolve_type(options, self.runtime)
         self.tally = session_tally(self.type)
         self.cookie = SessionCookie(options, self.runtime)
@@ -91,6 +91,7 @@ class SessionContext(ForkAware):
             backends.load(self._revocation)
         self._revocations: Revocations | None = None
         self._warned: set[str] = set()
+        self._processes_checked = False
         self.values = ValueCodec(
             options.serializer,
             may_pickle=defaults.may_pickle(options, self.type),
@@ -104,13 +105,22 @@ class SessionContext(ForkAware):
 
     _after_fork = _renew_locks
 
+    @cached_property
+    def random(self) -> Random:
+        """Draws the waits of requests that collide."""
+        from random import SystemRandom
+
+        # Not the seeded kind: forked workers would draw the same waits and collide again and again.
+        return SystemRandom()
+
     def shared(self, build: Callable[[SessionContext], T]) -> T:
         """The one ``build(self)`` of this configuration, built at the first call."""
         built = self._shared.get(build)
         if built is None:
             # Two threads may both build one at the start; both use the first.
             built = self._shared.setdefault(build, build(self))
-        return cast(T, built)
+        shared: T = built
+        return shared
 
     def _open_tokens(self) -> None:
         if self.ring is None:
@@ -127,7 +137,7 @@ class SessionContext(ForkAware):
         least = len(self.cookie.name) + len(token)
         if least > self.options.cookie_max * self.options.chunks:
             raise ConfigError(
-                "no session fits in a cookie of that size",
+                "session.cookie_max leaves no room for a session",
                 option="session.cookie_max",
                 expected=f"at least {least} bytes with these keys and this name",
                 got=str(self.options.cookie_max),
@@ -151,7 +161,7 @@ class SessionContext(ForkAware):
         from beaker.storage.api import Versioned
 
         options = self.options
-        factory: Any = options.namespace_class or backends.load(self.store_type)
+        factory: Any = options.namespace_class or backends.load(self.store_type, sessions=self.type == self.store_type)
         args = {name: value for name, value in options.backend.items() if value is not None}
         if issubclass(factory, StoreNamespaceManager) or hasattr(factory, "store"):
             manager = factory(NAMESPACE, runtime=self.runtime, clock=self.clock, **args)
@@ -170,8 +180,9 @@ class SessionContext(ForkAware):
 
     def check_processes(self, environ: Mapping[str, Any]) -> None:
         """Warn, once, of what one process keeps to itself where ``wsgi.multiprocess`` says there are several."""
-        if not environ.get("wsgi.multiprocess") or "session.memory-of-one-process" in self._warned:
+        if self._processes_checked or not environ.get("wsgi.multiprocess"):
             return
+        self._processes_checked = True
         option = self.options.revocation
         if self.type != "cookie" and self._backend_name == "memory":
             name = {"hybrid": "session.store", "custom": "session.namespace_class"}.get(self.type, "session.type")

@@ -42,9 +42,9 @@ def read_cookie(header: str | None, name: str) -> list[str]:
         return found
     for part in header[:HEADER_MAX].split(";"):
         left, equals, value = part.partition("=")
-        if equals and left.strip() == name:
+        if equals and (left == name or left.strip() == name):
             value = value.strip()
-            if len(value) >= 2 and value[0] == value[-1] == '"':
+            if value[:1] == '"' and len(value) >= 2 and value[-1] == '"':
                 value = value[1:-1]
             found.append(value)
             if len(found) == CANDIDATES:
@@ -70,16 +70,24 @@ class SessionCookie:
         # None: decided by the request's scheme, unless the platform's front end speaks https anyway.
         self.secure = cookie_is_secure(options, runtime)
         self._check()
+        flags = (
+            ("HttpOnly", self.httponly),
+            (f"SameSite={self.samesite}", self.samesite),
+            ("Partitioned", self.partitioned),
+        )
+        self._flags = [flag for flag, wanted in flags if wanted]
 
     def _check(self) -> None:
         if not is_token(self.name):
             raise ConfigError(
-                "the cookie's name cannot be sent", option="session.key", expected="letters, digits and !#$%&'*+-.^_`|~"
+                "session.key cannot be sent as a cookie's name",
+                option="session.key",
+                expected="letters, digits and !#$%&'*+-.^_`|~",
             )
         check_attribute("session.cookie_path", self.path)
         if not self.path.startswith("/"):
             raise ConfigError(
-                "the cookie's path cannot be used", option="session.cookie_path", expected="a path from '/'"
+                "session.cookie_path is no path of a cookie", option="session.cookie_path", expected="a path from '/'"
             )
         if self.domain is not None:
             check_attribute("session.cookie_domain", self.domain)
@@ -99,12 +107,13 @@ class SessionCookie:
                 )
         if self.name.startswith("__Host-") and (self.domain is not None or self.path != "/"):
             raise ConfigError(
-                "a cookie named __Host-... has no domain and the path '/'", option="session.cookie_domain"
+                "a cookie named __Host-... has no session.cookie_domain, and '/' as session.cookie_path",
+                option="session.cookie_domain",
             )
 
-    def check_end(self, now: float) -> None:
+    def check_end(self, now: float, expires: Any = None) -> None:
         """Raise ConfigError for a fixed end that has passed: no browser would keep such a cookie."""
-        if self._life(now) == 0:
+        if self._life(now, expires) == 0:
             raise ConfigError(
                 "session.cookie_expires lies in the past",
                 option="session.cookie_expires",
@@ -130,11 +139,11 @@ class SessionCookie:
 
     def domain_or_default(self, value: Any) -> str | None:
         """``value`` where it can be sent, else the configured domain."""
-        return value if _passes(self.check_domain, value) else self.domain
+        return value if value is not None and _passes(self.check_domain, value) else self.domain
 
     def path_or_default(self, value: Any) -> str:
         """``value`` where it can be sent, else the configured path."""
-        return value if _passes(self.check_path, value) else self.path
+        return value if value is not None and _passes(self.check_path, value) else self.path
 
     def line(
         self,
@@ -145,9 +154,13 @@ class SessionCookie:
         domain: str | None = None,
         path: str | None = None,
         name: str = "",
+        expires: Any = None,
     ) -> str:
-        """The Set-Cookie value that keeps ``value``. ``secure`` is used where the option leaves it open."""
-        life = self._life(now)
+        """The Set-Cookie value that keeps ``value``. ``secure`` is used where the option leaves it open.
+
+        ``expires`` stands for ``cookie_expires``, if it is given.
+        """
+        life = self._life(now, expires)
         return self._compose(name or self.name, value, life, now, secure, domain, path)
 
     def clearing(
@@ -156,8 +169,8 @@ class SessionCookie:
         """The Set-Cookie value that makes the browser forget the cookie."""
         return self._compose(name or self.name, "", 0, now, secure, domain, path)
 
-    def _life(self, now: float) -> int | None:
-        expires = self.expires
+    def _life(self, now: float, own: Any) -> int | None:
+        expires = self.expires if own is None else own
         if expires is True:
             return None
         if expires is False:
@@ -174,9 +187,8 @@ class SessionCookie:
     def _compose(
         self, name: str, value: str, life: int | None, now: float, secure: bool, domain: str | None, path: str | None
     ) -> str:
-        parts = [f"{name}={value}", f"Path={path or self.path}"]
-        if domain or self.domain:
-            parts.append(f"Domain={domain or self.domain}")
+        domain, path = domain or self.domain, path or self.path
+        parts = [f"{name}={value}; Path={path}; Domain={domain}" if domain else f"{name}={value}; Path={path}"]
         if life is not None:
             # Both, because old agents know only Expires and Max-Age wins where both are known.
             # Cookies that end with the browser need no date, and its module loads the network's.
@@ -186,12 +198,7 @@ class SessionCookie:
             parts += [f"Expires={until}", f"Max-Age={life}"]
         if self.secure if self.secure is not None else secure:
             parts.append("Secure")
-        if self.httponly:
-            parts.append("HttpOnly")
-        if self.samesite:
-            parts.append(f"SameSite={self.samesite}")
-        if self.partitioned:
-            parts.append("Partitioned")
+        parts += self._flags
         return "; ".join(parts)
 
 
@@ -203,9 +210,7 @@ def is_token(name: str) -> bool:
 def check_attribute(option: str, value: str) -> None:
     """Refuse text that would break out of a Set-Cookie attribute (CR, LF, ``;``, not ASCII)."""
     if not _ATTRIBUTE.match(value):
-        raise ConfigError(
-            "the attribute cannot be sent in a cookie", option=option, expected="printable ASCII without ';'"
-        )
+        raise ConfigError(f"{option} cannot be sent in a cookie", option=option, expected="printable ASCII without ';'")
 
 
 def _passes(check: Callable[[str], None], value: Any) -> bool:

@@ -154,7 +154,11 @@ def renewal_interval(options: SessionOptions) -> float | None:
 
     A tenth of its lifetime and a day at most, so that of a visit nearly the whole lifetime is left.
     """
-    ends = options.cookie_expires
+    return renewal_of(options.cookie_expires)
+
+
+def renewal_of(ends: bool | dt.datetime | dt.timedelta | float) -> float | None:
+    """:func:`renewal_interval` of a cookie that ends so."""
     if ends is True or isinstance(ends, dt.datetime):
         return None
     if ends is False:
@@ -188,7 +192,7 @@ def key_ring(options: SessionOptions, clock: Clock) -> KeyRing | None:
     signing = getattr(options, name)
     if signing is None and options.encrypt_key is not None:
         raise MissingCacheParameter(
-            "encrypted sessions need a second key that signs",
+            "encrypted sessions need a second key, session.validate_key or session.secret, that signs",
             option="session.validate_key",
             hint=MAKE_A_KEY,
             code="config.missing-key",

@@ -11,9 +11,14 @@ def with_session_headers(headers: Headers, session: Headers) -> Headers:
     """``headers`` with the session's merged in: Vary and Cache-Control are completed, not replaced."""
     if not session:
         return headers
+    there = " ".join(dict(headers)).lower()
+    if "vary" not in there and "cache-control" not in there:
+        return [*headers, *session]
     merged = list(headers)
     for name, value in session:
-        if name == "Vary":
+        if name.lower() not in there:
+            merged.append((name, value))
+        elif name == "Vary":
             _complete(merged, name, [value], drop=())
         elif name == "Cache-Control":
             # What says "public" would contradict a response with a visitor's cookie in it.

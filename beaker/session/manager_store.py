@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from beaker.keys import digest
+from beaker.storage.api import Written
 
 __all__ = ["ManagerStore"]
 
@@ -56,23 +57,22 @@ class ManagerStore:
             data = manager[_KEY]
         except KeyError:
             return None
-        # Every write carries a random id, so equal bytes are the same write.
-        return (data, hashlib.sha256(data).digest()) if isinstance(data, bytes) else None
+        return (data, _version(data)) if isinstance(data, bytes) else None
 
-    def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
+    def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool | Written:
         with self._open(namespace, key, write=True) as manager:
             if self._found(manager) is not None:
                 return False
             manager[_KEY] = data
-            return True
+            return Written(_version(data))
 
-    def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
+    def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool | Written:
         with self._open(namespace, key, write=True) as manager:
             found = self._found(manager)
             if found is None or found[1] != version:
                 return False
             manager[_KEY] = data
-            return True
+            return Written(_version(data))
 
     def remove(self, namespace: str, key: str, version: Hashable) -> bool:
         with self._open(namespace, key, write=True) as manager:
@@ -94,3 +94,8 @@ class ManagerStore:
         with self._open(namespace, key, write=True) as manager:
             if _KEY in manager:
                 del manager[_KEY]
+
+
+def _version(data: bytes) -> bytes:
+    # Every write carries a random id, so equal bytes are the same write.
+    return hashlib.sha256(data).digest()

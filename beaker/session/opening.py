@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+from beaker.config.coerce import wrong
 from beaker.exceptions import ConfigError
 from beaker.session.backends import SessionBackend
 from beaker.session.base import BaseSession
@@ -157,6 +158,8 @@ class Session(BaseSession):
             )
         raw = None if id is None else raw_id(id) or b""
         if id and not raw and not context.options.use_cookies:
+            if not isinstance(id, str):
+                raise wrong("id", id, "a text, such as 'abc.progress'")
             raw = self._chosen_id = chosen_id(id)
         super().__init__(request, context, _stored(context) if raw else opener(context).backend, raw, began)
 

@@ -9,7 +9,7 @@ from beaker.config.options import SessionOptions
 from beaker.counters import count
 from beaker.exceptions import StoreUnavailable
 
-__all__ = ["asked", "refusal"]
+__all__ = ["asked", "refusal", "tolerate"]
 
 T = TypeVar("T")
 
@@ -22,10 +22,15 @@ def asked(act: Callable[[], T], options: SessionOptions, *, tolerant: bool = Tru
     try:
         return act(), False
     except StoreUnavailable as err:
-        if not tolerant or options.on_unavailable == "raise":
-            raise
-        count("session_unavailable", err.backend)
+        tolerate(err, options, tolerant=tolerant)
         return None, True
+
+
+def tolerate(error: StoreUnavailable, options: SessionOptions, *, tolerant: bool = True) -> None:
+    """Count that a store could not be asked; raises ``error`` unless ``tolerant`` and ``read_only``."""
+    if not tolerant or options.on_unavailable == "raise":
+        raise error
+    count("session_unavailable", error.backend)
 
 
 def refusal() -> StoreUnavailable:

@@ -7,22 +7,37 @@ from typing import Any, TypeVar
 
 from beaker.exceptions import BeakerWarning, SessionTooLarge, warn
 from beaker.session.base import BaseSession, Work
+from beaker.session.context import SessionContext
+from beaker.session.exchange import Cookie
 from beaker.session.opening import configured, opener
 from beaker.session.snapshot import raw_id
 
-__all__ = ["SessionObject", "Steps"]
+__all__ = ["SessionObject", "Steps", "own_dict", "set_request"]
 
 T = TypeVar("T")
 Steps = Generator[Work, None, T]
 """Yields what may block, to be run where blocking is allowed, one after the other; returns the result."""
 
+_VARY = ("Vary", "Cookie")
 _UNSENT = (
     "a session was saved in a response whose headers are not sent, as a websocket's, so that its cookie could not be: "
     "a new session, a new id, or data kept in the cookie is lost; save it in an ordinary request first"
 )
 
 
-class SessionObject:
+class _OfRequest:
+    """What a session's stand-in holds before the first use: the environ, the opener of its session, and the time."""
+
+    __slots__ = ("__dict__", "__weakref__", "_request")
+
+
+own_dict: Any = vars(_OfRequest)["__dict__"].__get__
+"""The attributes that an instance has, to be set without a call of ``__setattr__``, which sets the session's."""
+set_request: Any = vars(_OfRequest)["_request"].__set__
+"""Sets the environ, the opener of the session, and when the request began, in seconds since the epoch."""
+
+
+class SessionObject(_OfRequest):
     """Stands in ``environ`` for a session that is loaded at its first use (manual 2.1.1, 5.1.4).
 
     ``SessionObject(environ, **params)`` takes the session options as keywords; middleware passes a shared
@@ -30,6 +45,10 @@ class SessionObject:
     the response's headers are due; :meth:`persist` saves now.
     """
 
+    __slots__ = ()
+    _request: tuple[dict[str, Any], Any, float]
+    _sess: Any = None
+    _dirty = _finished = False
     _others: tuple[BaseSession, ...] = ()
     """What :meth:`get_by_id` has returned in this request."""
 
@@ -38,27 +57,43 @@ class SessionObject:
         context, began = params.get("context"), params.get("began")
         if context is None:
             context, began = configured(dict(params))
-        # Frameworks read _params, _environ, _sess, _dirty and _headers in __dict__, and set _sess to None to forget an
-        # access, or to a session of their own.
-        self.__dict__.update(
-            _params=params,
-            _environ=environ,
-            _context=context,
-            _open=given or opener(context),
-            _began=context.clock() if began is None else began,
-            _sess=None,
-            _headers={"set_cookie": False, "cookie_out": None},
-        )
+        began = context.clock() if began is None else began
+        set_request(self, (environ, given or opener(context), began))
+        own_dict(self)["_params"] = params
 
-    _dirty = _finished = False
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        # Frameworks read _params, _environ, _sess, _dirty and _headers here, and set _sess to None to forget an access,
+        # or to a session of their own. Most requests ask for none of it.
+        own: dict[str, Any] = own_dict(self)
+        if "_headers" not in own:
+            own["_environ"] = self._environ
+            own.setdefault("_params", {"context": self._context})
+            own.setdefault("_sess", None)
+            own["_headers"] = {"set_cookie": False, "cookie_out": None}
+        return own
+
+    @property
+    def _environ(self) -> dict[str, Any]:
+        return self._request[0]
+
+    @property
+    def _open(self) -> Any:
+        return self._request[1]
+
+    @property
+    def _context(self) -> SessionContext:
+        context: SessionContext = self._request[1].context
+        return context
 
     def _session(self) -> BaseSession:
         """The session itself, loaded at the first call."""
         session: BaseSession | None = self._sess
         if session is None:
-            self._context.check_processes(self._environ)
-            session = self._open(self._environ, None, self._began)
-            object.__setattr__(self, "_sess", session)
+            environ, opened_by, began = self._request
+            if environ.get("wsgi.multiprocess"):
+                opened_by.context.check_processes(environ)
+            session = own_dict(self)["_sess"] = opened_by(environ, None, began)
         return session
 
     # -- what the manual names -----------------------------------------------------------------------
@@ -66,7 +101,7 @@ class SessionObject:
     def save(self) -> None:
         """Mark the session to be saved at the end of the request."""
         self._session()
-        object.__setattr__(self, "_dirty", True)
+        own_dict(self)["_dirty"] = True
 
     def persist(self) -> None:
         """Save now, if ``save()`` was called or ``auto`` is set; else record the access if that is due.
@@ -91,17 +126,17 @@ class SessionObject:
     def revert(self) -> None:
         """Go back to the values of the session's first access in this request; nothing will be saved."""
         self._session().revert()
-        object.__setattr__(self, "_dirty", False)
+        own_dict(self)["_dirty"] = False
 
     def get_by_id(self, id: str) -> BaseSession | None:
         """The live session with this ``id``, or ``None``. Cookie sessions cannot be found by id."""
         raw = raw_id(id)
         if raw is None or self._context.client_side:
             return None
-        session: BaseSession = self._open({}, raw, self._began)
+        session: BaseSession = self._open({}, raw, self._request[2])
         if session.is_new:
             return None
-        object.__setattr__(self, "_others", (*self._others, session))
+        own_dict(self)["_others"] = (*self._others, session)
         return session
 
     def accessed(self) -> bool:
@@ -115,13 +150,10 @@ class SessionObject:
     # -- the end of the request ----------------------------------------------------------------------
 
     def _settling(self, session: BaseSession) -> Steps[None]:
-        work = self._work(session)
+        wanted, own_dict(self)["_dirty"] = self._dirty, False
+        work = session._settling(wanted)
         if work is not None:
             yield work
-
-    def _work(self, session: BaseSession) -> Work | None:
-        wanted, self.__dict__["_dirty"] = self._dirty, False
-        return session._settling(wanted)
 
     def commit(self, *, unsent: bool = False) -> list[tuple[str, str]]:
         """Do what the request asked for and return the headers the response needs; knows no WSGI.
@@ -136,10 +168,14 @@ class SessionObject:
             return []
         if unsent:
             return _run(self._committing(unsent=True))
-        work = self._work(session)
+        own = own_dict(self)
+        wanted, own["_dirty"] = self._dirty, False
+        work = session._settling(wanted)
         if work is not None:
             work()
-        return self._headers_of(session)
+        own["_finished"] = True
+        lines = session._respond()
+        return _headers(lines) if lines else [_VARY]
 
     def _committing(self, *, unsent: bool) -> Steps[list[tuple[str, str]]]:
         session = self._sess
@@ -148,24 +184,27 @@ class SessionObject:
         stored = unsent and session._is_stored
         before = session._reference(stored) if unsent else None
         yield from self._settling(session)
-        headers = self._headers_of(session)
+        own_dict(self)["_finished"] = True
+        lines = session._respond()
+        headers = _headers(lines) if lines else [_VARY]
         # More than Vary, so a cookie.
         if before is not None and len(headers) > 1 and before != session._reference(stored):
             self._context.warn_once(BeakerWarning(_UNSENT, code="session.cookie-not-sent"))
         return headers
 
-    def _headers_of(self, session: BaseSession) -> list[tuple[str, str]]:
-        self.__dict__["_finished"] = True
-        lines = session._respond()
-        if not lines:
-            return [("Vary", "Cookie")]
-        cookies = [("Set-Cookie", line) for line in lines]
-        return [("Vary", "Cookie"), ("Cache-Control", "private, no-store"), *cookies]
-
     def finish(self) -> None:
         """After the body: save what changed since :meth:`commit`. Warns when that would need a header."""
-        if self._sess is not None:
+        if not self._is_settled:
             _run(self._finishing())
+
+    @property
+    def _is_settled(self) -> bool:
+        """Whether :meth:`commit` has left nothing to be saved or warned of, as most requests do."""
+        session = self._sess
+        if session is None:
+            return True
+        pending = self._dirty or session._must_save or self._context.options.auto
+        return bool(self._finished and not pending and session._cookie is Cookie.KEEP)
 
     def _finishing(self) -> Steps[None]:
         session = self._sess
@@ -173,19 +212,20 @@ class SessionObject:
             return
         if not self._finished:
             self._warn("was first touched after the headers were sent")
-        settled = (session.id, session.is_new)
+        settled = (session._snapshot.id, session.is_new)
         if self._dirty or session._must_save or self._context.options.auto:
             if self._context.type == "cookie" and session._is_changed():
                 self._warn("changed after the headers were sent; the change is lost")
                 return
             yield from self._settling(session)
-        if settled != (session.id, session.is_new) or session._cookie_lines():
+        if settled != (session._snapshot.id, session.is_new) or session._cookie_lines():
             self._warn("changed after the headers were sent, so that its cookie could not be")
 
     def release(self) -> None:
         """The request is over, however it ended: release the locks that it holds on this and other sessions."""
-        if self._sess is not None:
-            self._sess.unlock()
+        session = self._sess
+        if session is not None and session._held is not None:
+            session.unlock()
         for session in self._others:
             session.unlock()
 
@@ -221,6 +261,9 @@ class SessionObject:
     def __iter__(self) -> Iterator[Any]:
         return iter(self._session())
 
+    def __reversed__(self) -> Iterator[Any]:
+        return reversed(self._session())
+
     def __len__(self) -> int:
         return len(self._session())
 
@@ -231,6 +274,16 @@ class SessionObject:
         return self is other or self._session() == (other._session() if isinstance(other, SessionObject) else other)
 
     __hash__ = object.__hash__
+
+    def __or__(self, other: object) -> Any:
+        return dict(self._session()) | _plain(other)
+
+    def __ror__(self, other: object) -> Any:
+        return _plain(other) | dict(self._session())
+
+    def __ior__(self, other: Any) -> SessionObject:  # type: ignore[misc]
+        self._session().update(_plain(other))
+        return self
 
     def get(self, key: Any, default: Any = None) -> Any:
         """The value at ``key``, else ``default``."""
@@ -246,6 +299,15 @@ class SessionObject:
 
     def __repr__(self) -> str:
         return "<SessionObject untouched>" if self._sess is None else f"<SessionObject of {self._sess!r}>"
+
+
+def _plain(other: Any) -> Any:
+    return dict(other._session()) if isinstance(other, SessionObject) else other
+
+
+def _headers(lines: list[str]) -> list[tuple[str, str]]:
+    cookies = [("Set-Cookie", line) for line in lines]
+    return [_VARY, ("Cache-Control", "private, no-store"), *cookies]
 
 
 def _run(steps: Steps[T]) -> T:

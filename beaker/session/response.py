@@ -9,7 +9,7 @@ from beaker._typing import Environ, Headers, StartResponse
 from beaker.session.headers import with_session_headers
 from beaker.session.proxy import SessionObject
 
-__all__ = ["Body", "Response", "SizedBody", "may_take_over", "sent_as_file"]
+__all__ = ["Body", "Response", "SizedBody", "closes_with", "may_take_over", "sent_as_file"]
 
 
 def may_take_over(environ: Environ) -> bool:
@@ -36,31 +36,35 @@ def _is_websocket(environ: Environ, status: str) -> bool:
 class Response:
     """Keeps the application's status and headers until its first chunk is there."""
 
-    _status: str | None = None
+    __slots__ = (
+        "_added", "_environ", "_exc_info", "_headers", "_session", "_start_response", "_status", "_write", "failed",
+        "sent",
+    )  # fmt: skip
     _headers: Headers
-    _added: Headers
-    _exc_info: Any = None
-    _write: Callable[[bytes], object] | None = None
-    sent = failed = False
+    _write: Callable[[bytes], object]
 
     def __init__(self, session: SessionObject, environ: Environ, start_response: StartResponse) -> None:
         self._session = session
         self._environ = environ
         self._start_response = start_response
-        self._added = []
+        self._status: str | None = None
+        self._added: Headers | None = None
+        self._exc_info: Any = None
+        self.sent = self.failed = False
 
     def start(self, status: str, headers: Headers, exc_info: Any = None) -> Callable[[bytes], object]:
         if self.sent:
             # The server raises the error, or sends the application's second attempt, as PEP 3333 says.
-            return self._start_response(status, with_session_headers(headers, self._added), exc_info)
+            return self._start_response(status, with_session_headers(headers, self._added or []), exc_info)
         if self._status is not None and not exc_info:
             raise AssertionError("start_response was called a second time without exc_info")
-        self._status, self._headers, self._exc_info = status, headers, exc_info
+        self._status, self._headers = status, headers
+        if exc_info:
+            self._exc_info = exc_info
         return self.write
 
     def write(self, data: bytes) -> object:
         self.send()
-        assert self._write is not None  # send() has just called start_response, which returns it
         return self._write(data)
 
     def send(self) -> None:
@@ -68,16 +72,18 @@ class Response:
         if self.sent or self._status is None:
             return
         headers = self._headers
-        if self._session.accessed():
-            self._commit(unsent=_is_websocket(self._environ, self._status))
-            headers = with_session_headers(headers, self._added)
+        if self._session._sess is not None:
+            environ = self._environ
+            upgraded = "HTTP_UPGRADE" in environ or "wsgi.websocket" in environ
+            self._commit(unsent=upgraded and _is_websocket(environ, self._status))
+            headers = with_session_headers(headers, self._added or [])
         self.sent = True
+        if not self._exc_info:
+            self._write = self._start_response(self._status, headers)
+            return
         exc_info, self._exc_info = self._exc_info, None
         try:
-            if exc_info:
-                self._write = self._start_response(self._status, headers, exc_info)
-            else:
-                self._write = self._start_response(self._status, headers)
+            self._write = self._start_response(self._status, headers, exc_info)
         finally:
             del exc_info
 
@@ -104,14 +110,15 @@ class Response:
         try:
             if self.failed:
                 return
-            if self.sent:
-                self._session.finish()
-            elif self._status is not None:
-                self.send()
-            else:
+            if self._status is None:
                 self.take_over()
+            elif self.sent:
+                self._session.finish()
+            else:
+                self.send()
         finally:
-            self._session.release()
+            if self._session._sess is not None:
+                self._session.release()
 
 
 class Body:
@@ -171,6 +178,18 @@ def sent_as_file(body: Any, response: Response) -> bool:
 
     Its ``close()`` ends the response. False where the wrapper takes no attributes.
     """
+    if not closes_with(body, response.end):
+        return False
+    try:
+        response.send()
+    except BaseException:
+        body.close()
+        raise
+    return True
+
+
+def closes_with(body: Any, end: Callable[[], object]) -> bool:
+    """Have the ``close()`` of a body that its server gets as it is call ``end()``. False: it takes no attributes."""
     close = getattr(body, "close", None)
 
     def close_and_end() -> None:
@@ -178,15 +197,10 @@ def sent_as_file(body: Any, response: Response) -> bool:
             if close is not None:
                 close()
         finally:
-            response.end()
+            end()
 
     try:
         body.close = close_and_end
     except (AttributeError, TypeError):
         return False
-    try:
-        response.send()
-    except BaseException:
-        body.close()
-        raise
     return True

@@ -1,9 +1,10 @@
 """Ending sessions that cannot be found: by id, by user, or all of them, by numbers that only grow.
 
 A *ledger* in the store holds the random name of the store's beginning and a number. A session carries both as they
-were when it began (its *mark*). ``revoke`` adds one to the number and notes it for a user or for everybody: what
-carries a smaller one is over. A ledger that is gone shows that the store has forgotten, points included; a new one has
-another name, so that every session of before is over. Clocks decide nothing; the times noted here only inform.
+were when it began (its *mark*). ``revoke`` adds one to the number and notes it for a user: what carries a smaller one
+is over. The end of everybody is a ledger of another name. One that is gone, or older than what a session carries or
+this process knows, shows that the store has forgotten: then a new one begins, and every session of before is over.
+Clocks decide nothing; the times noted here only inform.
 
 What is noted is found by names that only the holder of the key and the cookie's name can compute, and is sealed. It is
 remembered in the process for ``interval`` seconds, so that a visitor costs at most one read per interval and instance.
@@ -12,18 +13,17 @@ A write of a session that is in its cookie asks anew.
 An id's point says how the session ended, or, of a hybrid session, that it lives in the store: cookies that carried it
 before then do not open it any more. Both are one record, so that asking costs nothing more.
 """
-
 # over 320 lines because what ends a session and what a process remembers of it prove each other
 
 from __future__ import annotations
 
-import secrets
+import os
 import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from contextlib import suppress
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from beaker._typing import Clock
 from beaker.counters import count
@@ -46,8 +46,9 @@ from beaker.session.points import (
     later,
 )
 from beaker.session.snapshot import MARK_BYTES
+from beaker.session.standing import ALIVE, Standing
 
-__all__ = ["NAMESPACE", "Revocations", "Standing", "user_key"]
+__all__ = ["NAMESPACE", "Revocations", "user_key"]
 
 REMEMBERED = 10_000
 """Answers kept in the process; the least recently asked leave first."""
@@ -56,16 +57,6 @@ _MARK_FORM = struct.Struct(">4sI")
 _MOVES = 8
 """Changes of the id that a logout follows; see SessionRecords.kill."""
 _TRIES = 32
-
-
-class Standing(NamedTuple):
-    """When a session was revoked, ``None`` if it was not, and the serial from which on its cookies carry it."""
-
-    revoked: float | None
-    serial: int = 0
-
-
-_ALIVE = Standing(None)
 
 
 class Revocations(ForkAware):
@@ -122,8 +113,9 @@ class Revocations(ForkAware):
         if user is None and not everybody:
             raise ConfigError("revoke needs to know whose sessions", option="revoke", expected="user or everybody")
         name = None if user is None else _user(user)
+        anew = os.urandom(_BEGINNING) if everybody else b""
         for scope in self._scopes_in_use():
-            beginning, number = self._advance(scope, everybody=everybody)
+            beginning, number = self._advance(scope, anew)
             if name is not None:
                 now = self._clock()
                 self._points.set(scope, name, POINT_FORM.pack(beginning, number), ttl=self._lifetime)
@@ -244,25 +236,36 @@ class Revocations(ForkAware):
         """
         return self.standing(mark, user, id=id, fresh=fresh).revoked
 
-    def standing(self, mark: bytes, user: Hashable = None, *, id: bytes | None = None, fresh: bool = False) -> Standing:
-        """:meth:`revoked_at`, and from which serial on cookies carry the session of ``id``, in one question."""
-        names = [LEDGER]
-        if id:
-            names.append(_id(id))
+    def standing(
+        self,
+        mark: bytes,
+        user: Hashable = None,
+        *,
+        id: bytes | None = None,
+        fresh: bool = False,
+        now: float | None = None,
+    ) -> Standing:
+        """:meth:`revoked_at`, and from which serial on cookies carry the session of ``id``, in one question.
+
+        ``now`` is what the clock says, if that was read just now.
+        """
+        names = [_id(id)] if id else []
         if user is not None:
             names.append(_user(user))
-        if not fresh and self._is_remembered_alive(mark, names):
-            return _ALIVE
+        if not fresh and self._is_remembered_alive(mark, names, self._clock() if now is None else now):
+            return ALIVE
+        names = [LEDGER, *names]
         noted = self._ask(names, fresh=fresh)
         points = [point for name in names if name.startswith("id:") for point in noted[name].values()]
         ends = [point.at for point in points if not point.serial]
         serial = max((point.serial for point in points), default=0)
         beginning, number = _MARK_FORM.unpack(mark) if mark else (b"", 0)
         ledgers = noted[LEDGER]
-        if beginning and beginning not in ledgers:
-            ledgers = self._looked_again(beginning, fresh=fresh)
-            if not ledgers:
-                ends.append(0.0)
+        if beginning and (beginning not in ledgers or ledgers[beginning].number < number):
+            ledgers = self._looked_again(beginning, number, ledgers, fresh=fresh)
+            if beginning not in ledgers:
+                # Ended with everybody, or forgotten.
+                ends.append(max((ledger.at for ledger in ledgers.values()), default=0.0))
         if ledgers and not self._readonly:
             # Asking must not fail for this; it is tried again.
             with suppress(StoreUnavailable):
@@ -275,55 +278,105 @@ class Revocations(ForkAware):
                 ends.append(point.at)
         return Standing(max(ends, default=None), serial)
 
-    def _is_remembered_alive(self, mark: bytes, names: list[str]) -> bool:
-        """Whether what is remembered of all ``names`` is recent, knows this mark, and says that its session lives."""
-        if len(mark) != MARK_BYTES or (self._points.ring is not None and len(self._points.ring.kids) > 1):
+    def _is_remembered_alive(self, mark: bytes, names: list[str], now: float) -> bool:
+        """Whether what is remembered of the ledger and of all ``names`` is recent, the former knows this mark, and all
+        says that its session lives."""
+        seen, ring = self._seen.get(LEDGER), self._points.ring
+        if seen is None or len(mark) != MARK_BYTES or not 0 <= now - seen[0] < self._interval:
             return False
-        now = self._clock()
+        ledger = seen[1].get(mark[:_BEGINNING])
+        if ledger is None or not ledger.everybody <= int.from_bytes(mark[_BEGINNING:], "big") <= ledger.number:
+            return False
         for name in names:
             seen = self._seen.get(name)
-            if seen is None or not 0 <= now - seen[0] < self._interval:
+            if seen is None or seen[1] or not 0 <= now - seen[0] < self._interval:
                 return False
-            if name == LEDGER:
-                ledger = seen[1].get(mark[:_BEGINNING])
-                if ledger is None or ledger.everybody > int.from_bytes(mark[_BEGINNING:], "big"):
-                    return False
-            elif seen[1]:
-                return False
-        return True
+        return ring is None or len(ring.kids) == 1
 
-    def _looked_again(self, beginning: bytes, *, fresh: bool) -> Noted:
-        """The ledgers, if that beginning, which what is remembered lacks, is among them; else nothing."""
+    def _looked_again(self, beginning: bytes, number: int, ledgers: Noted, *, fresh: bool) -> Noted:
+        """The ledgers as they are now, where those remembered lack what a session carries; without it, it is over."""
         if beginning in self._lost:
-            return {}
+            return ledgers
         if not fresh:
             ledgers = self._ask([LEDGER], fresh=True)[LEDGER]
-            if beginning in ledgers:
-                return ledgers
+        if beginning in ledgers:
+            return self._unless_set_back(ledgers, {beginning: number})
         # Whoever carries its name got it after it was stored. So one that is missing now never comes back.
+        self._lose(beginning)
+        if not any(ledger.everybody for ledger in ledgers.values()):
+            count("revocations_lost")
+        return ledgers
+
+    def _lose(self, beginning: bytes) -> None:
         notice_patch()
         with self._lock:
             if len(self._lost) >= REMEMBERED:
                 self._lost.clear()
             self._lost.add(beginning)
-        count("revocations_lost")
-        return {}
+
+    # -- a store set back ------------------------------------------------------------------------------
+
+    def _unless_set_back(self, ledgers: Noted, known: Mapping[bytes, int]) -> Noted:
+        """``ledgers``, unless one is older than a number ``known`` of it: then what is begun instead."""
+        older = self._older(ledgers, known)
+        if older and not self._readonly:
+            # What cannot be written is tried again; until then the sessions of such a ledger count as over.
+            with suppress(StoreUnavailable):
+                return self._begun_anew(known)
+        return {beginning: ledger for beginning, ledger in ledgers.items() if beginning not in older}
+
+    def _older(self, ledgers: Noted, known: Mapping[bytes, int]) -> set[bytes]:
+        """The beginnings that are of a state that the store had before."""
+        return {b for b, ledger in ledgers.items() if b in self._lost or ledger.number < known.get(b, 0)}
+
+    def _begun_anew(self, known: Mapping[bytes, int]) -> Noted:
+        """Replace ledgers that are older than ``known``; as after a loss, every session of before is over."""
+        anew = os.urandom(_BEGINNING)
+        for _ in range(_TRIES):
+            seen = self._seen.get(LEDGER, (0.0, {}))[1]
+            found = {scope: self._points.get_versioned(scope, LEDGER) for scope in self._points.scopes()}
+            stored = {
+                scope: (self._points.noted(scope, LEDGER, record[0]), record[1])
+                for scope, record in found.items()
+                if record is not None
+            }
+            merged: Noted = {}
+            for ledgers, _version in stored.values():
+                merged = later(merged, ledgers)
+            # Remembered and not there any more: another process has begun one in its place.
+            for beginning in seen.keys() - merged.keys():
+                self._lose(beginning)
+            older = self._older(merged, known)
+            if not older:
+                break
+            payload = LEDGER_FORM.pack(anew, 0, 0, 0.0)
+            done = [
+                self._points.replace(scope, LEDGER, payload, version, ttl=None)
+                for scope, (ledgers, version) in stored.items()
+                if older & ledgers.keys()
+            ]
+            if all(done):
+                count("revocations_lost")
+                for beginning in older:
+                    self._lose(beginning)
+        return self._reread()
 
     # -- the ledger ------------------------------------------------------------------------------------
 
     def _begun(self) -> Noted:
         """A ledger where there was none: this one, or that of another process that was first."""
-        beginning = secrets.token_bytes(_BEGINNING)
+        beginning = os.urandom(_BEGINNING)
         self._points.insert(self._points.scopes()[0], LEDGER, LEDGER_FORM.pack(beginning, 0, 0, 0.0), ttl=None)
         return self._reread()
 
     def _reread(self) -> Noted:
         now, found = self._clock(), self._points.read([LEDGER])[LEDGER]
-        if not found:
+        ledgers = self._remember(LEDGER, now, found, own=True)
+        if not found or not ledgers:
             raise StoreUnavailable(
                 "the ledger of revocations does not stay", backend=self.store.backend, operation="read"
             )
-        return self._remember(LEDGER, now, found, own=True)
+        return ledgers
 
     def _scopes_in_use(self) -> list[Key | None]:
         """The key that seals, and those of before whose ledger is in use until they go."""
@@ -331,19 +384,21 @@ class Revocations(ForkAware):
         self.mark(fresh=True)
         return [scopes[0], *(scope for scope in scopes[1:] if self._points.get(scope, LEDGER) is not None)]
 
-    def _advance(self, scope: Key | None, *, everybody: bool) -> tuple[bytes, int]:
-        """Add one to the number of a ledger; returns its beginning and the new number."""
+    def _advance(self, scope: Key | None, anew: bytes) -> tuple[bytes, int]:
+        """Add one to the number of a ledger, or begin ``anew``; returns its beginning and the new number."""
         for _ in range(_TRIES):
             found = self._points.get_versioned(scope, LEDGER)
             if found is None:
                 self._carry_over(scope)
                 continue
-            beginning, number, last, at = self._points.opened(scope, LEDGER, found[0], LEDGER_FORM)
-            now, number = self._clock(), number + 1
-            if everybody:
-                last, at = number, now
+            before, number, last, at = self._points.opened(scope, LEDGER, found[0], LEDGER_FORM)
+            now, beginning, number = self._clock(), anew or before, number + 1
+            if anew:
+                number, last, at = 1, 1, now
             payload = LEDGER_FORM.pack(beginning, number, last, at)
             if self._points.replace(scope, LEDGER, payload, found[1], ttl=None):
+                if beginning != before:
+                    self._lose(before)
                 self._remember(LEDGER, now, {beginning: Ledger(number, last, at)}, own=True)
                 return beginning, number
         raise StoreUnavailable("others kept changing it", backend=self.store.backend, operation="revoke")
@@ -376,7 +431,11 @@ class Revocations(ForkAware):
                 noted[name] = seen[1]
         missing = [name for name in names if name not in noted]
         if missing:
-            for name, found in self._points.read(missing).items():
+            read = self._points.read(missing)
+            if LEDGER in read:
+                known = {beginning: ledger.number for beginning, ledger in self._seen.get(LEDGER, (0.0, {}))[1].items()}
+                read[LEDGER] = self._unless_set_back(read[LEDGER], known)
+            for name, found in read.items():
                 noted[name] = self._remember(name, now, found, own=writes != self._writes)
         return noted
 
@@ -386,13 +445,15 @@ class Revocations(ForkAware):
         with self._lock:
             self._writes += own
             known = self._seen.get(name, (0.0, {}))[1]
-            if name == LEDGER and not own:
+            if name == LEDGER:
                 # A ledger that is gone stays gone; the number of one that is there never goes back.
-                known = {beginning: ledger for beginning, ledger in known.items() if beginning in noted}
+                known = {b: known[b] for b in known if (own or b in noted) and b not in self._lost}
+                noted = {b: noted[b] for b in noted if b not in self._lost}
             noted = later(known, noted) if own else later(noted, known)
             self._seen[name] = (now, noted)
             self._seen.move_to_end(name)
-            while len(self._seen) > REMEMBERED:
+            # One a call: a loop in a block that holds a lock may end without its release (Python 3.12 and 3.13).
+            if len(self._seen) > REMEMBERED:
                 self._seen.popitem(last=False)
         return noted
 

@@ -54,6 +54,9 @@ class SignedCookie(SimpleCookie):
                     self._keep(name, self._tokens(name).open(token).payload.decode(), token)
                 except BadToken as bad:
                     count("bad_token", bad.reason)
+                except UnicodeDecodeError:
+                    # A session's, under the same name and key.
+                    count("bad_token", "version")
         else:
             for name, value in rawdata.items():
                 self[name] = value

@@ -27,6 +27,7 @@ USER = "_user"
 """The session key under which ``login()`` keeps who the visitor is."""
 
 _HEAD = struct.Struct(">IddB")
+_WRITE_IDS = [struct.Struct("8s" * count) for count in range(WRITE_IDS + 1)]
 _LENGTH = struct.Struct(">I")
 _RETURNED, _MARKED, _NUMBERED = 0x80, 0x40, 0x20
 _FLAGS = _RETURNED | _MARKED | _NUMBERED
@@ -37,8 +38,11 @@ class Snapshot:
     """A session as the store or the cookie has it. Times are seconds since the epoch."""
 
     version: Hashable = None
+    """The record's version; then the record holds what is here. ``None``: not known."""
+    written: bool = False
+    """Whether this request wrote the record, which was an access."""
     ahead: bool = False
-    """Whether it was accessed in the future by its stamp, which counts until it is written anew."""
+    """Whether it was accessed over a day in the future by its stamp, which counts until it is written anew."""
 
     def __init__(
         self,
@@ -80,7 +84,7 @@ class Snapshot:
     __hash__ = None  # type: ignore[assignment]
 
     def _told(self) -> dict[str, Any]:
-        return {"version": None, **self.__dict__, "ahead": False, "_key": ""}
+        return {"version": None, **self.__dict__, "written": False, "ahead": False, "_key": ""}
 
     def __repr__(self) -> str:
         return f"<Snapshot of {len(self.values)} values, epoch {self.epoch}>"
@@ -98,6 +102,11 @@ class Snapshot:
         twin.__dict__.update(self.__dict__)
         return twin
 
+    def seen(self, now: float) -> None:
+        """Note an access. A later one that is known, of a host with another clock, stays."""
+        if now > self.accessed:
+            self.accessed = now
+
     def renamed(self, id: bytes) -> Snapshot:
         """A copy under another id."""
         twin = self.copy()
@@ -108,6 +117,8 @@ class Snapshot:
         """The payload of the record's envelope."""
         flags = _RETURNED * (self.returned is not None) | _MARKED * bool(self.mark) | _NUMBERED * bool(self.numbers)
         head = _HEAD.pack(self.epoch, self.created, self.accessed, len(self.write_ids) | flags) + self.mark
+        if not flags & ~_MARKED:
+            return b"".join((head, *self.write_ids, pack_items(self.values)))
         parts = [pack_items(self.values)]
         if self.returned is not None:
             parts.append(pack_items(self.returned))
@@ -132,7 +143,7 @@ class Snapshot:
         if count > WRITE_IDS or len(payload) < at:
             raise CorruptRecord("the session record ends early")
         mark = payload[_HEAD.size : first]
-        write_ids = tuple(payload[i : i + 8] for i in range(first, at, 8))
+        write_ids = _WRITE_IDS[count].unpack_from(payload, first)
         if not following:
             return cls(id, created, accessed, epoch, unpack_items(payload, at), write_ids, mark, key=key)
         parts = []
@@ -174,9 +185,9 @@ def id_text(id: bytes) -> str:
     return base64.urlsafe_b64encode(id).rstrip(b"=").decode()
 
 
-def raw_id(text: str) -> bytes | None:
-    """The 32 bytes of ``session.id``; ``None`` when ``text`` is not one of ours."""
-    if len(text) != 43:
+def raw_id(text: object) -> bytes | None:
+    """The 32 bytes of ``session.id``; ``None`` when ``text`` is no id, a missing form field for instance."""
+    if not isinstance(text, str) or len(text) != 43:
         return None
     try:
         raw = base64.urlsafe_b64decode(text.encode("ascii") + b"=")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 from beaker.crypto.tokens import new_id
 from beaker.session.merge import Operation, apply_operations
-from beaker.session.snapshot import Snapshot
-from beaker.session.values import Known, Packed, ValueCodec
+from beaker.session.snapshot import USER, Snapshot
+from beaker.session.unpacked import Unpacked
+from beaker.session.values import NOTHING, Packed, ValueCodec
 
 __all__ = ["SessionState"]
 
@@ -28,6 +29,8 @@ class SessionState(dict[Any, Any]):
     It lags by at most ``touch_interval`` seconds.
     """
     _snapshot: Snapshot
+    _known_user: Any = None
+    """Who the visitor was when the session was loaded or last saved."""
     _place: Any = None
     """Where the session is, in the backend's terms; ``None``: nowhere yet."""
 
@@ -36,11 +39,11 @@ class SessionState(dict[Any, Any]):
     _chosen_id: bytes | None = None
     """The id that the application chose, for a session without a cookie; it stays whatever becomes of the session."""
 
-    def __init__(self, codec: ValueCodec, now: float) -> None:
-        super().__init__()
-        self._codec = codec
-        self._now = now
-        self._steps: dict[bytes, tuple[tuple[Operation, ...], bytes]] = {}
+    _codec: ValueCodec
+    _now: float
+    """When the session was first used in this request, in seconds since the epoch."""
+    _steps: dict[bytes, tuple[tuple[Operation, ...], bytes]]
+    """By the key's bytes, the operations that made its value, and the bytes of that."""
 
     def _begin(self) -> None:
         """Become a new, empty session."""
@@ -50,7 +53,7 @@ class SessionState(dict[Any, Any]):
         self.last_accessed = None
         self._steps.clear()
         self._reencoded: dict[bytes, tuple[bytes, bytes]] = {}
-        self._known: Known | None = {}
+        self._known: Unpacked | None = NOTHING
         self._stamp()
 
     def _stamp(self) -> None:
@@ -59,14 +62,21 @@ class SessionState(dict[Any, Any]):
 
     def _adopt(self, snapshot: Snapshot, values: dict[Any, Any]) -> None:
         """Become the loaded session; ``values`` are the snapshot's, unpacked."""
-        super().clear()
-        super().update(values)
-        self._reencoded = self._codec.reencodings(snapshot.values, values)
-        self._loaded, self._known = (snapshot.values, values), None
+        if self:
+            dict.clear(self)
+        dict.update(self, values)
+        self._known = self._codec.remembered(snapshot.values)
+        if self._known is None:
+            self._reencoded = self._codec.reencodings(snapshot.values, values)
+            self._loaded = snapshot.values, values
+        else:
+            self._reencoded = {}
         self._snapshot = snapshot
-        self.last_accessed = snapshot.accessed
+        # A stamp may be of a host whose clock is ahead.
+        self.last_accessed = min(snapshot.accessed, self._now)
         self._steps.clear()
-        self._stamp()
+        self._known_user = values.get(USER)
+        dict.update(self, {_CREATED: self.created, _ACCESSED: self._now})
 
     @property
     def is_new(self) -> bool:
@@ -76,7 +86,7 @@ class SessionState(dict[Any, Any]):
     @property
     def created(self) -> float:
         """When the session began, in seconds since the epoch; a login begins it anew."""
-        return self._snapshot.created
+        return min(self._snapshot.created, self._now)
 
     def increment(self, key: Any, n: int | float = 1) -> Any:
         """Add ``n`` to the number at ``key`` (0 when absent) and return the sum.
@@ -114,20 +124,35 @@ class SessionState(dict[Any, Any]):
     def _packed(self) -> Packed:
         """The values as bytes. Raises UnserializableValue naming the key path."""
         own = dict(self)
-        for stamp in _STAMPS:
-            own.pop(stamp, None)
+        own.pop(_CREATED, None)
+        own.pop(_ACCESSED, None)
         if self._known is None:
             # Only a request that may write pays for it.
-            self._known = self._codec.known(*self._loaded)
-        packed = self._codec.pack(own.items(), self._known)
-        for name, (again, loaded) in self._reencoded.items():
-            if packed.get(name) == again:
-                packed[name] = loaded
-        return packed
+            self._known = self._codec.base(*self._loaded)
+        packed = self._codec.repack(own, self._known)
+        if not self._reencoded:
+            return packed
+        as_loaded = {name: loaded for name, (again, loaded) in self._reencoded.items() if packed.get(name) == again}
+        # A dict of its own: the codec remembers what it has packed.
+        return {**packed, **as_loaded}
 
     def _operations(self, packed: Packed) -> dict[bytes, tuple[Operation, ...]]:
         """The keys whose change consists of operations alone."""
         return {name: steps for name, (steps, data) in self._steps.items() if packed.get(name) == data}
+
+    def _keep_operations(self, operations: Mapping[bytes, tuple[Operation, ...]], merged: Packed) -> None:
+        """What came of operations on the snapshot's value, as it is by now, is still to be saved as operations."""
+        pack, theirs = self._codec.pack, self._snapshot.values
+        for name, steps in operations.items():
+            before = theirs.get(name)
+            value = None if before is None else self._codec.load(before, trusted=self._snapshot.trusted)
+            try:
+                after = pack([("value", apply_operations(value, steps))]).popitem()[1]
+            except TypeError:
+                # Another request put something else there: the outcome is a value of this request like any other.
+                continue
+            if after == merged.get(name):
+                self._steps[name] = steps, after
 
     def _overlay(self, values: Packed) -> None:
         """Make ``values`` the session's own, as changes that this request made."""
@@ -147,6 +172,13 @@ class SessionState(dict[Any, Any]):
     def has_key(self, key: Any) -> bool:
         """``key in session``, under its older name."""
         return key in self
+
+    def popitem(self) -> tuple[Any, Any]:
+        """Remove and return the value that was set last, with its key; KeyError when the application's are none."""
+        for key in reversed(self):
+            if key not in _STAMPS:
+                return key, self.pop(key)
+        raise KeyError("popitem(): the session holds no value")
 
     def clear(self) -> None:
         """Remove every value; the session itself goes on."""

@@ -6,6 +6,7 @@ on to the session they stand for.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Hashable, ItemsView, Iterable, Iterator, KeysView, Mapping, MutableMapping, ValuesView
 from typing import Any, Protocol, TypeVar, cast, overload
 
@@ -14,6 +15,7 @@ from beaker.exceptions import ConfigError
 __all__ = ["AsyncWebSession", "WebSession", "get", "get_async"]
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 
 class _Values(Protocol):
@@ -24,7 +26,11 @@ class _Values(Protocol):
     def __delitem__(self, key: Any, /) -> None: ...
     def __contains__(self, key: object, /) -> bool: ...
     def __iter__(self) -> Iterator[Any]: ...
+    def __reversed__(self) -> Iterator[Any]: ...
     def __len__(self) -> int: ...
+    def __or__(self, other: Mapping[Any, Any], /) -> dict[Any, Any]: ...
+    def __ror__(self, other: Mapping[Any, Any], /) -> dict[Any, Any]: ...
+    def __ior__(self: S, other: Mapping[Any, Any] | Iterable[tuple[Any, Any]], /) -> S: ...
     @overload
     def get(self, key: Any, /) -> Any: ...
     @overload
@@ -56,6 +62,7 @@ class _Values(Protocol):
 
     domain: str | None
     path: str
+    cookie_expires: bool | dt.datetime | dt.timedelta | float
     last_accessed: float | None
 
     @property

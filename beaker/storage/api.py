@@ -26,21 +26,26 @@ costs microseconds. The stores of Beaker subclass the protocols; a class that me
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from beaker.locking.registries import SyncDict
 
 __all__ = [
     "Bulk",
+    "Change",
     "Contents",
     "Describing",
+    "Joining",
     "Listing",
     "Pinning",
     "Purging",
+    "Spanning",
     "Store",
     "Versioned",
+    "Written",
     "shared_store",
+    "version_of",
 ]
 
 
@@ -85,6 +90,24 @@ class Store(Protocol):
         ...
 
 
+class Written(NamedTuple):
+    """What a conditional write may return instead of ``True``: it was carried out, and the record now has ``version``.
+
+    It is the version that :meth:`Versioned.read` would return if no other write came between, and is true as ``True``
+    is. With ``True`` alone, whoever needs the version reads the record again.
+    """
+
+    version: Hashable
+
+    def __repr__(self) -> str:
+        return "<Written>"
+
+
+def version_of(done: bool | Written) -> Hashable:
+    """The version that a conditional write returned, or ``None``."""
+    return done.version if isinstance(done, Written) else None
+
+
 @runtime_checkable
 class Versioned(Protocol):
     """Optimistic concurrency: what sessions, leases and counters stand on.
@@ -99,16 +122,18 @@ class Versioned(Protocol):
         ...
 
     @abstractmethod
-    def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
-        """Write only if absent or expired, atomically. ``False``: another writer's record is there.
+    def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool | Written:
+        """Write only if absent or expired, atomically. ``False``: another writer's record is there. A store that knows
+        the version without another round trip returns it as :class:`Written`, else ``True``.
 
         ``ttl`` is seconds from now, ``None`` for ever. Raises ValueTooLarge as :meth:`Store.set` does.
         """
         ...
 
     @abstractmethod
-    def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
-        """Write only if the record still has ``version``. ``False``: changed or gone; nothing written.
+    def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool | Written:
+        """Write only if the record still has ``version``. ``False``: changed or gone; nothing written. Otherwise as
+        :meth:`insert`.
 
         ``ttl`` is seconds from now, ``None`` for ever. Raises ValueTooLarge as :meth:`Store.set` does.
         """
@@ -135,14 +160,19 @@ class Listing(Protocol):
 
 class Contents(NamedTuple):
     """What a store holds of one namespace: ``records``, those expired among them, their ``size`` in bytes as kept, and
-    when the oldest was first and the newest last written, in seconds since the epoch (``None``: not known)."""
+    when the oldest was first and the newest last written, in seconds since the epoch (``None``: not known).
+
+    ``namespace``: ``#`` and hex digits where the store keeps no more than a digest of it, the beginning of
+    :func:`beaker.keys.namespace_digest`. ``at_least``: the store stopped early, and there may be more of everything.
+    """
 
     namespace: str
     records: int
-    size: int
+    size: int | None
     oldest: float | None = None
     newest: float | None = None
-    expired: int = 0
+    expired: int | None = 0
+    at_least: bool = False
 
 
 @runtime_checkable
@@ -151,7 +181,10 @@ class Describing(Protocol):
 
     @abstractmethod
     def contents(self, now: float) -> Iterator[Contents]:
-        """What each namespace holds at ``now`` (seconds since the epoch). Reads as much as it must: for people."""
+        """What each namespace holds at ``now`` (seconds since the epoch). Reads as much as it must: for people.
+
+        A store that knows less here than its keys and records would show of one namespace has ``rough = True``.
+        """
         ...
 
 
@@ -191,6 +224,51 @@ class Bulk(Protocol):
     @abstractmethod
     def delete_many(self, namespace: str, keys: Iterable[str]) -> None:
         """:meth:`Store.delete` for each of ``keys``."""
+        ...
+
+
+@runtime_checkable
+class Spanning(Protocol):
+    """Keys of several namespaces in one round trip (or as few as the backend's batch limit allows)."""
+
+    @abstractmethod
+    def get_across(self, names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
+        """The bytes of those ``names``, pairs of namespace and key, that have a live record.
+
+        Each record is one that was there between the beginning and the end of the call; they need not be of one moment.
+        """
+        ...
+
+
+class Change(NamedTuple):
+    """One record to be written, or with ``data = None`` deleted, by :meth:`Joining.write_together`.
+
+    ``ttl`` is seconds from now, ``None`` for ever. ``absent``: only where there is none. ``version``: only where the
+    record has it.
+    """
+
+    namespace: str
+    key: str
+    data: bytes | None
+    ttl: float | None = None
+    absent: bool = False
+    version: Hashable = None
+
+    def __repr__(self) -> str:
+        return f"<change of {self.namespace!r}: {'no' if self.data is None else len(self.data)} bytes>"
+
+
+@runtime_checkable
+class Joining(Protocol):
+    """Several records in one transaction, which costs one round trip."""
+
+    @abstractmethod
+    def write_together(self, changes: Sequence[Change]) -> bool | None:
+        """Carry out all ``changes``, of different records, or none of them; they become visible at one moment.
+
+        ``False``: a condition does not hold, and nothing was written. ``None``: these cannot be joined, as some are too
+        large or the server cannot, and nothing was written. Raises ValueTooLarge as :meth:`Store.set` does.
+        """
         ...
 
 

@@ -7,13 +7,15 @@ gives each wait what is left.
 
 from __future__ import annotations
 
+import select
 import time
 import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
+from math import inf
 from typing import Any
 
-__all__ = ["BoundedSocket", "left", "within"]
+__all__ = ["BoundedSocket", "is_readable", "left", "within"]
 
 _SLACK = 0.9
 """A wait may use the socket's own timeout, which costs no system call, while this much of it is left."""
@@ -32,8 +34,10 @@ class within:
         self._ends = timer() + seconds
 
     def __enter__(self) -> within:
-        outer = _in_flight()
-        if outer is not None:
+        current = _current.get()
+        outer = None if current is None else current()
+        # As in _in_flight(), which would be two calls more at every step of a call.
+        if outer is not None and outer._ends - outer._timer() >= -_LEFT_BEHIND:
             return outer
         # Weakly: aborted between any two lines, a call leaves no deadline behind, for with its frame goes this object.
         _current.set(weakref.ref(self))
@@ -65,6 +69,17 @@ def _in_flight() -> within | None:
     return None if deadline is not None and deadline.left() < -_LEFT_BEHIND else deadline
 
 
+def is_readable(sock: Any) -> bool:
+    """Whether something can be read at once. On an idle connection that is the end of the stream, or a response to an
+    earlier call."""
+    if not hasattr(select, "poll"):
+        # Windows has none, and eventlet's patch takes it away.
+        return bool(select.select([sock], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 class BoundedSocket:
     """A connected socket whose every wait ends with the call in flight, or by its own timeout if that is sooner.
 
@@ -73,15 +88,18 @@ class BoundedSocket:
 
     def __init__(self, sock: Any) -> None:
         self._sock = sock
-        self._timeout: float | None = sock.gettimeout()
-        self._set = self._timeout
+        self._own(sock.gettimeout())
+
+    def _own(self, seconds: float | None) -> None:
+        self._timeout = self._set = seconds
+        self._enough = inf if seconds is None else seconds * _SLACK
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
 
     def settimeout(self, seconds: float | None) -> None:
         self._sock.settimeout(seconds)
-        self._timeout = self._set = seconds
+        self._own(seconds)
 
     def recv(self, *args: Any) -> bytes:
         self._tighten()
@@ -98,10 +116,17 @@ class BoundedSocket:
         self._sock.sendall(*args)
 
     def _tighten(self) -> None:
-        remaining, own = left(), self._timeout
+        own, current, remaining = self._timeout, _current.get(), None
+        # As left(), which would be four calls more at every wait.
+        deadline = None if current is None else current()
+        if deadline is not None:
+            remaining = deadline._ends - deadline._timer()
+            if remaining >= self._enough and self._set == own:
+                return
+            remaining = None if remaining < -_LEFT_BEHIND else remaining
         if own == 0:
             return
-        if remaining is None or (own is not None and remaining >= own * _SLACK):
+        if remaining is None or remaining >= self._enough:
             wanted = own
         elif remaining <= 0:
             raise TimeoutError("timed out")

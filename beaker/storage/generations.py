@@ -8,24 +8,19 @@ creates a new one. A generation the server evicted is never created again, so no
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import struct
 
 from beaker.exceptions import ConfigError
-from beaker.keys import namespace_digest
 
-__all__ = ["EXPIRES", "STAMP", "check_prefix", "namespace_name", "new_stamp"]
+__all__ = ["EXPIRES", "STAMP", "check_prefix", "new_stamp"]
 
 STAMP = 16
 """Bytes of a generation."""
 
 _PREFIX = re.compile(r"[A-Za-z0-9_.\-]{1,64}\Z")
 EXPIRES = struct.Struct(">d")
-
-# Hashing the namespace anew for each hit would be a tenth of the hit; few names are in use at a time.
-namespace_name = functools.lru_cache(maxsize=256)(namespace_digest)
 
 
 def new_stamp() -> bytes:

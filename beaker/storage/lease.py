@@ -5,27 +5,34 @@ the record, or by replacing one that ran out (its owner died, or lost the store)
 removing the record only while it is still one's own. A lease is not a fence: an owner that outlives its
 lease works beside the next one, so what it protects must bear being done twice, as computing a cached
 value does. The clocks of the hosts should agree within a second or so; the record itself also leaves
-the store one second after the lease ran out, by the store's own clock.
+the store one second after the lease ran out, by the store's own clock. A lease that ends over a minute later than
+one that begins now was taken by a clock that was ahead, and counts as run out.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
+import math
 import random
 import secrets
 import struct
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from functools import partial
 
 from beaker import clock as _clock
 from beaker import counters, runtime
 from beaker._typing import Clock
 from beaker.exceptions import ConfigError, StoreUnavailable
 from beaker.forks import ForkAware
+from beaker.locking import background
 from beaker.locking.api import poll
-from beaker.storage.api import Versioned
+from beaker.locking.flag import Flag
+from beaker.storage.api import Versioned, Written, version_of
 
 __all__ = ["Lease", "LeaseLocks"]
 
@@ -34,6 +41,7 @@ log = logging.getLogger("beaker.lease")
 _UNTIL = struct.Struct(">d")
 _TOKEN = 16
 _SLACK = 1.0
+_AHEAD = 60.0
 
 
 class LeaseLocks:
@@ -102,7 +110,8 @@ class Lease(ForkAware):
     def _after_fork(self) -> None:
         # Without the token a child can neither renew nor remove what its parent holds.
         self._token: bytes | None = None
-        self._stop: threading.Event | None = None
+        self._version: Hashable = None
+        self._stop: Flag | None = None
         self._renew_locks()
 
     def _renew_locks(self) -> None:
@@ -123,55 +132,87 @@ class Lease(ForkAware):
 
     def _acquire(self, done: Callable[[], bool] | None, timeout: float) -> bool:
         locks = self._locks
+        end = math.inf if timeout <= 0 else locks.timer() + timeout + self.poll_interval
+        return poll(
+            self.tries(end),
+            timeout=timeout,
+            done=done,
+            ceiling=self.poll_interval,
+            timer=locks.timer,
+            sleep=locks.sleep,
+            rng=locks.rng,
+        )
+
+    def tries(self, end: float = math.inf) -> Callable[[], bool]:
+        """A function that tries once at each call and returns what :meth:`acquire` would, for a caller that waits by
+        itself. After ``end``, by the timer, a try begins no further write: each call of a slow store takes its time."""
         token = secrets.token_bytes(_TOKEN)
-        tries = 0
+        tries = itertools.count()
 
         def attempt() -> bool:
-            nonlocal tries
-            tries += 1
-            return self._take(token, inserting=tries == 1)
-
-        try:
-            if not poll(
-                attempt,
-                timeout=timeout,
-                done=done,
-                ceiling=self.poll_interval,
-                timer=locks.timer,
-                sleep=locks.sleep,
-                rng=locks.rng,
-            ):
-                return False
-        except StoreUnavailable as err:
-            locks.unavailable(err)
+            try:
+                if not self._take(token, end, inserting=next(tries) == 0):
+                    return False
+                self._hold(token)
+            except StoreUnavailable as err:
+                self._locks.unavailable(err)
+            except Exception:
+                raise
+            except BaseException:
+                # From outside, as a greenlet is killed while it waits for the store, which may have written it.
+                self._token, self._version = token, None
+                self.release()
+                raise
             return True
+
+        return attempt
+
+    def _hold(self, token: bytes) -> None:
+        locks = self._locks
         locks.answered()
         self._token = token
         if locks.renew:
-            self._stop = threading.Event()
+            self._stop = Flag()
             # Weakly: a lease whose holder was aborted before it could release must run out, not be renewed for ever.
-            work = (weakref.ref(self), token, self._stop, locks.ttl / 3)
-            threading.Thread(target=_keep, args=work, name="beaker-lease", daemon=True).start()
-        return True
+            # Where no thread can be had it lasts for its ttl.
+            background.begin("beaker-lease", partial(_keep, weakref.ref(self), token, self._stop, locks.ttl / 3))
 
-    def _take(self, token: bytes, *, inserting: bool) -> bool:
-        store = self._locks.store
+    def _take(self, token: bytes, end: float, *, inserting: bool) -> bool:
+        store, timer = self._locks.store, self._locks.timer
         # Waiting costs a read a try, not a refused write.
-        if inserting and store.insert(self._namespace, self._key, self._record(token), ttl=self._store_ttl):
+        if inserting and self._insert(token):
             return True
         found = store.read(self._namespace, self._key)
         if found is None:
-            return store.insert(self._namespace, self._key, self._record(token), ttl=self._store_ttl)
+            return timer() <= end and self._insert(token)
         data, version = found
         if data[:_TOKEN] == token:
             # The store wrote it and its response was lost on the way.
             return True
-        if self._locks.clock() < _until(data):
+        if self._runs(_until(data)) or timer() > end:
             return False
-        if not store.replace(self._namespace, self._key, self._record(token), version, ttl=self._store_ttl):
+        if not self._replace(token, version):
             return False
         counters.count("lock_takeover")
         return True
+
+    def _runs(self, until: float) -> bool:
+        now = self._locks.clock()
+        return now < until <= now + self._locks.ttl + _AHEAD
+
+    def _insert(self, token: bytes) -> bool:
+        return self._noted(
+            self._locks.store.insert(self._namespace, self._key, self._record(token), ttl=self._store_ttl)
+        )
+
+    def _replace(self, token: bytes, version: Hashable) -> bool:
+        record, ttl = self._record(token), self._store_ttl
+        return self._noted(self._locks.store.replace(self._namespace, self._key, record, version, ttl=ttl))
+
+    def _noted(self, done: bool | Written) -> bool:
+        """Note which version the lease has, where the store says so: what it is given back by without a read."""
+        self._version = version_of(done)
+        return bool(done)
 
     def _record(self, token: bytes) -> bytes:
         return token + _UNTIL.pack(self._locks.clock() + self._locks.ttl)
@@ -199,14 +240,13 @@ class Lease(ForkAware):
             return self._token is not None and self._renew(self._token)
 
     def _renew(self, token: bytes) -> bool:
-        store = self._locks.store
-        found = store.read(self._namespace, self._key)
+        if self._version is not None and self._replace(token, self._version):
+            return True
+        found = self._locks.store.read(self._namespace, self._key)
         if found is None:
-            return store.insert(self._namespace, self._key, self._record(token), ttl=self._store_ttl)
+            return self._insert(token)
         data, version = found
-        if data[:_TOKEN] != token:
-            return False
-        return store.replace(self._namespace, self._key, self._record(token), version, ttl=self._store_ttl)
+        return data[:_TOKEN] == token and self._replace(token, version)
 
     def release(self) -> None:
         """Give it up, unless it is another's by now. Never raises; what failed is logged."""
@@ -218,15 +258,25 @@ class Lease(ForkAware):
             if token is None:
                 return
             try:
-                store = self._locks.store
-                found = store.read(self._namespace, self._key)
-                if found is not None and found[0][:_TOKEN] == token:
-                    store.remove(self._namespace, self._key, found[1])
+                self._remove(token)
             except Exception as err:
                 log.warning("a lease was not given up, it will run out: %s", err)
+            except BaseException:
+                # From outside, perhaps before the store was told.
+                with suppress(Exception):
+                    self._remove(token)
+                raise
+
+    def _remove(self, token: bytes) -> None:
+        store, version = self._locks.store, self._version
+        if version is not None and store.remove(self._namespace, self._key, version):
+            return
+        found = store.read(self._namespace, self._key)
+        if found is not None and found[0][:_TOKEN] == token:
+            store.remove(self._namespace, self._key, found[1])
 
 
-def _keep(lease: weakref.ref[Lease], token: bytes, stop: threading.Event, interval: float) -> None:
+def _keep(lease: weakref.ref[Lease], token: bytes, stop: Flag, interval: float) -> None:
     while not stop.wait(interval):
         held = lease()
         if held is None or not held._prolong(token):

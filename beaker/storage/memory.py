@@ -1,5 +1,6 @@
 """The reference store: records in this process, bounded; what no request came back to goes first."""
 
+# over 320 lines because one mutex covers all of it: each capability reads the orders and sums that the others keep
 from __future__ import annotations
 
 import heapq
@@ -13,9 +14,10 @@ from typing import NamedTuple
 from beaker import clock as _clock
 from beaker._typing import Clock
 from beaker.counters import store_tally
+from beaker.exceptions import ConfigError
 from beaker.forks import ForkAware
 from beaker.locking.mending import Mending
-from beaker.storage.api import Bulk, Listing, Pinning, Purging, Store, Versioned
+from beaker.storage.api import Bulk, Listing, Pinning, Purging, Spanning, Store, Versioned, Written
 from beaker.storage.records import check_size, expires_at
 
 __all__ = ["MemoryStore"]
@@ -38,7 +40,7 @@ class _Record(NamedTuple):
         return f"<record of {len(self.data)} bytes>"
 
 
-class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Pinning, ForkAware):
+class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Spanning, Pinning, ForkAware):
     """Bytes in this process's memory; every capability of :mod:`beaker.storage.api`.
 
     - ``max_entries``: how many records are kept, at least 1; default 100,000. ``None``: no bound.
@@ -52,7 +54,7 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Pinning, ForkAware):
     together, once they have half of a bound. A value that ``max_bytes`` could never
     hold raises :class:`~beaker.exceptions.ValueTooLarge`. Expired records are dropped when they are read, a few with
     every write, and by :meth:`purge`; there is no thread. A fork copies the records; from then on parent and child
-    see only their own writes. ValueError for a bound below its limit.
+    see only their own writes. ConfigError for a bound below its limit.
     """
 
     backend = "memory"
@@ -67,9 +69,9 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Pinning, ForkAware):
         clock: Clock = _clock.now,
     ) -> None:
         if max_entries is not None and max_entries < 1:
-            raise ValueError("max_entries must be at least 1")
+            raise ConfigError("max_entries is too small", option="max_entries", expected="at least 1")
         if max_bytes is not None and max_bytes <= _OVERHEAD:
-            raise ValueError(f"max_bytes must be over {_OVERHEAD}")
+            raise ConfigError("max_bytes is too small", option="max_bytes", expected=f"over {_OVERHEAD}")
         self.max_entries = max_entries
         self.max_bytes = max_bytes
         self.max_value: int | None = None if max_bytes is None else max_bytes - _OVERHEAD
@@ -112,6 +114,9 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Pinning, ForkAware):
 
     def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None:
         check_size(data, self.max_value, self.backend, "set")
+        if ttl is not None and ttl <= 0:
+            self.delete(namespace, key)
+            return
         with self._mutex, self._mending:
             self._put(namespace, key, data, ttl)
         self._tally.wrote(len(data))
@@ -135,22 +140,24 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Pinning, ForkAware):
         self._tally.read(None if record is None else record.data)
         return None if record is None else (record.data, record.version)
 
-    def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
+    def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool | Written:
         check_size(data, self.max_value, self.backend, "insert")
+        written = None
         with self._mutex, self._mending:
             absent = self._live(namespace, key) is None
             if absent:
-                self._put(namespace, key, data, ttl)
-        return self._tally.tried(absent, len(data))
+                written = self._put(namespace, key, data, ttl)
+        return self._tally.tried(absent, len(data)) and (written or True)
 
-    def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
+    def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool | Written:
         check_size(data, self.max_value, self.backend, "replace")
+        written = None
         with self._mutex, self._mending:
             record = self._live(namespace, key)
             unchanged = record is not None and record.version == version
             if unchanged:
-                self._put(namespace, key, data, ttl)
-        return self._tally.tried(unchanged, len(data))
+                written = self._put(namespace, key, data, ttl)
+        return self._tally.tried(unchanged, len(data)) and (written or True)
 
     def remove(self, namespace: str, key: str, version: Hashable) -> bool:
         with self._mutex, self._mending:
@@ -164,10 +171,10 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Pinning, ForkAware):
 
     def keys(self, namespace: str) -> Iterator[str]:
         with self._mutex, self._mending:
-            present = tuple(self._names.get(namespace, ()))
-            now = self._clock()
-            live = [key for key in present if not _expired(self._record((namespace, key)), now)]
-        return iter(live)
+            return iter(self._live_keys(namespace, self._clock()))
+
+    def _live_keys(self, namespace: str, now: float) -> list[str]:
+        return [key for key in self._names.get(namespace, ()) if not _expired(self._record((namespace, key)), now)]
 
     def purge(
         self, now: float, limit: int, *, cursor: str | None = None, deadline: float | None = None
@@ -183,13 +190,13 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Pinning, ForkAware):
     # Bulk
 
     def get_many(self, namespace: str, keys: Iterable[str]) -> dict[str, bytes]:
-        found: dict[str, bytes] = {}
-        wanted = tuple(keys)
+        return {key: data for (_, key), data in self.get_across((namespace, key) for key in keys).items()}
+
+    def get_across(self, names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
+        wanted = tuple(names)
         with self._mutex, self._mending:
-            for key in wanted:
-                record = self._live(namespace, key)
-                if record is not None:
-                    found[key] = record.data
+            records = {name: self._live(*name) for name in wanted}
+        found = {name: record.data for name, record in records.items() if record is not None}
         self._tally.read_many(len(wanted), sum(map(len, found.values())))
         return found
 
@@ -197,6 +204,9 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Pinning, ForkAware):
         pairs = tuple(items.items())
         for _, data in pairs:
             check_size(data, self.max_value, self.backend, "set_many")
+        if ttl is not None and ttl <= 0:
+            self.delete_many(namespace, items)
+            return
         with self._mutex, self._mending:
             for key, data in pairs:
                 self._put(namespace, key, data, ttl)
@@ -231,7 +241,8 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Pinning, ForkAware):
 
     def _live(self, namespace: str, key: str) -> _Record | None:
         name = (namespace, key)
-        record = self._record(name)
+        # As _record(), which would be a call more at every read.
+        record = self._proven.get(name) or self._fresh.get(name) or self._pinned_records.get(name)
         if record is None:
             return None
         if record.expires is not None and record.expires <= self._clock():
@@ -241,12 +252,12 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Pinning, ForkAware):
             self._proven.move_to_end(name)
         elif name in self._fresh:
             self._prove(name, record)
-            self._fresh.pop(name, None)
         return record
 
     def _prove(self, name: tuple[str, str], record: _Record) -> None:
-        """Move a record to those that were asked for again; the longest unused of them make room for it."""
+        """Put a record among those that were asked for again; the longest unused of them make room for it."""
         self._proven[name] = record
+        self._fresh.pop(name, None)
         self._proven_bytes += record.size
         while len(self._proven) > 1 and self._too_many_proven():
             oldest = next(iter(self._proven))
@@ -257,31 +268,46 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Pinning, ForkAware):
     def _too_many_proven(self) -> bool:
         return len(self._proven) > self._proven_entries or self._proven_bytes > self._proven_most
 
-    def _put(self, namespace: str, key: str, data: bytes, ttl: float | None) -> None:
+    def _put(self, namespace: str, key: str, data: bytes, ttl: float | None) -> Written | None:
+        """Write; ``None`` where the record expires at once."""
         now = self._clock()
-        self._sweep(now, _SWEEP)
+        if self._expiries and self._expiries[0][0] < now:
+            self._sweep(now, _SWEEP)
         name = (namespace, key)
-        again = self._record(name) is not None
-        self._drop(namespace, key)
         if ttl is not None and ttl <= 0:
-            return
+            self._drop(namespace, key)
+            return None
         expires = expires_at(now, ttl)
+        size = len(data) + len(key) + len(namespace) + _OVERHEAD
         # bytes() because a bytearray that the caller changes later must not change the record.
-        record = _Record(bytes(data), expires, next(self._versions), _size(namespace, key, data))
+        record = _Record(bytes(data), expires, next(self._versions), size)
+        old = self._proven.get(name)
+        if old is not None:
+            self._proven.move_to_end(name)
+            self._proven_bytes -= old.size
+        else:
+            old = self._record(name)
+        # In the old one's place, never after it: an exception from outside leaves one of them.
         if namespace in self._pinned:
             self._pinned_records[name] = record
-        elif again:
+        elif old is not None:
             self._prove(name, record)
         else:
             self._fresh[name] = record
-        self._names.setdefault(namespace, {})[key] = None
-        self._bytes += record.size
+        grown = record.size
+        if old is not None:
+            grown -= old.size
+        elif namespace not in self._names:
+            self._names[namespace] = {key: None}
+        else:
+            self._names[namespace][key] = None
+        self._bytes += grown
         if namespace in self._pinned:
-            self._pinned[namespace] += record.size
+            self._pinned[namespace] += grown
             self._bound_pinned(namespace, key)
         if expires is not None:
             heapq.heappush(self._expiries, (expires, record.version, namespace, key))
-            if len(self._expiries) > 2 * len(self) + 64:
+            if len(self._expiries) > 64 and len(self._expiries) > 2 * len(self) + 64:
                 self._rebuild_heap()
         # The newest record always stays: a write that returned must be readable, however long its names.
         while self._over_bounds():
@@ -289,8 +315,9 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Pinning, ForkAware):
             order = self._proven if only or not self._fresh else self._fresh
             oldest = next(iter(order), name)
             if oldest == name:
-                return
+                break
             self._drop(*oldest)
+        return Written(record.version)
 
     def _bound_pinned(self, namespace: str, newest: str) -> None:
         names, held = self._names[namespace], len(self._pinned_records)
@@ -301,9 +328,10 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Pinning, ForkAware):
                 self._drop(namespace, key)
 
     def _over_bounds(self) -> bool:
-        return (self.max_entries is not None and len(self) > self.max_entries) or (
-            self.max_bytes is not None and self._bytes > self.max_bytes
-        )
+        if self.max_bytes is not None and self._bytes > self.max_bytes:
+            return True
+        held = len(self._fresh) + len(self._proven) + len(self._pinned_records)
+        return self.max_entries is not None and held > self.max_entries
 
     def _drop(self, namespace: str, key: str) -> None:
         name = (namespace, key)
@@ -347,6 +375,9 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Pinning, ForkAware):
         heapq.heapify(self._expiries)
 
     def _mend(self) -> None:
+        for name, record in [*self._fresh.items(), *self._proven.items()]:
+            if name[0] in self._pinned:
+                self._pinned_records[name] = record
         # A record on its way from one order to the other may be in both.
         for name in (*self._proven, *self._pinned_records):
             self._fresh.pop(name, None)
@@ -376,10 +407,6 @@ class MemoryStore(Store, Versioned, Listing, Purging, Bulk, Pinning, ForkAware):
         self._mutex = threading.Lock()
 
     _after_fork = _renew_locks
-
-
-def _size(namespace: str, key: str, data: bytes) -> int:
-    return len(data) + len(key) + len(namespace) + _OVERHEAD
 
 
 def _expired(record: _Record | None, now: float) -> bool:

@@ -10,6 +10,10 @@ import time
 
 __all__ = ["create_private", "enter_wal", "trouble"]
 
+_CACHE_KIB = 512
+"""What a connection keeps of a database that other connections leave alone: the upper levels of its tree. SQLite's own
+2 MiB, with a connection a thread and 64 files, would be most of an instance's memory; the kernel has the pages too."""
+
 
 def create_private(path: str) -> None:
     """Create ``path``, empty and mode 0600, unless it is there; SQLite gives its ``-wal`` and ``-shm`` files that mode.
@@ -28,8 +32,9 @@ def create_private(path: str) -> None:
 
 
 def enter_wal(connection: sqlite3.Connection, *, timeout: float) -> None:
-    """Give a connection a busy timeout (seconds) and its database a write-ahead log."""
+    """Give a connection a busy timeout (seconds) and a small cache of pages, and its database a write-ahead log."""
     connection.execute(f"PRAGMA busy_timeout = {int(timeout * 1000)}")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     deadline = time.monotonic() + timeout
     while True:
         try:
@@ -58,7 +63,7 @@ _WRITABLE = "set {option} to a place in a directory where this process may creat
 _TROUBLES = {
     "unable to open database file": _WRITABLE,
     "attempt to write a readonly database": _WRITABLE,
-    "disk I/O error": "see to the disk, or set {option} to another",
+    "disk I/O error": "see to the disk, its room and its quota, or set {option} to another",
     "database or disk is full": "make room, or set {option} to another disk",
     "database is locked": "another process has held it for longer than the timeout",
 }

@@ -30,6 +30,8 @@ _NAME = "beaker"
 _CACHE = {
     "hits": ("{call}", "Calls that found a current value"),
     "misses": ("{call}", "Calls that found none"),
+    "near_hits": ("{value}", "Values that the near tier had"),
+    "memo_hits": ("{value}", "Values that the request had read before"),
     "stale": ("{call}", "Calls that returned an expired value"),
     "waits": ("{call}", "Calls that waited for the creation of another"),
     "creations": ("{creation}", "Runs of functions that returned"),
@@ -60,8 +62,9 @@ Rows = Callable[[], Iterable[tuple[dict[str, str], Any]]]
 def instrument(
     *, meter_provider: MeterProvider | None = None, tracer_provider: TracerProvider | None = None
 ) -> Callable[[], None]:
-    """Report to the given providers, or to the global ones; call it once. Returns a function that ends spans and
-    durations (OpenTelemetry has no way to take the other metrics back).
+    """Report to the given providers, or to the global ones; call it once, and after a fork: the durations that
+    OpenTelemetry has added up are copied by one. Returns a function that ends spans and durations (OpenTelemetry has no
+    way to take the other metrics back).
 
     Metrics: ``beaker.cache.*`` by region and namespace, ``beaker.session.*`` by type, ``beaker.store.*`` by backend,
     ``beaker.cache.creation.duration`` in seconds. Spans: ``beaker.create`` and ``beaker.store``, children of the

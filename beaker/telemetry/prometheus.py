@@ -28,6 +28,8 @@ __all__ = ["Collector", "register"]
 _CACHE = (
     ("hits", "Calls that found a current value"),
     ("misses", "Calls that found none"),
+    ("near_hits", "Values that the near tier had"),
+    ("memo_hits", "Values that the request had read before"),
     ("stale", "Calls that returned an expired value"),
     ("waits", "Calls that waited for the creation of another"),
     ("errors", "Creations that raised, or whose value could not be stored"),

@@ -6,14 +6,18 @@ how long a page took to compute, so it is off unless ``session.server_timing`` a
 
 from __future__ import annotations
 
-from beaker._typing import Environ, Headers, Message, Scope, Send, StartResponse
-from beaker.counters import Spent, StoreStats
-from beaker.counters.spent import begin, end
+from collections.abc import Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["NAME", "header", "timed_send", "timed_start"]
+from beaker._typing import Environ, Headers, Message, Send, StartResponse
+from beaker.counters.spent import KEY, Spent, begin, end
+
+if TYPE_CHECKING:
+    from beaker.counters import StoreStats
+
+__all__ = ["NAME", "header", "timed_send", "timed_start", "timing"]
 
 NAME = "Server-Timing"
-_NAME = b"server-timing"
 
 
 def header(spent: Spent) -> str:
@@ -32,7 +36,7 @@ def _of_store(stats: StoreStats) -> str:
     kinds = ((stats.reads, "read"), (stats.writes, "write"), (stats.deletes, "delete"), (stats.errors, "error"))
     # A metric's name is a token, and "ext:redis" is none.
     name = "beaker-" + stats.backend.rpartition(":")[2]
-    token = "".join(character if character.isalnum() or character in "-_." else "-" for character in name)
+    token = "".join(each if each.isascii() and (each.isalnum() or each in "-_.") else "-" for each in name)
     return _entry(token, stats.seconds if stats.calls else None, [_number(*kind) for kind in kinds])
 
 
@@ -45,28 +49,40 @@ def _entry(name: str, seconds: float | None, described: list[str]) -> str:
     return f'{name}{duration};desc="{", ".join(filter(None, described))}"'
 
 
-def timed_start(environ: Environ, start_response: StartResponse) -> StartResponse:
-    """Count for the request from now on; returns a ``start_response`` that adds the header."""
+def timing(environ: MutableMapping[str, Any]) -> Callable[[], Headers]:
+    """Count for the request of ``environ`` (or an ASGI scope) from now on; returns what ends that and returns the
+    header, in a list that is empty when there is nothing to say."""
+    # What counts around this goes on to do so.
+    shared = KEY in environ
     spent = begin(environ)
 
-    def start(status: str, headers: Headers, *exc_info: object) -> object:
+    def finish() -> Headers:
         value = header(spent)
-        end(spent)
-        return start_response(status, [*headers, (NAME, value)] if value else headers, *exc_info)
+        if not shared:
+            end(spent)
+        return [(NAME, value)] if value else []
+
+    return finish
+
+
+def timed_start(environ: Environ, start_response: StartResponse) -> StartResponse:
+    """Count for the request from now on; returns a ``start_response`` that adds the header."""
+    finish = timing(environ)
+
+    def start(status: str, headers: Headers, *exc_info: object) -> object:
+        return start_response(status, [*headers, *finish()], *exc_info)
 
     return start  # type: ignore[return-value]
 
 
-def timed_send(scope: Scope, send: Send) -> Send:
-    """Count for the request from now on; returns a ``send`` that adds the header to the response's beginning."""
-    spent = begin(scope)
+def timed_send(finish: Callable[[], Headers], send: Send) -> Send:
+    """A ``send`` that adds what ``finish()``, of :func:`timing`, returns to the response's beginning."""
 
     async def timed(message: Message) -> None:
         if message["type"] in ("http.response.start", "websocket.accept"):
-            value = header(spent)
-            end(spent)
-            if value:
-                message = {**message, "headers": [*message.get("headers", ()), (_NAME, value.encode("ascii"))]}
+            added = [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in finish()]
+            if added:
+                message = {**message, "headers": [*message.get("headers", ()), *added]}
         await send(message)
 
     return timed

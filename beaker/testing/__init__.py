@@ -68,3 +68,8 @@ def __getattr__(name: str) -> Any:
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    # help(), completion and documentation find names that are loaded when used.
+    return sorted({*globals(), *__all__})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Protocol
 
-from beaker.storage.api import Bulk, Listing, Purging, Store, Versioned
+from beaker.storage.api import Bulk, Listing, Purging, Spanning, Store, Versioned, Written
 from beaker.testing.clock import FakeClock
 from beaker.testing.hooks import ODD_NAMES, STRESS, StoreHooks, run_threads
 
@@ -26,6 +26,11 @@ class PurgingStore(Store, Purging, Protocol):
 
 class BulkStore(Store, Bulk, Protocol):
     """What :class:`BulkContract` needs."""
+
+
+def done(result: bool | Written) -> bool:
+    """Whether a conditional write returned that it was carried out, in one of the two ways in which it may."""
+    return result is True or isinstance(result, Written)
 
 
 def increment(store: Versioned, namespace: str, key: str) -> None:
@@ -66,22 +71,40 @@ class VersionedContract(StoreHooks):
             found = store.read(ns, "k")
             assert found is not None
             seen.append(found[1])
-            assert store.replace(ns, "k", b"same", found[1], ttl=None)
+            assert done(store.replace(ns, "k", b"same", found[1], ttl=None))
             found = store.read(ns, "k")
             assert found is not None
             seen.append(found[1])
             store.set(ns, "k", b"same", ttl=None)
         assert len(set(seen)) == 6
 
+    def test_a_returned_version_is_the_records(self, store: VersionedStore, ns: str) -> None:
+        """Where insert and replace return the version they wrote, read returns the same, and it can be replaced."""
+        result = store.insert(ns, "k", b"1", ttl=None)
+        versions = []
+        for data, ttl in ((b"2", None), (b"3", 100.25), (bytes(5_000), 1e9)):
+            found = store.read(ns, "k")
+            assert done(result)
+            assert found is not None
+            version = result.version if isinstance(result, Written) else found[1]
+            assert version == found[1]
+            versions.append(version)
+            result = store.replace(ns, "k", data, version, ttl=ttl)
+            assert store.get(ns, "k") == data
+            # None that was returned before is the record's any more.
+            assert not any(store.replace(ns, "k", b"stale", version, ttl=None) for version in versions)
+        if isinstance(result, Written):
+            assert store.remove(ns, "k", result.version) is True
+
     def test_insert_once(self, store: VersionedStore, ns: str) -> None:
         """Only the first insert of a key writes."""
-        assert store.insert(ns, "k", b"first", ttl=None) is True
+        assert done(store.insert(ns, "k", b"first", ttl=None))
         assert store.insert(ns, "k", b"second", ttl=None) is False
         assert store.get(ns, "k") == b"first"
         store.set(ns, "set", b"set", ttl=None)
         assert store.insert(ns, "set", b"insert", ttl=None) is False
         store.delete(ns, "k")
-        assert store.insert(ns, "k", b"third", ttl=None) is True
+        assert done(store.insert(ns, "k", b"third", ttl=None))
         assert store.get(ns, "k") == b"third"
 
     def test_stale_replace_is_refused(self, store: VersionedStore, ns: str) -> None:
@@ -89,7 +112,7 @@ class VersionedContract(StoreHooks):
         store.set(ns, "k", b"1", ttl=None)
         found = store.read(ns, "k")
         assert found is not None
-        assert store.replace(ns, "k", b"2", found[1], ttl=None) is True
+        assert done(store.replace(ns, "k", b"2", found[1], ttl=None))
         assert store.replace(ns, "k", b"3", found[1], ttl=None) is False
         assert store.get(ns, "k") == b"2"
         store.delete(ns, "k")
@@ -114,7 +137,7 @@ class VersionedContract(StoreHooks):
         """A record deleted and inserted again, with the same bytes, never has an old version."""
         versions: list[Hashable] = []
         for way in ("delete", "clear", "remove"):
-            assert store.insert(ns, "k", b"same", ttl=None) is True
+            assert done(store.insert(ns, "k", b"same", ttl=None))
             found = store.read(ns, "k")
             assert found is not None
             for version in versions:
@@ -131,13 +154,13 @@ class VersionedContract(StoreHooks):
 
     def test_expired_is_absent(self, store: VersionedStore, clock: FakeClock, ns: str) -> None:
         """An expired record cannot be replaced or removed, and can be inserted over."""
-        assert store.insert(ns, "k", b"1", ttl=self.ttl()) is True
+        assert done(store.insert(ns, "k", b"1", ttl=self.ttl()))
         found = store.read(ns, "k")
         assert found is not None
         self.pass_ttl(clock, lambda: store.read(ns, "k") is None)
         assert store.replace(ns, "k", b"2", found[1], ttl=None) is False
         assert store.remove(ns, "k", found[1]) is False
-        assert store.insert(ns, "k", b"3", ttl=None) is True
+        assert done(store.insert(ns, "k", b"3", ttl=None))
         assert store.get(ns, "k") == b"3"
 
     def test_replace_sets_the_ttl(self, store: VersionedStore, clock: FakeClock, ns: str) -> None:
@@ -146,22 +169,22 @@ class VersionedContract(StoreHooks):
         store.set(ns, "k", b"1", ttl=self.ttl())
         found = store.read(ns, "k")
         assert found is not None
-        assert store.replace(ns, "k", b"2", found[1], ttl=None) is True
+        assert done(store.replace(ns, "k", b"2", found[1], ttl=None))
         self.pass_ttl(clock, lambda: store.get(ns, "marker") is None)
         found = store.read(ns, "k")
         assert found is not None
         assert found[0] == b"2"
-        assert store.replace(ns, "k", b"3", found[1], ttl=0) is True
+        assert done(store.replace(ns, "k", b"3", found[1], ttl=0))
         assert store.get(ns, "k") is None
 
     def test_odd_names_are_versioned(self, store: VersionedStore, ns: str) -> None:
         """Names that narrow stores stumble over work here too."""
         for key in ODD_NAMES:
-            assert store.insert(ns, key, b"1", ttl=None) is True, ascii(key[:40])
+            assert done(store.insert(ns, key, b"1", ttl=None)), ascii(key[:40])
         for key in ODD_NAMES:
             found = store.read(ns, key)
             assert found is not None, ascii(key[:40])
-            assert store.replace(ns, key, b"2", found[1], ttl=None), ascii(key[:40])
+            assert done(store.replace(ns, key, b"2", found[1], ttl=None)), ascii(key[:40])
 
     def test_threads_lose_no_increment(self, store: VersionedStore, ns: str) -> None:
         """Threads that increment one number by compare-and-set end at the exact sum."""
@@ -280,6 +303,21 @@ class BulkContract(StoreHooks):
         assert all(store.get(ns, key) == data for key, data in items.items())
         store.delete_many(ns, iter([*ODD_NAMES[:3], "absent"]))
         assert set(store.get_many(ns, ODD_NAMES)) == set(ODD_NAMES[3:])
+
+    def test_across_namespaces(self, store: BulkStore, clock: FakeClock, ns: str) -> None:
+        """Where the store can, keys of several namespaces are read together; only live records are returned."""
+        if not isinstance(store, Spanning):
+            return
+        other = f"{ns}, another"
+        store.set_many(ns, dict.fromkeys(ODD_NAMES, b"1"), ttl=None)
+        store.set_many(other, {"a": b"2", "gone": b"3", "b": b"4"}, ttl=None)
+        store.delete(other, "gone")
+        wanted = [(ns, key) for key in ODD_NAMES] + [(other, "a"), (other, "gone"), (other, "b"), (ns, "absent")]
+        expected = {**{(ns, key): b"1" for key in ODD_NAMES}, (other, "a"): b"2", (other, "b"): b"4"}
+        assert store.get_across(iter(wanted)) == expected
+        store.clear(other)
+        assert store.get_across([(ns, ODD_NAMES[0]), (other, "a")]) == {(ns, ODD_NAMES[0]): b"1"}
+        assert store.get_across([]) == {}
 
     def test_bulk_of_nothing(self, store: BulkStore, ns: str) -> None:
         """Empty input is fine."""

@@ -23,6 +23,7 @@ import pytest
 from beaker.exceptions import StoreUnavailable
 from beaker.locking.factories import LayeredLocks, LockFactory, ThreadLocks
 from beaker.storage.lease import LeaseLocks
+from beaker.testing.capabilities import done
 from beaker.testing.clock import FakeClock
 from beaker.testing.hooks import STRESS, run_threads
 
@@ -247,7 +248,7 @@ class LeaseContract(LockContract):
 
     def test_foreign_bytes(self, locks: LeaseLocks, store: Any, ns: str) -> None:
         """A record that is no lease is replaced, never waited for."""
-        assert store.insert(f"lease:{ns}", "k", b"what is this", ttl=60.0) is True
+        assert done(store.insert(f"lease:{ns}", "k", b"what is this", ttl=60.0))
         assert locks.creation(ns, "k").acquire(False) is True
         assert locks.creation(ns, "k").acquire(False) is False
 

@@ -8,7 +8,7 @@ from multiprocessing.synchronize import Barrier
 from typing import Any
 
 from beaker.storage.api import Listing, Store, Versioned
-from beaker.testing.capabilities import VersionedStore, increment
+from beaker.testing.capabilities import VersionedStore, done, increment
 from beaker.testing.hooks import STRESS, StoreHooks, run_threads
 
 __all__ = ["ProcessContract", "SharedContract"]
@@ -39,12 +39,12 @@ class SharedContract(StoreHooks):
     def test_versions_are_shared(self, store: VersionedStore, ns: str) -> None:
         """A version read by one is honoured, or refused, by the other."""
         other: VersionedStore = self.second_store(store)
-        assert store.insert(ns, "k", b"1", ttl=None) is True
+        assert done(store.insert(ns, "k", b"1", ttl=None))
         assert other.insert(ns, "k", b"2", ttl=None) is False
         found = other.read(ns, "k")
         assert found is not None
         assert found == store.read(ns, "k")
-        assert store.replace(ns, "k", b"3", found[1], ttl=None) is True
+        assert done(store.replace(ns, "k", b"3", found[1], ttl=None))
         assert other.replace(ns, "k", b"4", found[1], ttl=None) is False
         assert other.remove(ns, "k", found[1]) is False
         assert other.get(ns, "k") == b"3"
@@ -92,15 +92,17 @@ class ProcessContract(StoreHooks):
 
     processes = 3
     process_rounds = 20
+    start_method = "spawn"
+    """How children are started; one of :func:`multiprocessing.get_all_start_methods` that starts them fresh."""
 
     def process_factory(self, store: Any) -> tuple[Factory, tuple[Any, ...]]:
         """An importable callable and its picklable arguments that build the store in a child. Override."""
         raise NotImplementedError("override process_factory()")
 
     def run_processes(self, store: Any, work: Callable[..., None], namespace: str, *, timeout: float = 120.0) -> None:
-        """Run ``work`` in ``processes`` spawned children; fails when one fails or takes over ``timeout`` seconds."""
+        """Run ``work`` in ``processes`` fresh children; fails when one fails or takes over ``timeout`` seconds."""
         factory, arguments = self.process_factory(store)
-        context = multiprocessing.get_context("spawn")
+        context: Any = multiprocessing.get_context(self.start_method)
         rounds = self.process_rounds * STRESS
         # Starting a process takes longer than its work: without a barrier they would hardly collide.
         barrier = context.Barrier(self.processes)

@@ -1,15 +1,17 @@
 """What is kept while processes, servers, disks and clocks fail: this Beaker, and Beaker 1.14.1 beside it.
 
-``python -m benchmarks.reliability --quick`` takes a minute or two, ``--full`` about an hour. The exit status is 0 when
+``python -m benchmarks.reliability --quick`` takes a minute or two, ``--full`` 50 minutes. The exit status is 0 when
 this Beaker lost nothing, 1 when it did or hung, 2 as soon as it showed a value that belongs to another user.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import platform
 import signal
+import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,37 +19,50 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from benchmarks import concurrency
 from benchmarks.environments import UPSTREAM
 from benchmarks.reliability import page
 from benchmarks.reliability.faults import ALL, SCENARIOS, Scenario, run_scenario
 from benchmarks.reliability.oracle import Verdict
 from benchmarks.reliability.place import Place
+from benchmarks.reliability.schedule import Part, Schedule
 from benchmarks.reliability.soak import soak
-from benchmarks.report import about, insert
+from benchmarks.report import about, insert, load_now
 
 QUICK_STORES = ("memory", "file", "dbm", "sqlite", "redis")
-QUICK_SECONDS, LEAST_SECONDS, AROUND = 0.5, 0.5, 2.0
-"""Seconds a scenario runs, at least, and what starting and reading back takes beside it."""
+QUICK_SECONDS = 0.5
+FULL_MINUTES, MINUTES = 50.0, 10.0
+BESIDE = ("kill", "server", "damage", "fork", "creator", "logout")
+"""Scenarios that a full run does with Beaker 1.14.1, too."""
 CLIENTS = ("SQLAlchemy", "psycopg", "pymemcache", "redis", "google-cloud-ndb", "grpcio")
 NEVER = (
     "power loss: a killed process leaves the kernel's buffers alone",
-    "Google's servers: both emulators only, which are frozen and cut off but not restarted",
+    "Google's servers: both emulators only; what the Datastore emulator keeps while it is killed by SIGKILL",
     "network file systems, Windows, macOS, a disk that returns errors or lies",
-    "records damaged in memcached and on the emulators",
-    "cookie and hybrid sessions, which the store does not hold",
+    "cookie sessions, and hybrid ones on other stores than redis",
 )
 
-Found = dict[str, Callable[[bool], dict[str, Any] | None]]
+_NO_SERVER = (Exception, pytest.fail.Exception, pytest.skip.Exception)
+"""What a server that cannot be started raises."""
+
+Fresh = Callable[[bool], dict[str, Any] | None]
+"""Options of a fresh place, for ours or for Beaker 1.14.1."""
 
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="python -m benchmarks.reliability", description=(__doc__ or "").split("\n")[0])
     size = made.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="the local stores and redis, half a second a scenario")
-    size.add_argument("--full", action="store_true", help="everything, in about an hour")
-    size.add_argument("--minutes", type=float, metavar="M", help="about so long in all (default 10)")
+    size.add_argument("--full", action="store_true", help=f"everything, soaks included, in {FULL_MINUTES:g} minutes")
     size.add_argument("--soak", type=float, metavar="M", help="8 x 4 threads on 1,000 sessions, so long on each store")
+    made.add_argument(
+        "--minutes",
+        type=float,
+        metavar="M",
+        help=f"about so long in all (default {MINUTES:g}, --full: {FULL_MINUTES:g})",
+    )
     made.add_argument("--only", metavar="STORES", help=f"with commas: {','.join(ALL)}")
     names = ",".join(scenario.name for scenario in SCENARIOS)
     made.add_argument("--scenarios", metavar="NAMES", help=f"with commas: {names}")
@@ -60,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 class Command:
-    """A run of scenarios as the command line asks for. ``figures`` grow as they end."""
+    """A run of scenarios and soaks as the command line asks for. ``figures`` grow as they end."""
 
     def __init__(self, given: argparse.Namespace) -> None:
         self.given = given
@@ -73,34 +88,46 @@ class Command:
         self.figures: page.Figures = {}
         self.about: dict[str, str] = {}
         self.untested = list(NEVER)
-        self.started = time.monotonic()
+        self.load_before = load_now()
+        self.worked: dict[bool, list[float]] = {False: [], True: []}
+        """Seconds that scenarios, and soaks, were given to work."""
+        minutes = given.minutes or (FULL_MINUTES if given.full else MINUTES)
+        fixed = given.soak * 60 if given.soak else QUICK_SECONDS if given.quick else None
+        self.schedule = Schedule([part for kind in self._order() for part in self.parts(kind)], minutes, fixed=fixed)
 
-    def works(self, beaker: str) -> list[tuple[str, Scenario]]:
-        return [
-            (kind, scenario)
-            for kind in self.kinds
-            for scenario in self.scenarios
-            if kind in scenario.stores and (beaker == "ours" or not kind.startswith("google"))
-        ]
+    def _order(self) -> list[str]:
+        # The slowest first: what they take beyond their time the others can make up for.
+        return sorted(self.kinds, key=ALL.index, reverse=True) if self.given.full else self.kinds
 
-    def seconds(self) -> float:
-        """How long each scenario runs, so that all of them together take the time that was given."""
-        if self.given.quick:
-            return QUICK_SECONDS
-        minutes = 60.0 if self.given.full else self.given.minutes or 10.0
-        count = sum(len(self.works(beaker)) for beaker in self.beakers)
-        return max(LEAST_SECONDS, minutes * 60 / max(1, count) - AROUND)
+    def parts(self, kind: str) -> list[Part]:
+        """What is done on one store."""
+        soak = [Part("ours", kind, None)] if self.given.soak or self.given.full else []
+        if self.given.soak:
+            return soak
+        return [*(part for beaker in self.beakers for part in self._scenarios(beaker, kind)), *soak]
+
+    def _scenarios(self, beaker: str, kind: str) -> list[Part]:
+        if beaker != "ours" and kind.startswith(("google", "hybrid")):
+            return []
+        chosen = [scenario for scenario in self.scenarios if kind in scenario.stores]
+        if beaker != "ours" and self.given.full and not self.given.scenarios:
+            chosen = [scenario for scenario in chosen if scenario.name in BESIDE]
+        return [Part(beaker, kind, scenario) for scenario in chosen]
 
     def run(self) -> int:
-        """The exit status."""
-        running: dict[str, Any] = {}
-        with concurrency.places(self.kinds, running) as found:
-            for beaker in self.beakers:
-                for kind, scenario in self.works(beaker):
-                    outcome = self._one(beaker, kind, scenario, found, running)
-                    self.figures.setdefault(beaker, {}).setdefault(kind, {})[scenario.name] = outcome
-                    if beaker == "ours" and outcome.get("foreign"):
-                        print(f"FOREIGN: {outcome['evidence']}", file=sys.stderr)
+        """The exit status. A part that cannot run, or a server that does not start, does not end the others."""
+        for kind in self._order():
+            parts = self.parts(kind)
+            running: dict[str, Any] = {}
+            with contextlib.ExitStack() as stack:
+                try:
+                    fresh = stack.enter_context(concurrency.places([kind], running))[kind]
+                except _NO_SERVER as error:
+                    for part in parts:
+                        self._keep(part, _failed(error), None)
+                    continue
+                for part in parts:
+                    if self._run(part, fresh, running.get(kind)):
                         return 2
         return 1 if self._bad() else 0
 
@@ -113,79 +140,103 @@ class Command:
             if outcome.get("lost") or outcome.get("hung")
         ]
 
-    def _one(self, beaker: str, kind: str, scenario: Scenario, found: Found, running: dict[str, Any]) -> dict[str, Any]:
-        ours, seconds = beaker == "ours", self.seconds()
-        python = sys.executable if ours else UPSTREAM.python()
-        config = found[kind](ours)
-        assert config is not None
-        outcome: dict[str, Any]
-        begun = time.monotonic()
+    def _run(self, part: Part, fresh: Fresh, server: Any) -> bool:
+        """Whether this Beaker showed a foreign value, which ends the run."""
+        seconds, begun = self.schedule.seconds(), time.monotonic()
+        if not seconds:
+            self._keep(part, {"failed to run": "no time was left"}, None)
+            return False
         try:
-            if scenario.races:
-                outcome = page.as_json(raced(python, kind, found[kind], scenario, seconds, ours=ours))
-            else:
-                place = Place(kind, config, running.get(kind), ours=ours)
-                outcome = page.as_json(run_scenario(scenario, place, python, seconds, self.given.workers))
-        except (OSError, RuntimeError) as error:
-            outcome = {"failed to run": str(error)}
-            self.untested.append(f"{beaker}, {kind}, {scenario.name}: {error}")
-        shown = {name: value for name, value in outcome.items() if value}
-        print(f"{time.strftime('%H:%M:%S')} {beaker}, {kind}, {scenario.name}: {shown}", file=sys.stderr, flush=True)
-        return {**outcome, "seconds": time.monotonic() - begun}
+            outcome = page.as_json(self._verdict(part, fresh, server, seconds))
+        except Exception as error:
+            outcome = _failed(error)
+        took = time.monotonic() - begun
+        self.worked[part.scenario is None].append(seconds)
+        self._keep(part, {**outcome, "seconds": took}, took - seconds)
+        if part.beaker == "ours" and outcome.get("foreign"):
+            print(f"FOREIGN: {outcome['evidence']}", file=sys.stderr)
+            return True
+        return False
 
-    def soak(self) -> int:
-        """The exit status; each store in turn."""
-        running: dict[str, Any] = {}
-        kept: dict[str, Any] = {}
-        with concurrency.places(self.kinds, running) as found:
-            for kind in self.kinds:
-                config = found[kind](True)
-                assert config is not None
-                verdict, looks = soak(
-                    Place(kind, config, running.get(kind), ours=True), sys.executable, self.given.soak
-                )
-                kept[kind] = {"soak": page.as_json(verdict)}
-                self.figures["ours"] = kept
-                last = {number: seen[-1] for number, seen in looks.items()}
-                print(f"{kind}: {verdict}\n{last}", file=sys.stderr, flush=True)
-                if self.given.json is not None:
-                    Path(f"{self.given.json}.{kind}.looks").write_text(json.dumps(looks))
-                if verdict.foreign:
-                    return 2
-        return 1 if self._bad() else 0
+    def _verdict(self, part: Part, fresh: Fresh, server: Any, seconds: float) -> Verdict:
+        ours, scenario = part.beaker == "ours", part.scenario
+        python = sys.executable if ours else UPSTREAM.python()
+        if scenario is not None and scenario.races:
+            return raced(python, part.kind, fresh, scenario, seconds, ours=ours)
+        config = fresh(ours)
+        assert config is not None
+        place = Place(part.kind, config, server, ours=ours)
+        if scenario is not None:
+            return run_scenario(scenario, place, python, seconds, self.given.workers)
+        verdict, looks = soak(place, python, seconds / 60)
+        if self.given.json is not None:
+            Path(f"{self.given.json}.{part.kind}.looks").write_text(json.dumps(looks))
+        return verdict
+
+    def _keep(self, part: Part, outcome: dict[str, Any], beside: float | None) -> None:
+        self.schedule.over(beside)
+        self.figures.setdefault(part.beaker, {}).setdefault(part.kind, {})[part.name] = outcome
+        if "failed to run" in outcome:
+            self.untested.append(f"{part.beaker}, {part.kind}, {part.name}: {outcome['failed to run']}")
+        shown = {name: value for name, value in outcome.items() if value}
+        about = f"{part.beaker}, {part.kind}, {part.name}"
+        print(f"{time.strftime('%H:%M:%S')} [{self.schedule}] {about}: {shown}", file=sys.stderr, flush=True)
+        self._save(self._about())
+
+    def _save(self, about: dict[str, str]) -> None:
+        # After each part: an hour's figures outlive whatever ends the run.
+        if self.given.json is not None:
+            kept = {"about": about, "figures": self.figures, "untested": self.untested}
+            self.given.json.write_text(json.dumps(kept, indent=1))
 
     def load(self) -> int:
-        """Take the figures of runs that were kept; the later of two of the same scenario counts."""
+        """Take the figures of runs that were kept; the later of two that ran of the same scenario counts."""
         for path in self.given.load:
             kept = json.loads(path.read_text("utf-8"))
             for name, value in kept["about"].items():
-                known = self.about.get(name, "").split("; ")
-                self.about[name] = "; ".join(dict.fromkeys([*filter(None, known), value]))
+                said = self.about.get(name, "").split("; ")
+                self.about[name] = "; ".join(dict.fromkeys([*filter(None, said), value]))
             self.untested += [line for line in kept["untested"] if line not in self.untested]
             for beaker, stores in kept["figures"].items():
                 for kind, outcomes in stores.items():
-                    self.figures.setdefault(beaker, {}).setdefault(kind, {}).update(outcomes)
+                    known = self.figures.setdefault(beaker, {}).setdefault(kind, {})
+                    for scenario, outcome in outcomes.items():
+                        if "failed to run" not in outcome or scenario not in known:
+                            known[scenario] = outcome
+        ran = [
+            f"{beaker}, {kind}, {scenario}: "
+            for beaker, stores in self.figures.items()
+            for kind, outcomes in stores.items()
+            for scenario, outcome in outcomes.items()
+            if "failed to run" not in outcome
+        ]
+        self.untested = [line for line in self.untested if not line.startswith(tuple(ran))]
         return 1 if self._bad() else 0
 
     def _about(self) -> dict[str, str]:
-        size = f"{self.given.workers} workers, {self.seconds():.1f} s a scenario"
-        if self.given.soak:
-            size = f"soak of {self.given.soak:g} minutes a store"
-        scale = f"{size}, {(time.monotonic() - self.started) / 60:.0f} minutes in all"
+        scenarios, soaks = self.worked[False], self.worked[True]
+        sizes = [f"{self.given.workers} workers, {statistics.median(scenarios):.1f} s a scenario"] if scenarios else []
+        sizes += [f"soaks of {statistics.median(soaks) / 60:.1f} minutes"] if soaks else []
+        scale = ", ".join([*sizes, f"{self.schedule.passed:.0f} minutes in all"])
         versions = {"Python": platform.python_version(), **{name: metadata.version(name) for name in CLIENTS}}
-        return about(versions, scale)
+        return about(versions, scale, self.load_before)
 
     def keep(self) -> None:
         """Print, and write what was asked for."""
         said = self.about if self.given.load else self._about()
         text = page.text(said, self.figures, self.untested)
         print(text)
-        if self.given.json is not None:
-            self.given.json.write_text(
-                json.dumps({"about": said, "figures": self.figures, "untested": self.untested}, indent=1)
-            )
+        self._save(said)
         if self.given.markdown is not None:
             insert(self.given.markdown, "reliability", text)
+
+
+def _failed(error: BaseException) -> dict[str, Any]:
+    return {"failed to run": f"{type(error).__name__}: {error}"}
+
+
+_ENOUGH = 100_000
+"""Turns that no race gets through in its time."""
 
 
 def raced(
@@ -194,7 +245,7 @@ def raced(
     """The races of a scenario: a session that lives after its end is lost, and so is a user who was dropped."""
     verdict = Verdict()
     for race in scenario.races:
-        outcome = concurrency.run(python, kind, config(ours), race, max(8, int(seconds * 8)))
+        outcome = concurrency.run(python, kind, config(ours), race, _ENOUGH, seconds / len(scenario.races))
         if "failed" in outcome:
             raise RuntimeError(f"{race}: {outcome['failed']}")
         lost = outcome["alive"] + outcome["dropped"] + outcome["cookies"]
@@ -207,7 +258,7 @@ def raced(
 def main(arguments: Sequence[str]) -> int:
     command = Command(parser().parse_args(arguments))
     try:
-        status = command.load() if command.given.load else command.soak() if command.given.soak else command.run()
+        status = command.load() if command.given.load else command.run()
     except KeyboardInterrupt:
         # An hour's figures are worth keeping.
         status = 130

@@ -21,6 +21,8 @@ Report = Callable[[list[Any]], None]
 CERTAIN = {"SessionTooLarge", "StoreRefused", "ValueTooLarge", "WriteConflict"}
 """Errors of this Beaker that promise that nothing was written. Any other one leaves it open."""
 SHARED, BYSTANDER = "session shared", "session bystander"
+PREPARING = 45.0
+"""Seconds within which a store must have taken the first two sessions."""
 PROMISES = hasattr(exceptions, "StoreUnavailable")
 
 
@@ -55,14 +57,24 @@ class Actor:
     - ``slot``: the name of its place in the run, kept when it is restarted.
     - ``cookies``: of the sessions that all actors share.
     - ``sessions``: how many live sessions of its own it keeps.
+    - ``shares``: whether it writes to the session that all share. What lives in cookies has one writer.
     """
 
     def __init__(
-        self, slot: str, name: str, door: Door, report: Report, cookies: dict[str, str], sessions: int = 30
+        self,
+        slot: str,
+        name: str,
+        door: Door,
+        report: Report,
+        cookies: dict[str, str],
+        sessions: int = 30,
+        *,
+        shares: bool = True,
     ) -> None:
         self.slot, self.name, self.door, self.report = slot, name, door, report
         self.cookies = cookies
         self.limit = sessions
+        self.shares = shares
         self.random = random.Random(name)
         self.own: dict[str, str] = {}
         self.written: set[str] = set()
@@ -71,16 +83,14 @@ class Actor:
 
     def prepare(self) -> None:
         """Create the sessions that all share. Raises RuntimeError when the store does not take them."""
+        end = time.monotonic() + PREPARING
         for name in (SHARED, BYSTANDER):
-            cookie, tries = None, 5
-            # An emulator's first call may take longer than a call may.
-            while not cookie and tries:
-                cookie, tries = self._write_session(name, "", "first"), tries - 1
-            if not cookie:
-                raise RuntimeError(f"the store takes no session: {self.door.browser.error!r}")
+            # An emulator that has just started may need longer than a call may take, for several calls.
+            while not (cookie := self._write_session(name, "", "first")):
+                if time.monotonic() >= end:
+                    raise RuntimeError(f"the store takes no session: {self.door.browser.error!r}")
+                time.sleep(0.2)
             self.cookies[name] = cookie
-        self.report(["cookie", SHARED, self.cookies[SHARED]])
-        self.report(["cookie", BYSTANDER, self.cookies[BYSTANDER]])
 
     def step(self) -> None:
         """One operation on a session or on the cache, drawn at random."""
@@ -93,12 +103,12 @@ class Actor:
     def _session_step(self, draw: float) -> None:
         if draw < 0.2 or not self.own:
             self.login()
-        elif draw < 0.55:
+        elif draw < (0.55 if self.shares else 0.7):
             name = self.random.choice(list(self.own))
             self._write_session(name, self.own[name], "value")
         elif draw < 0.7:
             self._write_session(SHARED, self.cookies[SHARED], self.name)
-        elif draw < 0.8:
+        elif draw < 0.8 or (not self.shares and 0.85 <= draw < 0.9):
             self.read_session(*self.random.choice(list(self.own.items())), "value")
         elif draw < 0.85:
             self.read_session(BYSTANDER, self.cookies[BYSTANDER], "first")
@@ -124,7 +134,6 @@ class Actor:
         cookie = self._write_session(name, "", "value")
         if cookie:
             self.own[name] = cookie
-            self.report(["cookie", name, cookie])
 
     def logout(self, name: str) -> None:
         """End the session, then see whether its cookie still opens it."""
@@ -161,6 +170,11 @@ class Actor:
 
         sent, done = self.door.browser.request(cookie, write)
         error = self.door.browser.error
+        if done and sent:
+            # Known before the write is: a client that is killed in between may send the new cookie.
+            self.report(["cookie", name, sent])
+            if name in self.own:
+                self.own[name] = sent
         self._end(register, number, error, done and bool(cookie or sent))
         if found and error is None:
             self.report(["read", register, *origin(found[0]), begun, time.monotonic()])

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.reliability.damage import damage
 from benchmarks.reliability.oracle import Verdict
 from benchmarks.reliability.place import Place
 from benchmarks.reliability.run import Run
 
-ALL = ("memory", "file", "dbm", "sqlite", "postgres", "memcached", "redis", "google", "google on firestore")
+ALL = (
+    "memory", "file", "dbm", "sqlite", "postgres", "memcached", "redis", "hybrid on redis", "google",
+    "google on firestore",
+)  # fmt: skip
 FILES = ("file", "dbm", "sqlite")
-SERVERS = ("postgres", "memcached", "redis", "google", "google on firestore")
-RESTARTED = ("postgres", "memcached", "redis")
-TO_SPOIL = ("file", "dbm", "sqlite", "postgres", "redis")
+SERVERS = ALL[4:]
+WITHOUT_COOKIES = tuple(kind for kind in ALL if not kind.startswith("hybrid"))
+"""Stores that hold the sessions themselves."""
 MANY = 40
 """Records that are damaged in a run."""
 
@@ -48,7 +53,7 @@ def killed(run: Run) -> None:
 def restarted(run: Run) -> None:
     pause = max(0.3, run.seconds / 4)
     while run.wait(0.5 * pause, pause):
-        with run.fault("SIGKILL of the server", forgets=run.place.forgets):
+        with run.fault("server restarted", forgets=run.place.forgets):
             run.place.server.stop(kill=True)
             time.sleep(min(0.5, pause / 4))
             start(run.place.server)
@@ -91,6 +96,19 @@ def cut_and_trickled(run: Run) -> None:
             proxy.piece = 0
 
 
+def delayed(run: Run) -> None:
+    proxy = run.place.proxy
+    assert proxy is not None
+    pause = max(0.2, run.seconds / 10)
+    for delay in itertools.cycle((0.05, 0.2, 0.8, 4.0)):
+        if not run.wait(0.3 * pause, pause):
+            return
+        with run.fault(f"replies are held for {delay} s"):
+            proxy.delay = delay
+            time.sleep(pause)
+            proxy.delay = 0.0
+
+
 def filled(run: Run) -> None:
     pause = max(0.15, run.seconds / 10)
     while run.wait(0.3 * pause, pause):
@@ -112,7 +130,8 @@ def made_read_only(run: Run) -> None:
 
 def damaged(run: Run) -> None:
     run.finish()
-    run.history.damage = run.place.damage(MANY, run.random) or 0
+    run.history.damage = damage(run.place, MANY, run.random) or 0
+    run.history.damaged_at = time.monotonic()
 
 
 def clocks(seconds: float) -> list[Any]:
@@ -129,12 +148,16 @@ def clock_faults(run: Run) -> None:
 SCENARIOS = (
     Scenario("kill", "workers are killed by SIGKILL wherever they are and started again", ALL[1:], killed),
     Scenario(
-        "server", "the server is killed by SIGKILL and started again", RESTARTED, restarted
+        "server", "the server is killed by SIGKILL and started again, an emulator ended and started again", SERVERS,
+        restarted, prepare=Place.restarting,
     ),
     Scenario("freeze", "the server is stopped by SIGSTOP for up to 10 s", SERVERS, frozen),
     Scenario(
         "proxy", "replies are cut at any byte, or come 7 bytes at a time", SERVERS, cut_and_trickled,
         prepare=Place.behind_proxy,
+    ),
+    Scenario(
+        "slow", "replies are held for 50 ms, 0.2 s, 0.8 s and 4 s", SERVERS, delayed, prepare=Place.behind_proxy
     ),
     Scenario("full", "the file system, a tmpfs of 16 MB, is full", FILES, filled, prepare=Place.small),
     Scenario(
@@ -145,11 +168,15 @@ SCENARIOS = (
         "read-only", "files and directories are not writable for a while", FILES, made_read_only,
         options={"unprivileged": True},
     ),
-    Scenario("damage", f"{MANY} records are cut short or have a bit flipped", TO_SPOIL, damaged),
+    Scenario("damage", f"{MANY} records are cut short or have a bit flipped", WITHOUT_COOKIES[1:], damaged),
     Scenario("clock", "wall clocks of workers jump one hour ahead and back", ALL, clock_faults, clocks),
     Scenario(
         "fork", "workers fork twice in mid-work and go on beside their children", ALL,
         plan=lambda seconds: [(seconds / 4, "fork", 1), (seconds / 2, "fork", 1)],
+    ),
+    Scenario(
+        "signals", "a signal's handler raises at any point of any call", ALL,
+        plan=lambda seconds: [(seconds * part / 10, "signals", seconds / 5) for part in (2, 5)],
     ),
     Scenario(
         "descriptors", "workers run out of file descriptors", ALL,
@@ -163,7 +190,7 @@ SCENARIOS = (
         "creator", "workers are killed while they create a value, others invalidate it", ALL[1:], killed,
         options={"creates": True},
     ),
-    Scenario("logout", "logouts and new ids while 21 requests are in flight", ALL, races=("R6", "R7")),
+    Scenario("logout", "logouts and new ids while 21 requests are in flight", WITHOUT_COOKIES, races=("R6", "R7")),
 )  # fmt: skip
 
 

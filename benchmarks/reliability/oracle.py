@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from bisect import bisect_right
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 ACKNOWLEDGED, FAILED, UNKNOWN = "acknowledged", "failed", "unknown"
@@ -112,11 +114,14 @@ class History:
         self.errors: dict[str, int] = {}
         self.failed_reads = 0
         self.hung = 0
+        self.hangs: list[str] = []
+        """Where processes hung, innermost frame first."""
         self.unreadable: set[str] = set()
         self.forged: list[str] = []
         self.notes: dict[str, float] = {}
         self.damage: int | None = None
         """How many records were damaged on purpose; ``None``: the run damages none."""
+        self.damaged_at = 0.0
         self._mutex = threading.Lock()
 
     def add(self, line: list[Any]) -> None:
@@ -177,6 +182,10 @@ class _Judge:
         self.found = Verdict(errors=dict(history.errors), hung=history.hung, failed_reads=history.failed_reads)
         self.kinds: dict[str, set[str]] = {"lost": set(), "forgotten": set(), "damaged": set()}
         """A register is lost once, however often that is seen."""
+        # One actor writes a register, so its writes begin in the order of their numbers.
+        self.ordered = {
+            register: sorted(writes.values(), key=attrgetter("number")) for register, writes in history.writes.items()
+        }
 
     def verdict(self) -> Verdict:
         found, history = self.found, self.history
@@ -191,6 +200,8 @@ class _Judge:
             self._foreign(what)
         self._judge_creations()
         self._spend_damage()
+        for where in history.hangs:
+            self._note(f"hung in {where}")
         found.lost += len(self.kinds["lost"])
         found.forgotten = len(self.kinds["forgotten"] - self.kinds["lost"])
         found.damaged = len(self.kinds["damaged"])
@@ -215,19 +226,24 @@ class _Judge:
             return
         # What was the last acknowledged write before the read began, and what may have come on top of it?
         floor, possible = None, []
-        for write in sorted(writes.values(), key=lambda write: write.number, reverse=True):
+        in_cache = read.register.startswith("cache ")
+        ordered = self.ordered.get(read.register, [])
+        for index in reversed(range(bisect_right(ordered, read.ended, key=attrgetter("begun")))):
+            write = ordered[index]
             if write.outcome == ACKNOWLEDGED and write.ended is not None and write.ended <= read.begun:
                 floor = write
                 break
-            if write.begun <= read.ended and write.outcome != FAILED:
+            if write.outcome != FAILED:
                 possible.append(write.seen())
+                if in_cache and write.outcome == UNKNOWN:
+                    # The next read of it first removes what is left: the value of before must not be served.
+                    possible.append(None)
         possible.append(None if floor is None else floor.seen())
         if read.number in possible:
             return
         if read.number is None:
-            self._gone(
-                read.register, f"number {floor and floor.number} is gone", floor.begun if floor else 0.0, read.ended
-            )
+            why = f"number {floor and floor.number} is gone"
+            self._gone(read.register, why, floor.begun if floor else 0.0, read.ended)
         elif read.number == TORN:
             self._foreign(f"{read.register} held a value whose parts do not belong together")
         elif read.number not in writes or writes[read.number].begun > read.ended:
@@ -268,10 +284,18 @@ class _Judge:
                 self._note(f"{key} held {number}, created before an invalidation that had returned")
 
     def _spend_damage(self) -> None:
-        excess = len(self.kinds["damaged"]) - (self.history.damage or 0)
+        gone = self.kinds["damaged"]
+        # The record that ends of sessions go by was among them: without it no session opens.
+        if not any(self._survived(read) for read in self.history.reads):
+            gone = {name for name in gone if not name.startswith("session ")}
+        excess = len(gone) - (self.history.damage or 0)
         if excess > 0:
             self.found.lost += excess
             self._note(f"{excess} more records are gone than were damaged")
+
+    def _survived(self, read: Read) -> bool:
+        later = read.begun >= self.history.damaged_at
+        return later and read.number is not None and read.register.startswith("session ")
 
     def _recovery(self, fault: Fault) -> float:
         """Seconds from the end of the fault until every actor that still worked had written again."""

@@ -48,19 +48,27 @@ def table(rows: Iterable[list[str]], titles: list[str] = TITLES) -> str:
 def text(about: dict[str, str], figures: Figures, untested: list[str]) -> str:
     """The generated part of docs/reliability.md."""
     parts = ["\n".join(f"- {name}: {value}" for name, value in about.items())]
+    figures = {beaker: {kind: stores[kind] for kind in ALL if kind in stores} for beaker, stores in figures.items()}
+    ours = figures.get("ours", {})
+    soaks = {kind: outcomes["soak"] for kind, outcomes in ours.items() if "soak" in outcomes}
+    figures = {beaker: _without_soaks(stores) for beaker, stores in figures.items()}
     for beaker, stores in figures.items():
-        title = "This Beaker" if beaker == "ours" else f"Beaker {beaker}"
-        parts.append(f"**{title}**, by store:")
-        parts.append(table(cells(kind, outcomes.values()) for kind, outcomes in stores.items()))
+        if stores:
+            title = "This Beaker" if beaker == "ours" else f"Beaker {beaker}"
+            parts.append(f"**{title}**, by store:")
+            parts.append(table(cells(kind, outcomes.values()) for kind, outcomes in stores.items()))
+    if soaks:
+        parts.append("**This Beaker**, soak of 8 processes of 4 threads on 1,000 sessions:")
+        parts.append(table(cells(kind, [outcome]) for kind, outcome in soaks.items()))
     for beaker, stores in figures.items():
-        if all(set(outcomes) == {"soak"} for outcomes in stores.values()):
+        if not stores:
             continue
         title = "This Beaker" if beaker == "ours" else f"Beaker {beaker}"
         parts.append(f"**{title}**, lost / foreign by scenario (– where it does not apply or could not run):")
         parts.append(_by_scenario(stores))
     evidence = [
         f"- {kind}, {name}: {line}"
-        for kind, outcomes in figures.get("ours", {}).items()
+        for kind, outcomes in ours.items()
         for name, outcome in outcomes.items()
         for line in outcome.get("evidence", ())[:3]
     ]
@@ -68,6 +76,14 @@ def text(about: dict[str, str], figures: Figures, untested: list[str]) -> str:
         parts += ["What was lost or foreign in this Beaker:", "\n".join(evidence)]
     parts += ["Not tested in this run:", "\n".join(f"- {line}" for line in [*untested, *_not_run(figures)])]
     return "\n\n".join(parts)
+
+
+def _without_soaks(stores: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, dict[str, Any]]]:
+    kept = {
+        kind: {name: outcome for name, outcome in outcomes.items() if name != "soak"}
+        for kind, outcomes in stores.items()
+    }
+    return {kind: outcomes for kind, outcomes in kept.items() if outcomes}
 
 
 def _not_run(figures: Figures) -> list[str]:

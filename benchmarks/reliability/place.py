@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import signal
-import sqlite3
 import subprocess
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gae import emulator
 from tests.faults.proxy import Proxy, proxy_to
 from tests.servers import Server
 
-FORGETFUL = {"memory", "memcached", "redis"}
+FORGETFUL = {"memory", "memcached", "redis", "hybrid on redis", "google on firestore"}
 """Stores that are empty once their process was restarted; redis is run without persistence."""
 SECRET = "reliability-only-32-bytes-of-nothing-secret"
 HOURS = 4 * 3600
@@ -39,8 +39,13 @@ class Place:
         return None
 
     @property
+    def in_cookies(self) -> bool:
+        """Whether sessions live in their cookies while they are small."""
+        return self.kind.startswith("hybrid")
+
+    @property
     def restartable(self) -> bool:
-        return isinstance(self.server, Server)
+        return isinstance(self.server, (Server, RestartedEmulator))
 
     def environ(self) -> dict[str, str]:
         """What a process needs that works here."""
@@ -54,6 +59,12 @@ class Place:
             common["store_timeout"] = 3.0 if self.kind.startswith("google") else 1.0
         session = {**common, "secret": SECRET, "timeout": HOURS}
         cache = {**common, "expire": HOURS}
+        if self.in_cookies:
+            # Some values fit into a cookie of that size, others do not.
+            session |= {"type": "hybrid", "store": common["type"], "cookie_max": 1200, "revocation_check_interval": 0}
+        if self.ours and self.kind == "google on firestore":
+            # Firestore keeps the ledger of what has ended, which a process therefore remembers; its emulator forgets.
+            session["revocation_check_interval"] = 0
         if self.ours and self.kind != "memory":
             cache |= {"lease_ttl": 2, "lock_timeout": 4}
         return session, cache
@@ -68,6 +79,22 @@ class Place:
                 self.config[name] = self.config[name].replace(f":{self.server.port}", f":{port}")
             yield proxy
             self.config.update(before)
+
+    @contextlib.contextmanager
+    def restarting(self) -> Iterator[None]:
+        """Until the block ends an emulator is one that can be restarted."""
+        if not self.kind.startswith("google"):
+            yield
+            return
+        shared, host = self.server, self.config["emulator_host"]
+        with tempfile.TemporaryDirectory() as directory:
+            self.server = RestartedEmulator(shared.kind, directory)
+            try:
+                self.config["emulator_host"] = self.server.host
+                yield
+            finally:
+                self.server.stop()
+                self.server, self.config["emulator_host"] = shared, host
 
     @contextlib.contextmanager
     def small(self) -> Iterator[None]:
@@ -118,96 +145,35 @@ class Place:
         finally:
             _signal(pids, signal.SIGCONT)
 
-    def damage(self, count: int, source: random.Random) -> int | None:
-        """Flip a bit in some records and cut others short, at most ``count``; how many, ``None``: not possible here."""
-        damagers: dict[str, Callable[[int, random.Random], int | None]] = {
-            "file": self._damage_files,
-            "dbm": self._damage_sqlite,
-            "sqlite": self._damage_sqlite,
-            "redis": self._damage_redis,
-            "postgres": self._damage_postgres,
-        }
-        damager = damagers.get(self.kind)
-        return None if damager is None else damager(count, source)
 
-    def _damage_files(self, count: int, source: random.Random) -> int:
-        assert self.path is not None
-        files = sorted(path for path in self.path.rglob("*") if path.is_file() and path.stat().st_size > 40)
-        chosen = source.sample(files, min(count, len(files)))
-        for path in chosen:
-            path.write_bytes(spoiled(path.read_bytes(), source))
-        return len(chosen)
+class RestartedEmulator:
+    """An emulator of one's own that can be ended and started again, with the interface of ``tests.servers.Server``.
 
-    def _damage_sqlite(self, count: int, source: random.Random) -> int | None:
-        assert self.path is not None
-        done = 0
-        for path in sorted(self.path.rglob("*")):
-            if not path.is_file() or path.read_bytes()[:6] != b"SQLite":
-                continue
-            with contextlib.closing(sqlite3.connect(path, timeout=10)) as connection, connection:
-                for table, columns in _blobs(connection):
-                    key = columns[0]
-                    rows = connection.execute(f'SELECT rowid, "{key}" FROM "{table}"').fetchall()
-                    rows = [row for row in rows if isinstance(row[1], bytes) and len(row[1]) > 40]
-                    for rowid, value in source.sample(rows, min(count - done, len(rows))):
-                        change = f'UPDATE "{table}" SET "{key}" = ? WHERE rowid = ?'
-                        connection.execute(change, (spoiled(value, source), rowid))
-                        done += 1
-        return done or None
+    The Datastore emulator keeps its data in ``directory``, the Firestore emulator forgets.
+    """
 
-    def _damage_redis(self, count: int, source: random.Random) -> int:
-        import redis
+    def __init__(self, kind: emulator.Kind, directory: str) -> None:
+        self.kind = kind
+        self.directory = directory if kind == "datastore" else None
+        self._running: emulator.Emulator | None = emulator.start(kind, data_dir=self.directory)
+        self.host, self.port = self._running.host, self._running.port
 
-        done = 0
-        with contextlib.closing(redis.Redis.from_url(self.config["url"])) as client:
-            keys = sorted(client.scan_iter(f"*{self.config.get('prefix', '')}*"))
-            for key in source.sample(keys, min(count, len(keys))):
-                if client.type(key) == b"string":
-                    value = client.get(key)
-                    if isinstance(value, bytes) and len(value) > 40:
-                        client.set(key, spoiled(value, source), keepttl=True)
-                        done += 1
-        return done
+    @property
+    def pid(self) -> int | None:
+        return self._running.pid if self._running is not None else None
 
-    def _damage_postgres(self, count: int, source: random.Random) -> int:
-        import sqlalchemy as sa
+    def start(self) -> None:
+        if self._running is None:
+            self._running = emulator.start(self.kind, port=self.port, data_dir=self.directory)
 
-        engine = sa.create_engine(self.config["url"])
-        try:
-            table = sa.Table(self.config["table_name"], sa.MetaData(), autoload_with=engine)
-            keys = list(table.primary_key.columns)
-            with engine.begin() as connection:
-                found = connection.execute(sa.select(*keys, table.c.data)).fetchall()
-                rows = [row for row in found if len(row.data) > 40]
-                chosen = source.sample(rows, min(count, len(rows)))
-                for row in chosen:
-                    same = sa.and_(*(key == value for key, value in zip(keys, row, strict=False)))
-                    change = sa.update(table).where(same)
-                    connection.execute(change.values(data=spoiled(bytes(row.data), source)))
-            return len(chosen)
-        finally:
-            engine.dispose()
-
-
-def spoiled(value: bytes, source: random.Random) -> bytes:
-    """With one bit changed, or cut short."""
-    place = source.randrange(len(value))
-    if source.random() < 0.5:
-        return value[:place]
-    return value[:place] + bytes([value[place] ^ 1 << source.randrange(8)]) + value[place + 1 :]
+    def stop(self, *, kill: bool = False) -> None:
+        """It writes its data when it is asked to end, which is why ``kill`` is not obeyed."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.stop()
 
 
 def _signal(pids: list[int], number: signal.Signals) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-
-
-def _blobs(connection: sqlite3.Connection) -> Iterator[tuple[str, list[str]]]:
-    """Tables, and their columns of type BLOB that are called data or value."""
-    tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    for table in tables:
-        columns = connection.execute(f'PRAGMA table_info("{table}")').fetchall()
-        names = [row[1] for row in columns if row[1] in ("data", "value")]
-        if names:
-            yield table, names

@@ -7,6 +7,8 @@ import itertools
 import json
 import os
 import random
+import re
+import signal
 import subprocess
 import sys
 import threading
@@ -22,6 +24,8 @@ from benchmarks.reliability.place import Place
 
 SCRIPT = Path(__file__).resolve().parent / "worker.py"
 START_SECONDS = 60.0
+STARTED_AT_ONCE = 2
+"""Workers. Eight that import Google's client at once, and then ask a fresh emulator, keep each other from an answer."""
 GRACE_SECONDS = 20.0
 """How long after its time a worker may still be in its last call; then it hangs."""
 
@@ -34,12 +38,32 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
+_THREAD = re.compile(r"^(?:Current thread|Thread) ", re.MULTILINE)
+# File "/…/beaker/session/name.py", line 1 in function
+_FRAME = re.compile(r'File ".*/beaker/([^"]+)", line (\d+) in (\S+)')
+_INNERMOST = 3
+
+
+def where(printed: str) -> str:
+    """The innermost frames of Beaker's in each of the threads that faulthandler has printed, equal ones once."""
+    stacks = [_FRAME.findall(thread)[:_INNERMOST] for thread in _THREAD.split(printed)]
+    said = (" < ".join(f"{name}:{line} {function}" for name, line, function in stack) for stack in stacks if stack)
+    return "; ".join(dict.fromkeys(said)) or "no code of Beaker's"
+
+
+def _thread_stats(pid: int) -> list[str]:
+    with contextlib.suppress(OSError):
+        return [path.read_text() for path in sorted(Path(f"/proc/{pid}/task").glob("*/stat"))]
+    return []
+
+
 class Run:
     """Processes of actors on one place until ``until``. ``history`` has what they reported.
 
     - ``python``: the interpreter that has the Beaker under test.
     - ``workers``, ``threads``: processes, and actors in each.
     - ``sessions``: live sessions an actor keeps.
+    - ``small``: whether workers remember little, so that what they remember is full soon.
     - ``plan``: what each worker does to itself: seconds after its start, action, argument.
     """
 
@@ -51,6 +75,7 @@ class Run:
         self.workers = 1 if self.private else workers
         self.sessions, self.plan = options.pop("sessions", 30), options.pop("plan", [])
         self.creates, self.unprivileged = options.pop("creates", False), options.pop("unprivileged", False)
+        self.small = options.pop("small", False)
         assert not options, options
         self.history = History()
         self.random = random.Random(f"{place.kind} {seconds} {workers}")
@@ -59,8 +84,9 @@ class Run:
         self.name = uuid.uuid4().hex[:6]
         self.until = 0.0
         self.ready = threading.Semaphore(0)
-        self.printed: deque[str] = deque(maxlen=20)
+        self.printed: deque[str] = deque(maxlen=1000)
         self._turns = itertools.count()
+        self._at_work: set[int] = set()
         self._readers: list[threading.Thread] = []
 
     def start(self, number: int, plan: list[Any] | None = None) -> None:
@@ -68,7 +94,8 @@ class Run:
         slots = [f"w{number}.{thread}" for thread in range(self.threads)]
         spec = {"slots": slots, "turn": next(self._turns), "sessions": self.sessions}
         spec |= {"cookies": self._shared(), "inherited": self._left_by(slots), "plan": plan or []}
-        spec |= {"run": self.name, "creates": self.creates, "audits": self.private}
+        spec |= {"shares": not self.place.in_cookies, "run": self.name, "creates": self.creates, "audits": self.private}
+        spec["small"] = self.small
         self.processes[number] = self._process({"mode": "work", **spec})
         if self.until:
             self._let_go(number)
@@ -125,6 +152,7 @@ class Run:
             for text in lines:
                 kind, *rest = json.loads(text)
                 if kind == "ready":
+                    self._at_work.add(process.pid)
                     self.ready.release()
                 elif kind == "fault":
                     self.history.faults.append(Fault(*rest))
@@ -133,7 +161,9 @@ class Run:
 
     def begin(self) -> None:
         """Start every worker; the first creates the sessions that all share. RuntimeError when it cannot."""
-        for numbers in ([0], range(1, self.workers)):
+        later = range(1, self.workers)
+        steps = (later[n : n + STARTED_AT_ONCE] for n in range(0, len(later), STARTED_AT_ONCE))
+        for numbers in ([0], *steps):
             for number in numbers:
                 self.start(number, self.plan)
             for _ in numbers:
@@ -177,13 +207,29 @@ class Run:
     def finish(self) -> None:
         """Wait until every worker has ended. One that does not is killed, and counted as hung."""
         for process in self.processes.values():
+            end = max(self.until, time.monotonic()) + GRACE_SECONDS
+            # One that was started late, on a busy machine, is in no call yet.
+            late = time.monotonic() + START_SECONDS
+            while process.poll() is None and process.pid not in self._at_work and time.monotonic() < late:
+                time.sleep(0.05)
+                end = max(self.until, time.monotonic()) + GRACE_SECONDS
             try:
-                process.wait(max(0.0, self.until - time.monotonic()) + GRACE_SECONDS)
+                process.wait(max(0.0, end - time.monotonic()))
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                self.history.hung += 1
+                self._hung(process)
         self._drain()
+
+    def _hung(self, process: subprocess.Popen[bytes]) -> None:
+        """Kill it once it has printed where it is; the kernel's states say whether it waits for a disk (D)."""
+        self.printed.clear()
+        stats = [text.rpartition(")")[2].split()[0] for text in _thread_stats(process.pid)]
+        process.send_signal(signal.SIGUSR1)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(2)
+        process.kill()
+        process.wait()
+        self.history.hung += 1
+        self.history.hangs.append(f"{where(chr(10).join(self.printed))} (threads {''.join(stats)})")
 
     def audit(self) -> None:
         """Another process reads every register."""
@@ -202,9 +248,7 @@ class Run:
         try:
             process.wait(60 + len(registers) / 10)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            self.history.hung += 1
+            self._hung(process)
         self._drain()
         if process.returncode:
             raise RuntimeError(f"the audit failed: {self.said()}")

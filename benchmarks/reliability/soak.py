@@ -50,7 +50,8 @@ def soak(place: Place, python: str, minutes: float) -> tuple[Verdict, dict[str, 
     The verdict's evidence names what grew, which counts as lost.
     """
     seconds = minutes * 60
-    run = Run(place, python, seconds, PROCESSES, threads=THREADS, sessions=SESSIONS // (PROCESSES * THREADS))
+    sessions = SESSIONS // (PROCESSES * THREADS)
+    run = Run(place, python, seconds, PROCESSES, threads=THREADS, sessions=sessions, small=True)
     looks: dict[int, list[Look]] = {}
     over = threading.Event()
 

@@ -7,9 +7,14 @@ outlives the process, whatever kills it and whatever it can no longer write.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import faulthandler
+import gc
+import importlib
 import json
 import os
 import resource
+import signal
 import sys
 import threading
 import time
@@ -24,8 +29,27 @@ if __name__ == "__main__":
 
 from benchmarks.reliability.actor import Actor, Door
 
-AUDIT_SECONDS = 8.0
+AUDIT_SECONDS = 20.0
+SMALL: dict[str, dict[str, float]] = {
+    "beaker.crypto.tokens": {"_REMEMBERED": 32, "_REMEMBERED_DATA": 32},
+    "beaker.session.records": {"_REMEMBERED": 32, "TOMBSTONE_TTL": 30.0},
+    "beaker.session.values": {"_SESSIONS": 32, "_NAMES": 32},
+    "beaker.storage.datastore.chunks": {"_REMEMBERED": 32},
+    "beaker.storage.files.store": {"_MEMO": 32},
+    "beaker.storage.memcached.server": {"_KNOWN": 32},
+}
+"""What a process remembers at most, in a soak: full after a minute, so that what grows later has no bound."""
+GIVE_BACK_EVERY = 5.0
+"""Seconds."""
 _real_time = time.time
+
+
+class Aborted(BaseException):
+    """What the handler of a signal raises, as a server does to a request that takes too long."""
+
+
+def _abort(number: int, frame: Any) -> None:
+    raise Aborted
 
 
 def report(line: list[Any]) -> None:
@@ -48,7 +72,7 @@ class Worker:
         if door is None:
             door = self.door if slot == spec["slots"][0] else Door(spec["session"], spec["cache"])
         name = f"{spec['run']}.{slot}.{spec['turn']}{mark}"
-        return Actor(slot + mark, name, door, report, dict(spec["cookies"]), spec["sessions"])
+        return Actor(slot + mark, name, door, report, dict(spec["cookies"]), spec["sessions"], shares=spec["shares"])
 
     def run(self) -> None:
         """Work until the monotonic time that the next line of standard input says; report when ready for it."""
@@ -57,6 +81,8 @@ class Worker:
             first.prepare()
             for actor in self.actors:
                 actor.cookies = first.cookies
+        if self.spec["small"]:
+            threading.Thread(target=give_back, daemon=True).start()
         report(["ready"])
         self.until, self.started = float(sys.stdin.readline()), time.monotonic()
         for name, cookie, key in self.spec["inherited"]:
@@ -87,6 +113,18 @@ class Worker:
     def do_clock(self, actor: Actor, offset: float) -> None:
         """From now on the wall clock is wrong by that many seconds."""
         time.time = lambda: _real_time() + offset
+
+    def do_signals(self, actor: Actor, seconds: float) -> None:
+        """The handler of a signal raises, wherever the actor is."""
+        begun = time.monotonic()
+        signal.signal(signal.SIGALRM, _abort)
+        while time.monotonic() - begun < seconds:
+            with contextlib.suppress(Aborted):
+                signal.setitimer(signal.ITIMER_REAL, max(1e-6, actor.random.expovariate(200)))
+                actor.step()
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        # A cache in memory is emptied when its bookkeeping was left half done.
+        report(["fault", "signals", begun, time.monotonic(), self.spec["audits"], "cache "])
 
     def do_descriptors(self, actor: Actor, seconds: float) -> None:
         """No descriptor is left for a while."""
@@ -152,6 +190,27 @@ def _resident() -> float:
     return next((float(line.split()[1]) for line in lines if line.startswith("VmRSS")), 0.0)
 
 
+def lower_bounds() -> None:
+    """Bounded caches get the bounds of ``SMALL``."""
+    for module, bounds in SMALL.items():
+        found = importlib.import_module(module)
+        for name, bound in bounds.items():
+            setattr(found, name, bound)
+
+
+def give_back() -> None:
+    """For ever: collect what is garbage and return free memory, so that a look from outside sees what is in use.
+
+    A request and its session refer to each other, so they wait for the collector, and a process keeps the most memory
+    that it ever needed at a time: that alone grows for minutes, the more threads the longer.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", lambda pad: 0)
+    while True:
+        time.sleep(GIVE_BACK_EVERY)
+        gc.collect()
+        trim(0)
+
+
 def audit(spec: dict[str, Any]) -> None:
     """Read every register once, each until it can be read or its time is over."""
     actor = Actor("audit", "audit", Door(spec["session"], spec["cache"]), report, {})
@@ -170,7 +229,10 @@ def audit(spec: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
+    faulthandler.register(signal.SIGUSR1)
     given = json.loads(sys.stdin.readline())
+    if given.get("small"):
+        lower_bounds()
     if given["mode"] == "audit":
         audit(given)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.row import Row
-from benchmarks.rows import datastore, files, imports, memory, pages, servers, sessions, sql
+from benchmarks.rows import asgi, datastore, files, imports, memory, pages, servers, sessions, sql
 
 ROWS: tuple[Row, ...] = (
     *memory.ROWS,
@@ -11,6 +11,7 @@ ROWS: tuple[Row, ...] = (
     *servers.ROWS,
     *sql.ROWS,
     *sessions.ROWS,
+    *asgi.ROWS,
     *datastore.ROWS,
     *imports.ROWS,
     *pages.ROWS,

@@ -21,6 +21,23 @@ def beaker_file(place: Place) -> Store:
     return cache.get, cache.put
 
 
+def beaker_near(place: Place) -> Store:
+    from beaker.cache import Cache
+
+    cache = Cache("benchmark near", expire=3600, near=3600, **options("file", place))
+    return cache.get, cache.put
+
+
+def bare_pickles(place: Place) -> Store:
+    """Pickles in a dict."""
+    kept: dict[str, bytes] = {}
+
+    def put(key: str, value: Any) -> None:
+        kept[key] = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+
+    return lambda key: pickle.loads(kept[key]), put
+
+
 def beaker_dbm(place: Place) -> Store:
     from beaker.cache import Cache
 
@@ -83,8 +100,10 @@ DBM = {
     ),
     "floor": bare_sqlite,
 }
+NEAR = {"ours": beaker_near, "floor": bare_pickles}
 
 _FILE_NOTE = "Floor: open, read, unpickle; pickle, write, rename. diskcache is SQLite."
+_NEAR_NOTE = "Records of files, kept in the process. Floor: a pickle in a dict."
 _DBM_NOTE = "Floor: sqlite3. Beaker writes its whole dbm at each put; both dbm peers need a lock file."
 
 ROWS = (
@@ -92,6 +111,12 @@ ROWS = (
     Row("file get, 1,000 keys", gets(FILES), goals=goals(floor=1.3), note=_FILE_NOTE, keys=1000),
     Row("file put, 1 key", puts(FILES), goals=goals(floor=1.3), note=_FILE_NOTE),
     Row("file put, 1,000 keys", puts(FILES), goals=goals(floor=1.3), note=_FILE_NOTE, keys=1000),
+    Row(
+        "near hit, 1,000 keys",
+        gets(NEAR),
+        note=_NEAR_NOTE,
+        keys=1000,
+    ),
     Row("dbm get, 1,000 keys", gets(DBM), note=_DBM_NOTE, keys=1000),
     Row("dbm put, 1,000 keys", puts(DBM), note=_DBM_NOTE, keys=1000),
 )

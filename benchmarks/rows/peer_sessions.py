@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.client import Client
 from benchmarks.row import SECRET, Builder, Call, Place, folder
-from benchmarks.rows import peers
+from benchmarks.rows import asgi, peers
 
 Work = Callable[[Any], None]
 
@@ -125,42 +125,8 @@ def flask_session(app: Any, kind: str, place: Place) -> None:
 
 
 def starlette_request(place: Place, way: str) -> Call:
-    """Its SessionMiddleware around an ASGI application; the coroutine is driven by hand, without an event loop."""
-    from starlette.middleware.sessions import SessionMiddleware
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-    work: list[Work] = [lambda session: session.update({"visits": 1, **place.value})]
-
-    async def application(scope: Any, receive: Any, send: Any) -> None:
-        work[0](Request(scope).session)
-        await Response(b".", media_type="text/plain")(scope, receive, send)
-
-    app: Any = SessionMiddleware(application, secret_key=SECRET)
-    sent: list[Any] = []
-    headers: list[tuple[bytes, bytes]] = [(b"host", b"localhost")]
-
-    async def receive() -> Any:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    def call() -> None:
-        sent.clear()
-        scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": headers}
-        coroutine = app(scope, receive, send)
-        try:
-            coroutine.send(None)
-        except StopIteration:
-            return
-        raise RuntimeError("starlette waited for something")
-
-    call()
-    cookie = next(value for name, value in sent[0]["headers"] if name == b"set-cookie").partition(b";")[0]
-    headers.append((b"cookie", cookie))
-    work[0] = read if way == "read" else write
-    return call
+    """Its SessionMiddleware around a Starlette page."""
+    return asgi.request(place, way, asgi.starlette)
 
 
 def itsdangerous_alone(place: Place, way: str) -> Call:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from http import HTTPStatus
@@ -42,6 +43,28 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     if failed:
         raise failed[0]
     return result[0]
+
+
+def run_kept(coroutine: Coroutine[Any, Any, T]) -> T:
+    """:func:`run` in a loop that is kept for the next request, as a server does."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        return run(coroutine)
+    if threading.current_thread() is not threading.main_thread():
+        return run(coroutine)
+    if not _kept:
+        _kept.append(asyncio.new_event_loop())
+        atexit.register(_kept[0].close)
+    loop = _kept[0]
+    result = loop.run_until_complete(coroutine)
+    assert not asyncio.all_tasks(loop), "a request left a task behind"
+    return result
+
+
+_kept: list[asyncio.AbstractEventLoop] = []
 
 
 def http_scope(path: str = "/", headers: list[tuple[bytes, bytes]] | None = None, **more: Any) -> dict[str, Any]:
@@ -129,7 +152,7 @@ class AsgiTab(Tab):
             for name, value in environ.items()
             if name.startswith("HTTP_")
         ]
-        response = run(exchange(self.app, scope, body))
+        response = run_kept(exchange(self.app, scope, body))
         for line in response.set_cookies:
             self._keep(line)
         return response

@@ -9,11 +9,14 @@ import sys
 import threading
 from pathlib import Path
 
-import anyio
 import pytest
+import trio
 
-from tests.asgi.scripts import ALL, cookie_of, full, middleware, options_for, talk
+from beaker._typing import Receive, Send
+from beaker.asgi import AsyncSessionObject
+from tests.asgi.scripts import ALL, START, alone, beside, cookie_of, full, middleware, options_for, talk, value_in
 from tests.asgi.tabs import run
+from tests.session.faults import interrupt
 from tests.session.places import options_of
 
 
@@ -35,10 +38,52 @@ def test_two_loops_at_the_same_time(place: str, tmp_path: Path) -> None:
     assert len(set(cookies)) == 15
 
 
-def test_trio_runs_it_too(tmp_path: Path) -> None:
-    """Where AnyIO is loaded, threads are AnyIO's, so that loops other than asyncio's work."""
+@pytest.fixture(params=["anyio", "no anyio"])
+def loaded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AnyIO is loaded, or nothing has loaded it, as under a server of Trio's own."""
+    if request.param == "no anyio":
+        monkeypatch.delitem(sys.modules, "anyio")
+
+
+@pytest.mark.usefixtures("loaded")
+def test_trio_runs_it_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """In Trio's loop no store is asked in the loop's thread, and nothing is logged."""
     app = middleware(full, **options_of("file", tmp_path))
-    assert cookie_of(anyio.run(talk, app, backend="trio"))
+    threads: set[int] = set()
+    interrupt(app.context).before = lambda name, number: threads.add(threading.get_ident())
+    assert cookie_of(trio.run(talk, app))
+    assert threads
+    assert threading.get_ident() not in threads
+    assert caplog.messages == []
+
+
+@pytest.mark.usefixtures("loaded")
+def test_a_request_that_trio_cancels(tmp_path: Path) -> None:
+    """Cancelled after its response began, it saves what it called save() for, and releases its lock."""
+    app = middleware(full, **options_of("file", tmp_path))
+
+    async def endless(session: AsyncSessionObject, receive: Receive, send: Send) -> None:
+        session["a"] = 4
+        await send(START)
+        await session.alock()
+        session["a"] = 5
+        session.save()
+        scope.cancel()
+        await trio.sleep_forever()
+
+    async def locking(session: AsyncSessionObject, receive: Receive, send: Send) -> None:
+        await session.alock(timeout=0)
+        await alone(session, receive, send)
+
+    async def main() -> str:
+        cookie = cookie_of(await talk(app))
+        with scope:
+            await talk(beside(app, endless), cookie=cookie)
+        await talk(beside(app, locking), cookie=cookie)
+        return cookie
+
+    scope = trio.CancelScope()
+    assert value_in(app, trio.run(main)) == 5
 
 
 FORKED = """
@@ -58,10 +103,15 @@ async def parent():
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     return None
 
+def look():
+    # What wakes the parent's loop up may be read by its child's copy.
+    loop.call_later(0.01, look)
+
 loop = asyncio.new_event_loop()
 task = loop.create_task(parent())
-while not task.done():
-    loop.run_until_complete(asyncio.wait([task], timeout=0.01))
+task.add_done_callback(lambda _: loop.stop())
+look()
+loop.run_forever()
 cookie = task.result()
 if cookie is not None:
     # The child: the loop of its parent is of no use here, and neither are that loop's threads.

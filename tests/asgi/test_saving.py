@@ -16,6 +16,7 @@ from tests.asgi.scripts import (
     BODY,
     START,
     answering,
+    beside,
     cookie_of,
     middleware,
     put,
@@ -159,6 +160,27 @@ def test_a_client_that_has_gone_loses_nothing_that_was_asked_for(tmp_path: Path)
     with pytest.raises(OSError, match="gone"):
         run(app(http_scope(headers=[(b"cookie", cookie.encode())]), receive, gone))
     assert value_in(app, cookie) == 2
+
+
+@pytest.mark.parametrize(("complete", "saves"), [(False, 2), (True, 1)])
+def test_a_client_that_left_is_known_from_its_disconnect(complete: bool, saves: int) -> None:
+    """An application raises what a framework raises when it receives http.disconnect: before its last message nobody
+    is left to respond to, and what it saved stays; after it, its own error ends the request, and saves nothing."""
+    app = middleware(answering(put))
+    cookie = cookie_of(run(talk(app)))
+
+    async def script(session: AsyncSessionObject, receive: Receive, send: Send) -> None:
+        session.get("a")
+        await send(START)
+        await send({**BODY, "more_body": not complete})
+        put(session)
+        session.save()
+        assert (await receive())["type"] == "http.disconnect"
+        raise ValueError("the application fails")
+
+    with pytest.raises(ValueError, match="fails"):
+        run(talk(beside(app, script), cookie=cookie))
+    assert value_in(app, cookie) == saves
 
 
 def test_a_failed_save_is_no_success(tmp_path: Path) -> None:

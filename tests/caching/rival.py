@@ -23,7 +23,7 @@ VOIDING: dict[str, Callable[[Cache, str], object]] = {
     "put": lambda cache, key: cache.put(key, "put"),
     "put_many": lambda cache, key: cache.put_many({key: "put", "other": 1}),
     "item set": lambda cache, key: cache.__setitem__(key, "put"),
-    "entry written": lambda cache, key: cache.namespace.write(key, Entry("put", time.time(), cache.expiretime)),
+    "entry written": lambda cache, key: cache.namespace.write(key, Entry("put", time.time(), 60.0)),
     "refresh": lambda cache, key: Value(key, cache.namespace, None, cache.expiretime).refresh(lambda: "put"),
     "remove_value": lambda cache, key: cache.remove_value(key),
     "remove_many": lambda cache, key: cache.remove_many([key, "other"]),

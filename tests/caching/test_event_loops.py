@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from beaker.cache import Cache
+from beaker.counters.events import events
 from beaker.exceptions import StoreUnavailable
 from tests import servers
 from tests.caching.test_coroutines import Creation, options_for
@@ -87,13 +88,16 @@ from beaker.cache import Cache
 kind, at = sys.argv[1:]
 cache = Cache("forked", type=kind, data_dir=at, lock_dir=at)
 
+begun = asyncio.Event()
+
 async def slow():
+    begun.set()
     await asyncio.sleep(0.3)
     return "parent's"
 
 async def parent():
     tasks = [asyncio.create_task(cache.aget("k", createfunc=slow)) for _ in range(5)]
-    await asyncio.sleep(0.1)
+    await begun.wait()
     child = os.fork()
     if child == 0:
         return None
@@ -101,10 +105,15 @@ async def parent():
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     return "parent"
 
+def look():
+    # What wakes the parent's loop up may be read by its child's copy.
+    loop.call_later(0.01, look)
+
 loop = asyncio.new_event_loop()
 task = loop.create_task(parent())
-while not task.done():
-    loop.run_until_complete(asyncio.wait([task], timeout=0.01))
+task.add_done_callback(lambda _: loop.stop())
+look()
+loop.run_forever()
 if task.result() is None:
     asyncio.set_event_loop(None)
     asyncio.events._set_running_loop(None)
@@ -127,6 +136,62 @@ def test_a_fork_after_the_loop_began(kind: str, tmp_path: Path) -> None:
         command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
+
+
+LEFT = """
+import asyncio, sys
+from beaker.cache import Cache
+options = eval(sys.argv[1])
+cache = Cache("left", **options)
+left = []
+
+async def main():
+    begun = asyncio.Event()
+    async def hung():
+        begun.set()
+        await asyncio.sleep(1000)
+    left.extend(asyncio.create_task(cache.aget("k", createfunc=hung)) for _ in range(5))
+    await begun.wait()
+
+def quiet(loop, coro, **options):
+    task = asyncio.Task(coro, loop=loop, **options)
+    task._log_destroy_pending = False
+    return task
+
+loop = asyncio.new_event_loop()
+# All of them, also what begins while the loop ends: asyncio reports every task that is left.
+loop.set_task_factory(quiet)
+loop.run_until_complete(main())
+sys.argv[2:] and loop.close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "limits"),
+    [("memory", {}), ("file", {}), ("dbm", {}), ("ext:database", {}), ("ext:database", {"hard_timeout": 100})],
+)
+@pytest.mark.parametrize("closed", [True, False], ids=["its loop is closed", "its loop is not closed"])
+def test_a_program_ends_in_the_midst_of_a_creation(
+    kind: str, limits: dict[str, Any], closed: bool, tmp_path: Path
+) -> None:
+    """It ends at once and reports nothing, and leaves no lock that another process waits for.
+
+    A lease in a database may be left to run out: what is alive at the end Python need not collect (reference,
+    ``object.__del__``).
+    """
+    options = options_for(kind, tmp_path)
+    command = [sys.executable, "-c", LEFT, repr({**options, **limits}), *(["closed"] if closed else [])]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    cache = Cache("left", **options, lock_timeout=0.1)
+    waits = events().get("creation_wait_timeout", 0)
+    assert cache.get("k", createfunc=lambda: "next") == "next"
+    if kind != "ext:database":
+        assert events().get("creation_wait_timeout", 0) == waits
+    else:
+        cache.namespace.store.close()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("on_unavailable", ["create", "raise"])

@@ -18,7 +18,8 @@ from beaker.locking.factories import NullLock
 from beaker.storage.memory import MemoryStore
 from beaker.testing import FakeClock
 from beaker.testing.lock import PATIENCE, wait_until
-from tests.caching.test_voiding import Creation, DictManager, FourManager, creation
+from tests.caching.test_voiding import Creation, FourManager, creation
+from tests.managers import DictManager
 
 KINDS: dict[str, dict[str, Any]] = {
     "memory": {"type": "memory"},
@@ -123,7 +124,7 @@ class Renewed(MemoryStore):
         self.written = threading.Event()
         self.writes = 0
 
-    def replace(self, namespace: str, key: str, data: bytes, version: Any, *, ttl: float | None) -> bool:
+    def replace(self, namespace: str, key: str, data: bytes, version: Any, *, ttl: float | None) -> Any:
         done = super().replace(namespace, key, data, version, ttl=ttl)
         self.writes += 1
         self.written.set()
@@ -157,18 +158,36 @@ def test_renewal_has_an_end(clock: FakeClock) -> None:
         manager.discard("k")
 
 
+class Watched(MemoryStore):
+    """Counts what is read of it."""
+
+    reads = 0
+
+    def read(self, namespace: str, key: str) -> Any:
+        self.reads += 1
+        return super().read(namespace, key)
+
+    def get(self, namespace: str, key: str) -> Any:
+        self.reads += 1
+        return super().get(namespace, key)
+
+
 def test_a_lease_is_left_to_one_creator(clock: FakeClock) -> None:
-    """Of two hosts one creates and the other gets the old value by one read, or waits and gets the new one."""
+    """Of two hosts one creates, and the other waits and gets the value."""
     counters.reset()
     from beaker.caching.store_manager import StoreNamespaceManager
 
-    store = MemoryStore(clock=clock)
+    store = Watched(clock=clock)
     here, there = (StoreNamespaceManager("n", store, lock="lease", clock=clock) for _ in range(2))
     here._locks, there._locks = type(here._locks)(), type(here._locks)()
     paused = Creation(lambda create: Value("k", here).get_or_create(create))
     results: list[Any] = []
     waiter = threading.Thread(target=lambda: results.append(Value("k", there).get_or_create(lambda: "needless")))
+    store.reads = 0
     waiter.start()
+    # More than a call has that does not wait.
+    wait_until(lambda: store.reads > 4)
+    assert results == []
     assert paused.end() == "created"
     waiter.join(PATIENCE)
     assert results == ["created"]

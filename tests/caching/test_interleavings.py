@@ -20,8 +20,10 @@ from beaker.caching.store_manager import StoreNamespaceManager
 from beaker.caching.stored_marks import Lease, StoredMarks
 from beaker.caching.value import Value
 from beaker.crypto.envelope import Envelope
-from beaker.storage.api import Store, Versioned
+from beaker.storage.api import Store, Versioned, Written
 from tests.caching.explorer import Actor, World, explore
+
+pytestmark = pytest.mark.usefixtures("quiet")
 
 TTL = 10.0
 
@@ -78,7 +80,7 @@ class ModelStore(Store, Versioned):
         found: tuple[bytes, Hashable] | None = self._step(act)
         return found
 
-    def _write(self, data: bytes, ttl: float | None, allowed: Callable[[Any], bool], *event: str) -> bool:
+    def _write(self, data: bytes, ttl: float | None, allowed: Callable[[Any], bool], *event: str) -> bool | Written:
         version = self._version()
 
         def act(world: World) -> tuple[World, bool]:
@@ -90,20 +92,19 @@ class ModelStore(Store, Versioned):
             after = replace(world, record=(data, version, ends) if ends > world.now else None)
             return (_noted(after, *event, self.actor.name) if event else after), True
 
-        done: bool = self._step(act)
-        return done
+        return Written(version) if self._step(act) else False
 
     def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None:
         self._write(data, ttl, lambda record: True, "void")
 
-    def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
+    def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool | Written:
         return self._write(data, ttl, lambda record: record is None)
 
-    def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
+    def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool | Written:
         return self._write(data, ttl, lambda record: record is not None and record[1] == version)
 
     def remove(self, namespace: str, key: str, version: Hashable) -> bool:
-        return self._write(b"", 0.0, lambda record: record is not None and record[1] == version)
+        return bool(self._write(b"", 0.0, lambda record: record is not None and record[1] == version))
 
     def delete(self, namespace: str, key: str) -> None:
         self._write(b"", 0.0, lambda record: True, "void")

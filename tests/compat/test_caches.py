@@ -50,6 +50,52 @@ def test_a_manager_over_a_dictionary() -> None:
     assert dictionaries["words"] == {}
 
 
+def test_a_manager_that_imports_what_it_needs() -> None:
+    """_init_dependencies is called before anything else is, as managers for uWSGI and DynamoDB expect."""
+
+    class Needing(Dictionary):
+        library: ClassVar[Any] = None
+
+        @classmethod
+        def _init_dependencies(cls) -> None:
+            cls.library = dictionaries
+
+        def __init__(self, namespace: str, **options: Any) -> None:
+            super().__init__(namespace, **options)
+            self.dictionary = self.library.get(namespace, dict)
+
+    assert Cache("words", type=Needing).get("a", createfunc=lambda: 1) == 1
+    container.FileNamespaceManager._init_dependencies()
+
+
+def test_the_namespace_of_a_cached_function() -> None:
+    """Programs clear a function's cache by _arg_namespace, and find its region by _arg_region."""
+    manager = CacheManager(type="memory", cache_regions={"short": {"type": "memory", "expire": 60}})
+    calls: list[int] = []
+
+    @manager.cache("words", expire=60)
+    def double(n: int) -> int:
+        calls.append(n)
+        return 2 * n
+
+    @cache_region("short")
+    def triple(n: int) -> int:
+        return 3 * n
+
+    assert (double(1), double(1), calls) == (2, 2, [1])
+    manager.get_cache(double._arg_namespace).clear()
+    assert (double(1), calls) == (2, [1, 1])
+    assert not hasattr(double, "_arg_region")
+    assert triple._arg_region == "short"
+
+    class Page:
+        @manager.region("short")
+        def title(self) -> str:
+            return "x"
+
+    assert Page().title._arg_region == "short"
+
+
 class Shelf(container.OpenResourceNamespaceManager):
     """Opens and closes as managers for Beaker 1.6 and later do."""
 

@@ -219,6 +219,14 @@ def test_the_machine_keeps_its_name() -> None:
     assert re.fullmatch("[0-9a-f]{32}", util.machine_identifier())
 
 
+def test_ids_for_a_programs_own_use() -> None:
+    """``_session_id`` draws a new one at each call."""
+    from beaker.session import _session_id
+
+    assert len({_session_id() for _ in range(9)}) == 9
+    assert re.fullmatch("[0-9a-f]{32}", _session_id())
+
+
 def test_live_synchronizers_are_listed() -> None:
     """``_synchronizers`` has those in use."""
     before = len(synchronization._synchronizers.dict)

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from beaker.asgi import SessionMiddleware as AsgiMiddleware
 from beaker.config import parse
 from beaker.exceptions import ConfigError
 from beaker.middleware import CacheMiddleware, SessionMiddleware
+from beaker.session import Session
 from gae.app import compose
 from gae.functions import configure_cache, with_session
 from tests.config.constructors import (
@@ -57,6 +59,20 @@ def test_what_is_no_wsgi_application(wrong: Any, tmp_path: Path) -> None:
         assert caught.value.option == "app"
 
 
+@pytest.mark.parametrize("wrong", [None, "", 5, b"beaker.session"])
+def test_what_names_no_item_of_environ(wrong: Any) -> None:
+    """An `environ_key` that is no text, or empty, is refused at construction."""
+    for build in (SessionMiddleware, CacheMiddleware, lambda app, **more: AsgiMiddleware(asgi, **more)):
+        with pytest.raises(ConfigError, match="environ_key"):
+            build(app, environ_key=wrong)
+
+
+def test_what_names_no_session() -> None:
+    """The name that an application gives a session is a text."""
+    with pytest.raises(ConfigError, match="'id' cannot be used; expected a text"):
+        Session({}, id=5, use_cookies=False, type="memory")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("right", [app, ByClass, lambda *args: app(*args), with_more, Path, print])
 def test_every_kind_of_wsgi_application(right: Any) -> None:
     """Functions, classes, objects and what has no signature are taken."""
@@ -75,6 +91,7 @@ def test_every_kind_of_wsgi_application(right: Any) -> None:
         {"regions": {"short": "file"}},
         {"settings": {"session": {}}},
         {"ndb": "project"},
+        {"handlers": "false"},
         {"prefetch": "warm"},
         {"prefetch": [None]},
         {"verify": "x"},

@@ -10,8 +10,11 @@ import pytest
 
 from beaker.cache import CacheManager
 from beaker.config import parse
+from beaker.config.deployment import complete
+from beaker.config.environment import read
 from beaker.exceptions import ConfigError, ConfigWarning
 from beaker.middleware import CacheMiddleware, SessionMiddleware
+from beaker.runtime import Runtime
 from beaker.session.opening import CookieSession, Session
 from beaker.session.proxy import SessionObject
 from gae.settings import Settings
@@ -198,6 +201,19 @@ class TestMisspelt:
         with pytest.raises(ConfigError, match=r"session\.secert is not an option.*session\.secret"):
             parse.parse_session({"session.type": "ext:other", "session.secert": KEY})
 
+    @pytest.mark.parametrize("given", [{"buckets": 7}, {"namespace_args": {"buckets": 7}}])
+    def test_beside_a_third_party_s_store_of_hybrid_sessions(self, given: Given) -> None:
+        """Its options are its own as well where ``session.store`` names it: in a mapping, keywords and variables."""
+        hybrid = {"type": "hybrid", "store": "ext:other", "secret": KEY, **given}
+        assert parse.parse_session(hybrid).backend == {"buckets": 7}
+        assert parse.parse_session(kwargs=hybrid).backend == {"buckets": 7}
+        said = read(
+            {"BEAKER_SESSION_TYPE": "hybrid", "BEAKER_SESSION_STORE": "ext:other", "BEAKER_SESSION_BUCKETS": "7"}
+        )
+        assert (said.session["buckets"], said.unknown) == ("7", [])
+        complete(said, Runtime(), Path("/data"), secret=lambda path: None)
+        assert "data_dir" not in said.session
+
     @pytest.mark.parametrize("option", ["revocation", "namespace_args"])
     def test_within_an_option_of_options(self, option: str) -> None:
         """What holds a store's options is read as they are: coerced, and a misspelt one refused."""
@@ -207,6 +223,19 @@ class TestMisspelt:
         assert held["socket_timeout"] == 60.0
         with pytest.raises(ConfigError, match=rf"session\.{option}\.ulr is not an option"):
             parse.parse_session({"session.type": "memory", f"session.{option}": {"type": "ext:redis", "ulr": "x"}})
+
+    @pytest.mark.parametrize("option", ["revocation", "namespace_args"])
+    def test_within_an_option_of_options_no_cache_s_option_is_passed_over(self, option: str) -> None:
+        """A store of sessions uses no option of caches: a key or an end in vain is refused; ``strict`` is the outer."""
+        given: Given = {"session.type": "memory", "session.validate_key": KEY}
+        for name, value in (("secret", KEY), ("encrypt_key", KEY), ("expire", 60)):
+            with pytest.raises(ConfigError, match=rf"session\.{option}\.{name} is not an option"):
+                parse.parse_session({**given, f"session.{option}": {"type": "memory", name: value}})
+        held = {**given, f"session.{option}": {"type": "memory", "jitter": 0.5}}
+        with pytest.warns(ConfigWarning, match=rf"session\.{option}\.jitter is not an option"):
+            parse.parse_session(held)
+        with pytest.raises(ConfigError, match=rf"session\.{option}\.jitter is not an option"):
+            parse.parse_session({**held, "session.strict": True})
 
     def test_a_misspelt_name_shows_no_value(self) -> None:
         """The error names the option and never what it holds."""

@@ -78,6 +78,8 @@ def test_as_upstream_reads_cookie_expires() -> None:
     """The text 0 is false, the text 1 is true: neither a dead cookie nor one of a second."""
     assert parse.parse_session({"session.cookie_expires": "0"}).cookie_expires is False
     assert parse.parse_session({"session.cookie_expires": "1"}).cookie_expires is True
+    with pytest.raises(ConfigError, match=r"got 1; .*unclear: write a timedelta"):
+        parse.parse_session({"session.cookie_expires": 1})
 
 
 def test_a_date_in_the_past_is_refused() -> None:

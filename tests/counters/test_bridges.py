@@ -18,6 +18,7 @@ from beaker.cache import CacheManager, cache_region
 from beaker.exceptions import ConfigError
 from beaker.middleware import SessionMiddleware
 from beaker.telemetry.prices import cost_a_day, price_table
+from beaker.telemetry.server_timing import header
 from beaker.testing import Browser
 
 SECRET = "a-key-of-this-test-5d0e7c41b9a2f86e3"
@@ -207,6 +208,13 @@ def test_an_asgi_response_says_what_it_cost(timed: dict[str, Any]) -> None:
     assert f'beaker-memory;desc="{store.reads} reads, {store.writes} writes"' in value
 
 
+def test_a_header_holds_a_backend_of_any_name() -> None:
+    """What a metric's name may not have in it becomes a hyphen: the header is ASCII."""
+    with counters.measured() as spent:
+        counters.store_tally("ext:café au lait").read(b"1")
+    assert header(spent) == 'beaker-caf--au-lait;desc="1 read"'
+
+
 def test_requests_at_the_same_time_are_counted_apart(timed: dict[str, Any]) -> None:
     """Each of two threads has the cost of its own request."""
     costs: dict[str, int] = {}
@@ -270,3 +278,22 @@ def test_what_is_no_price_is_refused(prices: Any) -> None:
     """A ConfigError that names the backend and the price."""
     with pytest.raises(ConfigError, match="ext:google"):
         price_table({"ext:google": prices})
+
+
+def test_what_ended_ends_once() -> None:
+    """A listener is taken out by the function that came with it, once; an equal one that was added besides stays."""
+    for add in (counters.on_count, counters.on_call, counters.on_creation):
+        seen: list[str] = []
+
+        def listener(*told: Any, seen: list[str] = seen) -> None:
+            seen.append(told[0])
+
+        first, second = add(listener), add(listener)
+        first()
+        first()
+        counters.count("an event")
+        counters.store_tally("here").called("get", 0.0, failed=False)
+        counters.cache_tally("here", "n").created(0.0)
+        assert len(seen) == 1
+        second()
+        second()

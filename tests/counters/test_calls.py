@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from beaker import counters
 from beaker.cache import CacheManager
 from beaker.counters import CacheStats
 from beaker.testing import FakeClock
+from beaker.testing.lock import wait_until
 from tests.storage.shared import SHARED, session_options
 
 EXPIRE = 60.0
@@ -124,8 +126,7 @@ def test_callers_that_wait_are_counted(name: str, managed: Callable[..., tuple[C
     assert inside.wait(30)
     for thread in threads[1:]:
         thread.start()
-    while compute.stats().waits < 3:
-        threads[0].join(0.001)
+    wait_until(lambda: compute.stats().waits == 3)
     go.set()
     for thread in threads:
         thread.join(30)
@@ -154,6 +155,25 @@ def test_no_hit_of_any_thread_is_lost(debug: bool, caplog: pytest.LogCaptureFixt
     assert compute.stats().hits == 8_000
     logged = [record for record in caplog.records if record.getMessage().startswith("hit:")]
     assert len(logged) == (8_000 if debug else 0)
+
+
+def test_a_level_that_changes_in_the_middle_of_a_hit_loses_none(caplog: pytest.LogCaptureFixture) -> None:
+    """Whenever another thread ends the log of calls, the hits counted before stay."""
+    tally = counters.cache_tally("short", "levels")
+    tally.hits += 5
+    caplog.set_level("DEBUG", "beaker.counters")
+
+    def end_log(frame: Any, event: str, argument: Any) -> None:
+        if event == "call":
+            sys.setprofile(None)
+            caplog.set_level("INFO", "beaker.counters")
+
+    sys.setprofile(end_log)
+    try:
+        tally.hits += 1
+    finally:
+        sys.setprofile(None)
+    assert tally.stats().hits == 6
 
 
 def test_every_way_of_asking_is_counted() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from beaker import counters
 from beaker.counters import StoreStats
+from beaker.exceptions import StoreUnavailable
 from beaker.storage.memory import MemoryStore
 from beaker.testing import FakeClock
 from tests.storage.shared import SHARED, open_store
@@ -88,6 +90,31 @@ def test_every_operation_is_counted_by_kind(name: str, opened: Callable[[str], A
     assert stats.bytes_read >= 10 + 20
     assert stats.bytes_written >= 10 + 20
     assert spent.stores == (stats,)
+
+
+@pytest.mark.parametrize("name", ["memory", "file", "dbm", "sqlite"])
+def test_a_write_that_ends_at_once_is_a_deletion(name: str, opened: Callable[[str], Any]) -> None:
+    """What is set with no time to live is removed, and counted so."""
+    store = opened(name)
+    store.set("n", "a", b"1", ttl=0)
+    if hasattr(store, "set_many"):
+        store.set_many("n", {"b": b"2"}, ttl=0)
+    stats = stats_of(store.backend)
+    assert (stats.writes, stats.bytes_written, stats.deletes) == (0, 0, 1 + hasattr(store, "set_many"))
+
+
+def test_a_clear_that_fails_is_not_counted(opened: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No deletion was carried out where the file system refused it; one of nothing is counted as on other stores."""
+    store = opened("file")
+    store.clear("n")
+
+    def refuse(*names: str) -> None:
+        raise PermissionError(errno.EACCES, "refused")
+
+    monkeypatch.setattr("os.rename", refuse)
+    with pytest.raises(StoreUnavailable):
+        store.clear("n")
+    assert stats_of("file").deletes == 1
 
 
 @pytest.mark.parametrize("name", [name for name in SHARED if "google" in name])

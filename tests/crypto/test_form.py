@@ -18,9 +18,9 @@ import pytest
 from beaker.__main__ import main
 from beaker.cache import CacheManager
 from beaker.crypto import sources
-from beaker.crypto.form import check_key, is_made_here, make_key
+from beaker.crypto.form import check_key, is_made_here, is_words, make_key
 from beaker.crypto.keyring import KeyRing
-from beaker.exceptions import ConfigError
+from beaker.exceptions import ConfigError, ConfigWarning
 from beaker.middleware import SessionMiddleware
 from beaker.session.cookies import SignedCookie
 from beaker.testing import FakeClock
@@ -38,6 +38,12 @@ NAMES = [
     "arn:aws:secretsmanager:eu:1:secret:x", "os.environ['SESSION_SECRET']", "ENC[AES256_GCM,data:abcdefgh]",
     f'"{KEY}"', f"'{KEY}'", f"`{KEY}`", f"SESSION_SECRET={KEY}", f"export KEY={KEY}", f"key = {KEY}",
     "-----BEGIN PRIVATE KEY-----", f"# {KEY}", f"// {KEY}",
+]  # fmt: skip
+MORE = [
+    "/Users/ann/keys/session-secret", "/mnt2/keys/sessionSecret1", "@/etc/keys/session_secret", "@secret:my/session",
+    "//secretmanager.googleapis.com/projects/P/secrets/S", "env.SESSION_SECRET_KEY", "ENV[SESSION_SECRET]",
+    "process.env.SESSION_SECRET", "{SESSION_SECRET_OF_PRODUCTION}", "{% session_secret %}", "!secret session_secret",
+    f"session.secret = {KEY}",
 ]  # fmt: skip
 OURS = make_key()
 BROKEN = [
@@ -89,6 +95,14 @@ def test_the_name_of_a_key_is_no_key(give: Callable[[Any], Any], name: str) -> N
         assert KEY not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", MORE)
+def test_names_in_the_notation_of_other_programs(name: str) -> None:
+    """Paths of any root, and references and variables as other programs write them, are no keys either."""
+    with pytest.raises(ConfigError, match=r"is .* and not a key") as caught:
+        KeyRing.from_option(name)
+    assert name not in str(caught.value)
+
+
 @pytest.mark.parametrize("broken", BROKEN, ids=range(len(BROKEN)))
 def test_a_key_of_ours_that_is_not_whole(broken: str) -> None:
     """A character lost, added or changed, at either end or within, is noticed."""
@@ -119,8 +133,22 @@ def test_any_other_text_may_be_a_key(good: str, tmp_path: Path) -> None:
     assert KeyRing.from_option(f"file:{path}", strict=True).kids == ring.kids
 
 
+@pytest.mark.parametrize("name", [
+    "doppler:PRODUCTION_SESSION_SECRET_NAME", "config/secrets/production/session_key",
+    "Keyring:service/Name12/ofTheSession", "correct-horse-battery-staple-again",
+])  # fmt: skip
+def test_words_are_a_weak_key(name: str) -> None:
+    """What may be a name or a passphrase is warned about, and with strict refused, without being shown."""
+    with pytest.warns(ConfigWarning, match="is words, as paths, names and passphrases are") as warned:
+        KeyRing.from_option(name)
+    assert name not in str(warned[0].message)
+    with pytest.raises(ConfigError, match="is words") as caught:
+        KeyRing.from_option(name, strict=True)
+    assert caught.value.code == "config.weak-key"
+
+
 def test_random_keys_are_never_refused() -> None:
-    """Of thousands of random keys in every usual alphabet, none is taken for something else."""
+    """Of thousands of random keys in every usual alphabet, none is taken for something else, or for words."""
     chance = random.Random(11)
     alphabets = [
         string.ascii_letters + string.digits + "+/",
@@ -130,9 +158,19 @@ def test_random_keys_are_never_refused() -> None:
     ]
     for alphabet in alphabets:
         for _ in range(3000):
-            check_key("".join(chance.choice(alphabet) for _ in range(50)).encode(), "secret")
-    for _ in range(3000):
-        check_key(chance.randbytes(32), "secret")
+            key = "".join(chance.choice(alphabet) for _ in range(50)).encode()
+            check_key(key, "secret")
+            assert not is_words(key)
+    for begin in (b"", b"\xff\xfe", b"\xfe\xff"):
+        for _ in range(1000):
+            check_key(begin + chance.randbytes(32 - len(begin)), "secret")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_bytes_that_are_marked_text(encoding: str) -> None:
+    """A key of bytes that was read from a file behind a byte order mark is refused: it is not what was meant."""
+    with pytest.raises(ConfigError, match="byte order mark"):
+        check_key(KEY.encode(encoding), "secret")
 
 
 @pytest.mark.parametrize("text", [f"\ufeff{KEY}", f"{KEY}\0", f"{KEY[:20]}\x1b{KEY[20:]}", f"{KEY}\x7f"])

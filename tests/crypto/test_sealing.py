@@ -90,3 +90,12 @@ def test_an_encrypted_record_without_cryptography_is_corrupt(request: pytest.Fix
     request.getfixturevalue("no_cryptography")
     with pytest.raises(CorruptRecord, match="not installed"):
         Envelope(backend="file", ring=ring).open("n", "k", record)
+
+
+def test_an_empty_message() -> None:
+    """It is OVERHEAD bytes longer, as every message is, and opens; available() says that it can."""
+    key = Key(b"k" * 32)
+    sealed = sealing.seal(key, "store-enc", b"", b"aad")
+    assert len(sealed) == sealing.OVERHEAD
+    assert sealing.unseal(key, "store-enc", sealed, b"aad") == b""
+    assert sealing.available() is True

@@ -68,6 +68,7 @@ def test_downgrades_are_refused() -> None:
 
 
 ALPHABET = string.ascii_letters + string.digits + "-_"
+NOISE = "".join(map(chr, range(0x300)))
 
 
 def mutate(token: str, draw: random.Random) -> str:
@@ -88,7 +89,7 @@ def mutate(token: str, draw: random.Random) -> str:
     if way == 5:
         return token[:place] + chr(draw.randrange(0x110000)) + token[place + 1 :]
     if way == 6:
-        return "".join(chr(draw.randrange(0x300)) for _ in range(draw.randrange(300)))
+        return "".join(draw.choices(NOISE, k=draw.randrange(300)))
     data = bytearray(raw(token))
     for _ in range(draw.randint(1, 4)):
         data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)

@@ -1,4 +1,4 @@
-"""A proxy on loopback that does to a connection what networks do: cuts it, or lets its replies trickle."""
+"""A proxy on loopback that does to a connection what networks do: cuts it, holds its replies, or lets them trickle."""
 
 from __future__ import annotations
 
@@ -21,18 +21,23 @@ def readable(*sockets: socket.socket) -> list[socket.socket]:
 
 
 class Proxy:
-    """Passes bytes on to ``target``; replies go through whatever the attributes say at that moment.
+    """Passes bytes on to ``target``, as it is when a connection begins; replies go through whatever the attributes say.
 
+    * ``delay``: seconds that each part of a reply is held.
     * ``piece``, ``gap``: replies come ``piece`` bytes at a time, ``gap`` seconds apart; 0: as they are.
     * ``cut_after``: the connection ends after so many bytes of replies, counted over all connections.
+
+    ``accepted`` counts connections, ``asked`` what was read from clients.
     """
 
     def __init__(self, target: tuple[str, int]) -> None:
+        self.delay = 0.0
         self.piece = 0
         self.gap = 0.0
         self.cut_after: int | None = None
         self.accepted = 0
-        self._target = target
+        self.asked = 0
+        self.target = target
         self._over = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._threads: list[threading.Thread] = []
@@ -55,7 +60,7 @@ class Proxy:
                 self._begin(self._serve, client)
 
     def _serve(self, client: socket.socket) -> None:
-        with client, contextlib.suppress(OSError), socket.create_connection(self._target) as server:
+        with client, contextlib.suppress(OSError), socket.create_connection(self.target) as server:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             while not self._over.is_set():
                 for ready in readable(client, server):
@@ -66,10 +71,13 @@ class Proxy:
                         return
 
     def _to_server(self, server: socket.socket, data: bytes) -> bool:
+        self.asked += 1
         server.sendall(data)
         return True
 
     def _reply(self, client: socket.socket, data: bytes) -> bool:
+        if self.delay and self._over.wait(self.delay):
+            return False
         left = self.cut_after
         if left is not None:
             self.cut_after = max(0, left - len(data))

@@ -16,6 +16,7 @@ from beaker.cache import Cache, CacheManager
 from beaker.caching import outage
 from beaker.exceptions import StoreUnavailable, UnserializableValue
 from beaker.testing import FakeClock
+from beaker.testing.lock import wait_until
 from tests import servers
 from tests.servers import free_port
 
@@ -135,7 +136,7 @@ def test_a_lock_directory_that_cannot_be_used_costs_no_page(kind: str, tmp_path:
     assert cache.get("k", createfunc=Work()) == 1
 
 
-def test_one_creation_a_process_at_a_time() -> None:
+def test_one_creation_at_a_time() -> None:
     """Calls that wait for a creation get its value, each a copy, and do not create one after another."""
     cache = Cache("ns", type="ext:redis", url=f"redis://127.0.0.1:{free_port()}")
     go, begun, calls, results = threading.Event(), threading.Event(), [0], []
@@ -151,11 +152,7 @@ def test_one_creation_a_process_at_a_time() -> None:
         thread.start()
     assert begun.wait(20)
     lock = cache.namespace.flight("k").lock
-    pause = threading.Event()
-    for _ in range(2000):
-        if len(lock._waiting) == 7:
-            break
-        pause.wait(0.01)
+    wait_until(lambda: len(lock._waiting) == 7)
     go.set()
     for thread in threads:
         thread.join(20)

@@ -27,8 +27,8 @@ def served(function: Function) -> Any:
     return aio._create_asgi_app_with_function(aio.http(function), "http", False)
 
 
-def counting(answer: Callable[[Any], Any]) -> Function:
-    @with_session(type="memory", secret=KEY)
+def counting(answer: Callable[[Any], Any], **options: Any) -> Function:
+    @with_session(type="memory", secret=KEY, **options)
     async def count(request: Any) -> Any:
         session = request.session
         session["n"] = session.get("n", 0) + 1
@@ -89,6 +89,23 @@ def test_a_streamed_response() -> None:
         assert text(await talk(app, cookie=cookie_of(first))) == "12"
 
     asyncio.run(visits())
+
+
+def test_server_timing_is_on_the_response() -> None:
+    """With ``server_timing`` the response says what the request cost, the session's save included."""
+
+    async def visits() -> None:
+        app = served(counting(lambda session: str(session["n"]), server_timing=True))
+        first = await talk(app)
+        assert len(timings(first)) == 1
+        assert timings(await talk(app, cookie=cookie_of(first))) == [b'beaker-memory;desc="1 read, 1 write"']
+        assert timings(await talk(served(counting(lambda session: "x")))) == []
+
+    asyncio.run(visits())
+
+
+def timings(sent: list[Any]) -> list[bytes]:
+    return [value for name, value in sent[0]["headers"] if name == b"server-timing"]
 
 
 def test_a_function_that_raises_saves_nothing() -> None:

@@ -138,7 +138,7 @@ def test_missing_cryptography_is_found(run: Run, monkeypatch: pytest.MonkeyPatch
 
 def test_another_owner_of_our_package_is_found(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Upstream's distribution is installed beside ours."""
-    other = SimpleNamespace(metadata={"Name": "Beaker"}, version="1.14.1", files=["beaker/cache.py"])
+    other = SimpleNamespace(metadata={"Name": "Beaker"}, version="1.14.1", read_text=lambda name: "beaker/cache.py,,\n")
     monkeypatch.setattr(checks, "distributions", lambda: [other])
     status, found = run(GOOD)
     assert status == 1

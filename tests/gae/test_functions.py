@@ -19,6 +19,7 @@ from typing import Any
 
 import flask
 import pytest
+from werkzeug.wsgi import FileWrapper
 
 from beaker.cache import cache_region, cache_regions
 from beaker.exceptions import BeakerWarning, ConfigError, StoreUnavailable
@@ -72,6 +73,49 @@ def test_headers_of_the_function_are_completed() -> None:
     assert answer.headers.getlist("Content-Length") == ["1"]
 
 
+@pytest.mark.parametrize("body", ["text", "stream"])
+def test_server_timing_is_on_the_response(body: str) -> None:
+    """With ``server_timing`` the response says what the request cost, the session's save included."""
+
+    @with_session(type="memory", secret=KEY, server_timing=True)
+    def function(request: Any) -> Any:
+        answer = counting(request)
+        return answer if body == "text" else flask.Response(iter([answer]))
+
+    client = client_of(function)
+    assert client.get("/").headers["Server-Timing"].startswith("beaker-memory;desc=")
+    assert client.get("/").headers.getlist("Server-Timing") == ['beaker-memory;desc="1 read, 1 write"']
+    plain = client_of(with_session(type="memory", secret=KEY)(counting))
+    assert "Server-Timing" not in plain.get("/").headers
+
+
+def test_the_request_log_counts_on_where_server_timing_ends(caplog: pytest.LogCaptureFixture) -> None:
+    """The header tells of what was done before it; the line at the request's end of what its stream did, too."""
+
+    @with_session(type="memory", secret=KEY, server_timing=True)
+    def function(request: Any) -> Any:
+        counting(request)
+        session = request.environ["beaker.session"]
+
+        def stream() -> Iterator[str]:
+            yield "early"
+            session["n"] += 1
+            session.save()
+            yield str(session["n"])
+
+        return flask.Response(stream())
+
+    caplog.set_level("DEBUG", "gae.logs.requests")
+    client = client_of(function)
+    client.get("/").close()
+    caplog.clear()
+    with client.get("/") as response:
+        assert response.headers["Server-Timing"] == 'beaker-memory;desc="1 read, 1 write"'
+        assert response.text == "early3"
+    (line,) = (record.getMessage() for record in caplog.records if record.name == "gae.logs.requests")
+    assert line == 'what this request cost: beaker-memory;desc="1 read, 2 writes"'
+
+
 def test_an_untouched_session_changes_nothing() -> None:
     """No cookie, no Vary."""
     answer = client_of(with_session(type="memory", secret=KEY)(lambda request: "x")).get("/")
@@ -99,7 +143,9 @@ def test_a_failing_function_saves_nothing() -> None:
     assert client.get("/").text == "2"
 
 
-@pytest.mark.parametrize("end", ["returns", "raises", "streams", "raises in its stream", "aborts"])
+@pytest.mark.parametrize(
+    "end", ["returns", "raises", "streams", "raises in its stream", "raises when closed", "aborts"]
+)
 def test_a_lock_ends_with_the_request(end: str) -> None:
     """A session lock that the function did not release is released when its request is over, however it ended."""
     locked: list[str] = []
@@ -120,18 +166,76 @@ def test_a_lock_ends_with_the_request(end: str) -> None:
         return "done" if end == "returns" else flask.Response(stream())
 
     def stream() -> Iterator[bytes]:
-        yield b"1"
-        if end != "streams":
-            raise ZeroDivisionError
-        yield b"2"
+        try:
+            yield b"1"
+            if end == "raises in its stream":
+                raise ZeroDivisionError
+            yield b"2"
+        finally:
+            if end == "raises when closed":
+                raise ZeroDivisionError
 
     client = client_of(function)
     client.get("/")
     for _ in range(2):
         with contextlib.suppress(ZeroDivisionError), client.post("/", buffered=False) as answer:
             assert answer.status_code == {"raises": 500, "aborts": 404}.get(end, 200)
-            assert answer.data in (b"done", b"12") or end in ("raises", "aborts")
+            # A visitor who leaves early has the server close what is not finished.
+            assert end in ("raises", "aborts", "raises when closed") or answer.data in (b"done", b"12")
     assert locked == [end, end]
+
+
+class BareFile:
+    """A server's own file wrapper that takes no attributes, as mod_wsgi's."""
+
+    __slots__ = ("file",)
+
+    def __init__(self, file: Any, size: int = 0) -> None:
+        self.file = file
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        data: bytes = self.file.read()
+        if not data:
+            raise StopIteration
+        return data
+
+    def close(self) -> None:
+        self.file.close()
+
+
+@pytest.mark.parametrize("wrapper", [None, FileWrapper, BareFile])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("asked", [{}, {"Range": "bytes=1-2"}])
+def test_a_lock_ends_with_a_file_that_is_sent(
+    method: str, wrapper: Any, asked: dict[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Sending a file, which the server closes itself, ends the request once: locks, late changes and its log line."""
+    path = tmp_path / "file"
+    path.write_bytes(b"file")
+    caplog.set_level("DEBUG", "gae.logs.requests")
+
+    @with_session(type="memory", secret=KEY)
+    def function(request: Any) -> Any:
+        session = request.environ["beaker.session"]
+        session["n"] = session.get("n", 0) + 1
+        session.save()
+        if "file" not in request.args:
+            return str(session["n"])
+        session.lock(timeout=0)
+        return flask.send_file(path, conditional=True)
+
+    offered = {} if wrapper is None else {"wsgi.file_wrapper": wrapper}
+    client = client_of(function)
+    client.get("/")
+    for _ in range(2):
+        caplog.clear()
+        with client.open("/?file=", method=method, headers=asked, environ_overrides=offered) as answer:
+            assert answer.data == (b"" if method == "HEAD" else b"il" if asked else b"file")
+        assert [record.name for record in caplog.records].count("gae.logs.requests") == 1
+    assert client.get("/").text == "4"
 
 
 def test_abort_is_an_answer_and_keeps_the_session() -> None:
@@ -198,6 +302,35 @@ def test_a_stream_that_is_not_ready_is_not_waited_for() -> None:
         response = function(flask.request)
         assert computed == [""]
         assert b"".join(response.iter_encoded()) == b"a"
+
+
+def test_a_stream_that_fails_saves_nothing_more() -> None:
+    """What it has changed since its first chunk is not saved when the server closes it; a lock is released."""
+    held: list[Any] = []
+
+    @with_session(type="memory", secret=KEY)
+    def function(request: Any) -> Any:
+        session = request.environ["beaker.session"]
+        held.append(session.get("n"))
+
+        def body() -> Iterator[str]:
+            session.lock(timeout=0)
+            session["n"] = 1
+            session.save()
+            yield "a"
+            session["n"] = 2
+            session.save()
+            raise ZeroDivisionError
+
+        return flask.Response(body())
+
+    client = client_of(function)
+    for _ in range(2):
+        answer = client.get("/", buffered=False)
+        with pytest.raises(ZeroDivisionError):
+            assert answer.data
+        answer.close()
+    assert held == [None, 1]
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

@@ -13,6 +13,7 @@ import pytest
 from beaker.config.parse import parse_session
 from beaker.crypto.keyring import KeyRing, new_key
 from beaker.exceptions import ConfigError
+from beaker.paths import read_private
 from beaker.runtime import Runtime
 from gae import secret_manager
 from gae.functions import with_session
@@ -87,10 +88,18 @@ class TestKeptSecret:
         with pytest.raises(ConfigError, match="chmod"):
             self.start(data)
 
-    def test_is_read_once(self, tmp_path: Path) -> None:
+    def test_is_read_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """What a path leads to later is not asked: the key is what was read through the descriptor."""
         key = kept_at(tmp_path).read_text()
+
+        def read_then_replaced(name: str, directory: int) -> Any:
+            found = read_private(name, directory)
+            kept_at(tmp_path)
+            return found
+
+        monkeypatch.setattr("gae.kept_secret.read_private", read_then_replaced)
         found = Settings.from_environ({"BEAKER_DATA_DIR": str(tmp_path)}, runtime=Runtime())
+        assert (tmp_path / KEPT_SECRET).read_text() != key
         assert (*found.session.secret, *found.cache["secret"]) == (key, key)
 
 

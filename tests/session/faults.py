@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from beaker.exceptions import StoreUnavailable
 from beaker.session.context import SessionContext
+from beaker.testing.session_harness import Handler, Tab
 
-__all__ = ["OPERATIONS", "WRITES", "Interruptible", "interrupt"]
+__all__ = ["OPERATIONS", "WRITES", "Interruptible", "each_failure", "interrupt"]
 
 READS = ("get", "get_many", "read")
 WRITES = ("insert", "replace", "remove", "set", "delete")
@@ -73,3 +74,29 @@ def interrupt(context: SessionContext) -> Interruptible:
     if revocations is not None:
         revocations._points.store = wrapper
     return wrapper
+
+
+def each_failure(tab: Tab, begin: Handler, act: Handler, *, done: bool, most: int) -> Iterator[Any]:
+    """``act`` on a new session that ``begin`` saved, its first, second, ... operation failing, until it has no more.
+
+    Yields what ``act`` returned, or the StoreUnavailable that it raised; the store works again by then. Fails when
+    ``act`` has over ``most`` operations, or none.
+    """
+    store = interrupt(tab.middleware.context)
+    for at in range(most):
+        tab.cookies.clear()
+        store.quiet()
+        tab.do(begin)
+        store.quiet()
+        store.lose(at, done=done)
+        try:
+            found = tab.do(act)
+        except StoreUnavailable as error:
+            found = error
+        reached = store.number > at
+        store.quiet()
+        yield found
+        if not reached:
+            assert at > 0
+            return
+    raise AssertionError(f"over {most} operations")

@@ -50,8 +50,9 @@ def attributes(tab: Tab) -> dict[str, str]:
 )
 def test_combinations_a_browser_would_refuse_are_refused_at_start(open_tab: Open, options: dict[str, Any]) -> None:
     """ConfigError at construction, naming an option, for cookies that browsers would drop (ASVS 5.0 3.3.1, 3.3.3)."""
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError) as caught:
         open_tab("file", **options)
+    assert any(f"session.{name}" in str(caught.value) for name in (*options, "secure"))
 
 
 @pytest.mark.parametrize("name", ["__Host-s", "__Secure-s", "beaker.session.id"])

@@ -9,6 +9,7 @@ import pytest
 
 from beaker.exceptions import SessionTooLarge
 from beaker.session.backends.cookie import HEADER_LIMIT
+from beaker.session.cookies import part_name
 from beaker.testing.session_harness import COOKIE, OTHER_SECRET, SessionHarness, Tab
 from tests.session.places import opened
 
@@ -76,3 +77,16 @@ def test_parts_stay_below_what_servers_accept(tmp_path: Path) -> None:
         assert tab.do(lambda s: len(s["a"])) == length
         assert COOKIE in tab.cookies
     assert sent > 5000
+
+
+@pytest.mark.parametrize("lost", [(), (0,), (1,), (2,), (0, 1)])
+@pytest.mark.parametrize("ends", [True, False])
+def test_every_part_that_came_is_dropped(tmp_path: Path, lost: tuple[int, ...], ends: bool) -> None:
+    """A browser may have dropped some by itself; none of the others stays behind with what was in the session."""
+    tab = opened("revocable cookie", tmp_path, chunks=3, cookie_max=2600)
+    tab.do(SessionHarness.put(a="x" * 5000))
+    assert len(tab.cookies) == 3
+    for index in lost:
+        del tab.cookies[part_name(COOKIE, index)]
+    tab.do((lambda s: s.logout()) if ends else SessionHarness.put(a="small"))
+    assert list(tab.cookies) == ([] if ends else [COOKIE])

@@ -10,7 +10,7 @@ import pytest
 from beaker.exceptions import StoreUnavailable
 from beaker.session.proxy import SessionObject
 from beaker.testing.clock import FakeClock
-from beaker.testing.session_harness import Handler, SessionHarness, Tab
+from beaker.testing.session_harness import COOKIE, Handler, SessionHarness, Tab
 from tests.session.faults import Interruptible, interrupt
 from tests.session.places import LOCAL
 
@@ -124,3 +124,69 @@ def test_a_logout_is_an_error_when_the_record_can_neither_be_marked_nor_removed(
     assert tab.cookies == kept.cookies
     store.quiet()
     assert tab.do(lambda s: s.user) == "ann"
+
+
+@pytest.mark.parametrize("place", ["memory", "hybrid in store"])
+@pytest.mark.parametrize("end", ["logout", "login"])
+def test_a_request_that_reads_the_ended_session_anew_writes_nothing_more(open_tab: Open, place: str, end: str) -> None:
+    """It has saved before the end, so that its cookie was due; sent now, it would replace the one that the browser has
+    got since."""
+    tab = open_tab(place)
+    tab.do(put(a=1))
+    other = tab.copy()
+
+    def slow(session: SessionObject) -> bool:
+        put(a=2)(session)
+        session.regenerate_id()
+        session.persist()
+        line = session.__dict__["_headers"]["cookie_out"]
+        other.cookies[COOKIE] = line.partition(";")[0].partition("=")[2]
+        other.do(lambda s: s.login("ann") if end == "login" else s.logout())
+        session.load()
+        empty = "a" not in session and session.is_new
+        put(late=1)(session)
+        return empty
+
+    assert tab.do(slow)
+    assert not tab.last.set_cookies
+    assert other.do(lambda s: (s.user, s.get("late"))) == ("ann" if end == "login" else None, None)
+
+
+@pytest.mark.parametrize("place", LOCAL)
+def test_what_was_found_to_have_ended_is_not_there_when_it_is_read_anew(open_tab: Open, place: str) -> None:
+    """A save found the end and wrote nothing; ``load()`` then shows an empty session, not the ended one."""
+    tab = open_tab(place)
+    tab.do(lambda s: s.login("ann"))
+    other = tab.copy()
+
+    def slow(session: SessionObject) -> object:
+        assert session.user == "ann"
+        other.do(lambda s: s.logout())
+        put(a=2)(session)
+        session.persist()
+        session.load()
+        return session.user
+
+    assert tab.do(slow) is None
+    assert not tab.last.set_cookies
+
+
+@pytest.mark.parametrize("place", LOCAL)
+@pytest.mark.parametrize("again", [False, True])
+def test_a_logout_after_a_new_id_that_came_too_late_ends_the_session(open_tab: Open, place: str, again: bool) -> None:
+    """Another tab was first to change the id; a logout in this request ends the session under the id it has now."""
+    tab = open_tab(place)
+    tab.do(put(a=1))
+    other = tab.copy()
+
+    def slow(session: SessionObject) -> None:
+        assert session["a"] == 1
+        other.do(lambda s: s.login("ann"))
+        session.regenerate_id()
+        session.persist()
+        if again:
+            session.load()
+        session.logout()
+
+    tab.do(slow)
+    assert other.do(lambda s: (s.user, s.get("a"))) == (None, None)

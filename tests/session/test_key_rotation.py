@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,10 @@ import pytest
 
 from beaker import counters
 from beaker.crypto.keyring import KeyRing, new_key
+from beaker.crypto.tokens import BadToken
+from beaker.exceptions import CorruptRecord
+from beaker.session.records import NAMESPACE
+from beaker.session.snapshot import Snapshot
 from beaker.testing.clock import FakeClock
 from beaker.testing.session_harness import COOKIE, OTHER_SECRET, SessionHarness, Tab
 from tests.session.places import opened
@@ -128,3 +132,34 @@ def test_a_key_file_that_breaks_logs_nobody_out(tmp_path: Path, clock: FakeClock
     assert fleet.visit(0, jar) == 1
     fleet.write(0, NEW, OLD)
     assert fleet.visit(0, jar) == 1
+
+
+def test_what_was_verified_is_verified_again_when_its_key_is_gone(tmp_path: Path, clock: FakeClock) -> None:
+    """A record and a token that this process has just written, or opened before, are nothing once their key is gone."""
+    fleet = Fleet("file", tmp_path, clock)
+    tab = fleet.instances[0]
+    tab.do(SessionHarness.put(a=1))
+    context = tab.middleware.context
+    token = tab.cookies[COOKIE]
+    for _ in range(2):
+        id = context.ids.open(token).id
+        assert isinstance(context.records.load(id), Snapshot)
+    fleet.write(0, NEW)
+    with pytest.raises(BadToken):
+        context.ids.open(token)
+    with pytest.raises(CorruptRecord):
+        context.records.load(id)
+
+
+def test_a_remembered_record_that_was_changed_is_corrupt(open_tab: Callable[..., Tab]) -> None:
+    """Whatever a process remembers of a record concerns those very bytes: one that differs in a bit is refused."""
+    tab = open_tab("memory", secret=OLD)
+    tab.do(SessionHarness.put(a=1))
+    records = tab.middleware.context.records
+    id = tab.middleware.context.ids.open(tab.cookies[COOKIE]).id
+    snapshot = records.load(id)
+    assert isinstance(snapshot, Snapshot)
+    data = records.store.get(NAMESPACE, snapshot.key)
+    records.store.set(NAMESPACE, snapshot.key, data[:-20] + bytes((data[-20] ^ 1,)) + data[-19:], ttl=None)
+    with pytest.raises(CorruptRecord):
+        records.load(id)

@@ -292,7 +292,25 @@ def test_a_clock_step_and_its_correction_end_no_session(
             assert tab.cookies == cookies
         tab.do(put(a=number))
         assert tab.do(lambda s: (s.id, s["a"])) == (id, number)
-    clock.advance(2 * HOUR)
+    # Which of the two clocks was wrong is not known: the later access counts.
+    clock.advance(2 * HOUR + max(0.0, STEPS[step]))
+    assert tab.do(user) is None
+
+
+@pytest.mark.parametrize("place", LOCAL)
+def test_a_clock_that_is_behind_by_more_than_the_timeout_ends_no_session(
+    open_tab: Open, clock: FakeClock, place: str
+) -> None:
+    """Neither what it reads nor what it writes nor a changed id does; and no stamp that it shows is in its future."""
+    tab = open_tab(place, timeout=HOUR / 2, absolute_timeout=24 * HOUR)
+    tab.do(login("ann"))
+    for access in (user, put(a=1), lambda s: s.regenerate_id()):
+        clock.advance(-HOUR)
+        tab.do(access)
+        assert tab.do(lambda s: max(s.created, s.last_accessed, s["_creation_time"])) <= clock()
+        clock.advance(HOUR)
+        assert tab.do(user) == "ann"
+    clock.advance(HOUR / 2)
     assert tab.do(user) is None
 
 

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from beaker import counters
+from beaker.crypto.keyring import KeyRing
+from beaker.crypto.tokens import DataTokens
 from beaker.exceptions import BeakerWarning, ConfigWarning
 from beaker.middleware import CacheMiddleware, SessionMiddleware
 from beaker.runtime import Runtime
@@ -97,6 +100,8 @@ def test_session_object_is_lazy_and_finds_by_id(tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     assert session.get_by_id("A" * 43) is None
     assert session.get_by_id("../../etc/passwd") is None
+    from_outside: list[Any] = [None, 5, b"A" * 43, ""]
+    assert [session.get_by_id(each) for each in from_outside] == [None] * 4
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -147,6 +152,15 @@ def test_signed_cookie() -> None:
     assert "admin" not in SignedCookie(SECRET, f"admin={token}"), "a value is good under its own name only"
     assert "user" not in SignedCookie(SECRET, f"user={token[:-2]}")
     assert SignedCookie([OTHER_SECRET, SECRET], f"user={token}")["user"].value == "fred"
+
+
+def test_a_jar_leaves_out_what_is_no_text() -> None:
+    """A token of the same name and key that holds other bytes, as a session's does, is left out and counted."""
+    tokens = DataTokens(KeyRing.from_option(SECRET), "user", encrypt=False)
+    token = tokens.seal(b"\xff\xfe", created=0.0, issued=0.0, expires=None)
+    before = counters.snapshot().events.get("bad_token{version}", 0)
+    assert "user" not in SignedCookie(SECRET, f"user={token}")
+    assert counters.snapshot().events["bad_token{version}"] == before + 1
 
 
 def test_lock_and_unlock(tmp_path: Path) -> None:

@@ -156,3 +156,25 @@ def test_a_true_conflict_is_asked_once_with_all_three_sides(
         assert asked == [(name, before, ours, now)]
         assert merged.values == state(answer)
         assert merged.conflicts == (name,)
+
+
+def test_an_operation_that_cannot_be_applied_is_a_conflict() -> None:
+    """A counter that another request has replaced by text: resolve() decides, as for any two changes."""
+    base, theirs = CODEC.pack([("n", 1)]), CODEC.pack([("n", "text")])
+    ours = CODEC.pack([("n", 2)])
+    delta = diff(base, ours, {b'"n"': (Operation("increment", 1),)})
+    merged = merge(base, delta, theirs, lambda name, before, mine, now: now, operate)
+    assert (merged.values, merged.conflicts) == (theirs, (b'"n"',))
+
+
+def test_operations_on_an_absent_value() -> None:
+    """increment counts from 0, add begins a set."""
+    assert apply_operations(None, (Operation("increment", 3),)) == 3
+    assert apply_operations(None, (Operation("add", 3),)) == {3}
+
+
+def test_a_delta_is_true_where_anything_changed() -> None:
+    """A key that was only set, or only deleted, is a change."""
+    assert diff({}, {b"a": b"1"})
+    assert diff({b"a": b"1"}, {})
+    assert not diff({b"a": b"1"}, {b"a": b"1"})

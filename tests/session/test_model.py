@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from beaker.crypto.keyring import new_key
+from beaker.exceptions import BeakerException
 from beaker.session.proxy import SessionObject
 from beaker.session.records import CLOCKS, TOMBSTONE_TTL
 from beaker.testing.clock import FakeClock
@@ -44,6 +45,8 @@ class Holding:
     identity: Identity
     accessed: float
     values: dict[str, Any] = field(default_factory=dict)
+    count: list[int] = field(default_factory=lambda: [0])
+    """A number that only grows, of all ids that the session goes on under."""
 
 
 class Sessions(RuleBasedStateMachine):
@@ -167,6 +170,23 @@ class Sessions(RuleBasedStateMachine):
         self.tabs[tab].do(handler)
         self.write(tab, "n", lambda values: values.get("n", 0) + by)
 
+    @rule(tab=TABS, n=st.integers(0, 2))
+    def count(self, tab: int, n: int) -> None:
+        """A number that only grows is the same for every cookie of the session, and follows it to its new ids."""
+        if not self.shared:
+            return
+        if self.fenced(tab):
+            with pytest.raises(BeakerException, match="ended meanwhile"):
+                self.tabs[tab].do(lambda s: s.monotonic("m", n))
+            return
+        seen = self.tabs[tab].do(lambda s: s.monotonic("m", n))
+        holding = self.access(tab)
+        if holding is None and n:
+            holding = self.held[tab] = Holding(Identity(self.clock()), self.clock())
+        if holding is not None:
+            holding.count[0] += n
+        assert seen == (0 if holding is None else holding.count[0])
+
     @rule(tab=TABS, other=TABS, value=st.integers(0, 99))
     def overlap(self, tab: int, other: int, value: int) -> None:
         """Both requests have loaded before either saves; they change different keys."""
@@ -218,7 +238,7 @@ class Sessions(RuleBasedStateMachine):
     def move(self, tab: int, holding: Holding, created: float) -> None:
         holding.identity.died = self.clock()
         holding.identity.successor = Identity(created)
-        self.held[tab] = Holding(holding.identity.successor, self.clock(), dict(holding.values))
+        self.held[tab] = Holding(holding.identity.successor, self.clock(), dict(holding.values), holding.count)
 
     @rule(tab=TABS, copied=st.booleans(), way=st.sampled_from(["logout", "delete", "invalidate"]))
     def end(self, tab: int, copied: bool, way: str) -> None:

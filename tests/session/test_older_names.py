@@ -144,10 +144,11 @@ def test_load_of_a_cookie_session() -> None:
 # -- the session's own names
 
 
-def test_the_cookie_to_send() -> None:
+def test_the_cookie_to_send(fake_clock: FakeClock) -> None:
     """session.cookie[session.key] has value and attributes as the header line has them."""
     environ = {"wsgi.url_scheme": "https"}
     options: dict[str, Any] = {"key": "shop", "cookie_path": "/x", "secure": True, "partitioned": True}
+    options["clock"] = fake_clock
     session = SessionObject(environ, type="memory", cookie_expires=300, **options)
     session["a"] = 1
     session.save()
@@ -206,6 +207,26 @@ def test_the_entries_of_the_object_in_the_environ() -> None:
     assert json.loads(json.dumps(session._session()))["a"] == 1
     del inner["_dirty"]
     assert session.dirty() is False
+
+
+def test_the_entries_of_a_session_that_no_page_has_touched() -> None:
+    """Behind a middleware they are there too, of one object, and asking for them is no access."""
+    seen: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        session = environ["beaker.session"]
+        inner = session.__dict__
+        seen.append((inner["_environ"] is environ, inner["_sess"], inner["_headers"], set(inner["_params"])))
+        assert session.__dict__ is inner
+        assert vars(session) is inner
+        inner["_mine"] = 1
+        assert session._mine == 1
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b""]
+
+    browser = Browser(SessionMiddleware(app, {"session.type": "memory"}))
+    assert "Vary" not in dict(browser.get("/").headers)
+    assert seen == [(True, None, {"set_cookie": False, "cookie_out": None}, {"context"})]
 
 
 def test_an_access_can_be_forgotten() -> None:

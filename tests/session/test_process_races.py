@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import statistics
 from pathlib import Path
@@ -15,13 +14,13 @@ import pytest
 
 from beaker.session.proxy import SessionObject
 from beaker.testing.session_harness import SECRET
+from tests.processes import CONTEXT, fresh
 from tests.session import racers
 from tests.session.racers import Client
 from tests.storage.shared import SHARED, session_options
 
 STRESS = int(os.environ.get("BEAKER_STRESS", "1"))
 PROCESSES, SAVES, ROUNDS = 8, 25 * STRESS, 6 * STRESS
-SPAWN = multiprocessing.get_context("spawn")
 
 
 @pytest.fixture(params=SHARED)
@@ -44,8 +43,8 @@ def put(**values: Any) -> racers.Handler:
 
 def run(target: Any, *each: tuple[Any, ...]) -> list[Any]:
     """Run ``target`` in one process per tuple of arguments, started together; returns their reports."""
-    gate, report = SPAWN.Barrier(len(each)), SPAWN.Queue()
-    processes = [SPAWN.Process(target=target, args=(*args, gate, report)) for args in each]
+    gate, report = CONTEXT.Barrier(len(each)), CONTEXT.Queue()
+    processes = [fresh(target, *args, gate, report) for args in each]
     for process in processes:
         process.start()
     try:
@@ -71,8 +70,8 @@ def test_no_save_is_lost_and_counters_are_exact(client: Client, options: dict[st
 
 def beside_writers(options: dict[str, Any], cookie: str, act: Any) -> list[list[str]]:
     """``act()`` while three processes read and write with ``cookie``; the cookies they were given."""
-    gate, report = SPAWN.Barrier(4), SPAWN.Queue()
-    processes = [SPAWN.Process(target=racers.use, args=(options, cookie, ROUNDS, gate, report)) for _ in range(3)]
+    gate, report = CONTEXT.Barrier(4), CONTEXT.Queue()
+    processes = [fresh(racers.use, options, cookie, ROUNDS, gate, report) for _ in range(3)]
     for process in processes:
         process.start()
     try:

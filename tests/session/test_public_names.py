@@ -24,6 +24,7 @@ MANUAL = {
 OF_THE_PROXY = {"persist", "get_by_id", "accessed", "dirty", "commit", "finish", "release"}
 ADDED = {
     "add",
+    "cookie_expires",
     "created",
     "discard",
     "has_key",
@@ -36,7 +37,7 @@ ADDED = {
     "user",
 }
 # What programs written for Beaker up to 1.14 use; docs/migrating.md says what each does here.
-OLDER = {"cookie", "dirty", "key", "load", "namespace"}
+OLDER = {"cookie", "dirty", "key", "load", "namespace", "request"}
 OF_A_DICT = {name for name in dir(dict) if not name.startswith("_")}
 
 
@@ -93,3 +94,38 @@ def test_every_older_name_is_documented() -> None:
     page = (Path(__file__).parents[2] / "docs" / "migrating.md").read_text("utf-8")
     for name in OLDER:
         assert re.search(rf"[`.]{name}\b", page), name
+
+
+def test_the_operators_of_a_dict(open_tab: Callable[..., Tab]) -> None:
+    """``|=`` changes the session and keeps it, ``|`` is a dict of both, and reversed() goes through the keys."""
+    tab = open_tab("memory")
+
+    def operate(session: SessionObject) -> None:
+        same = session
+        same |= {"a": 1, "b": 2}
+        assert same is session
+        session |= [("c", 3)]
+        assert {"c": 0, "d": 4} | session == {**session, "d": 4}
+        assert session | {"c": 0} == {**session, "c": 0}
+        assert session | session == dict(session)
+        assert type(session | {}) is dict
+        assert [key for key in reversed(session) if len(key) == 1] == ["c", "b", "a"]
+        session.save()
+
+    tab.do(operate)
+    assert tab.do(lambda session: [session[key] for key in "abc"]) == [1, 2, 3]
+
+
+def test_popitem_leaves_what_is_not_the_application_s(open_tab: Callable[..., Tab]) -> None:
+    """It returns values until none is left, then raises KeyError; the session's stamps stay."""
+    tab = open_tab("memory")
+
+    def empty(session: SessionObject) -> list[object]:
+        session.update(a=1, b=2)
+        found = [session.popitem(), session.popitem()]
+        with pytest.raises(KeyError, match="no value"):
+            session.popitem()
+        assert set(session) == {"_creation_time", "_accessed_time"}
+        return found
+
+    assert tab.do(empty) == [("b", 2), ("a", 1)]

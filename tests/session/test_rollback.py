@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ import pytest
 
 from beaker.crypto.tokens import store_key
 from beaker.exceptions import StoreUnavailable
-from beaker.session.records import TOMBSTONE_TTL
+from beaker.session.backends.hybrid import HybridBackend
+from beaker.session.records import CLOCKS, TOMBSTONE_TTL, Tombstone
 from beaker.session.revocation import Revocations
 from beaker.storage.memory import MemoryStore
 from beaker.testing.clock import FakeClock
-from beaker.testing.session_harness import OTHER_SECRET, SECRET, SessionHarness, Tab
-from tests.session.faults import Interruptible, interrupt
+from beaker.testing.session_harness import OTHER_SECRET, SECRET, Handler, SessionHarness, Tab
+from tests.session.faults import Interruptible, each_failure, interrupt
 from tests.session.places import DRIVERS, tab_of
 from tests.storage.shared import session_options
 
@@ -32,6 +34,20 @@ def credit(session: Any) -> Any:
 def shrink(session: Any) -> None:
     session.pop("big")
     session.save()
+
+
+def changing(change: str) -> Handler:
+    """Sees the credit of before, sets ``x``, then saves, logs in or changes the id."""
+
+    def act(session: Any) -> None:
+        assert session["credit"] == 10
+        session["x"] = 1
+        if change == "save":
+            session.save()
+        else:
+            getattr(session, change)(*(["ann"] if change == "login" else []))
+
+    return act
 
 
 @pytest.fixture(params=["memory", "file", "dbm", "sqlite", *SERVERS])
@@ -84,6 +100,26 @@ class TestReturns:
         tab.do(lambda s: (s.pop("b"), s.save()))  # type: ignore[func-returns-value]
         tab.do(put(**BIG))
         assert tab.do(lambda s: "b" in s) is False
+
+    def test_a_request_that_moves_out_late_keeps_what_came_back_meanwhile(self, open_tab: Open) -> None:
+        """Another request moved the session out and back just before: what its new cookie holds is merged later."""
+        tab, late = (open_tab("hybrid in cookie") for _ in range(2))
+        tab.do(put(a=1))
+        late.cookies = dict(tab.cookies)
+        store = interrupt(late.middleware.context)
+
+        def before(name: str, number: int) -> None:
+            if name == "insert":
+                store.quiet()
+                tab.do(put(**BIG))
+                tab.do(shrink)
+                tab.do(put(c=1))
+
+        store.before = before
+        late.do(put(b=1, **BIG))
+        assert not late.last.set_cookies
+        for each in (tab, late):
+            assert each.do(lambda s: (s["a"], s["b"], s["c"], len(s["big"]))) == (1, 1, 1, 6000)
 
     def test_copies_of_each_return_are_outdated_by_the_next_move(self, open_tab: Open) -> None:
         """Also of one within the minutes in which the record stays, and after a late write into the record."""
@@ -180,15 +216,7 @@ class TestInFlight:
         tab.do(put(**BIG))
         tab.do(put(credit=0))
 
-        def act(session: Any) -> None:
-            assert session["credit"] == 10
-            session["x"] = 1
-            if change == "save":
-                session.save()
-            else:
-                getattr(session, change)(*(["ann"] if change == "login" else []))
-
-        stale.do(act)
+        stale.do(changing(change))
         assert stale.do(lambda s: (s["credit"], s["x"])) == (0, 1)
 
     @pytest.mark.parametrize("change", ["login", "regenerate_id", "save"])
@@ -210,16 +238,8 @@ class TestInFlight:
         id = tab.do(lambda s: s._session()._snapshot.id)
         points._seen[f"id:{store_key(id)}"] = (clock(), {})
 
-        def act(session: Any) -> None:
-            assert session["credit"] == 10
-            session["x"] = 1
-            if change == "save":
-                session.save()
-            else:
-                getattr(session, change)(*(["ann"] if change == "login" else []))
-
         before = dict(stale.cookies)
-        stale.do(act)
+        stale.do(changing(change))
         if change == "login":
             assert stale.do(lambda s: (s.user, s.get("credit"), s["x"])) == ("ann", None, 1)
         else:
@@ -231,26 +251,105 @@ class TestInFlight:
     def test_a_move_that_fails_loses_nothing(self, open_tab: Open, done: bool) -> None:
         """Whichever operation of it fails, the cookie of before opens the session, as it was or as it was saved."""
         tab = open_tab("hybrid in cookie")
-        store = interrupt(tab.middleware.context)
-        for at in range(12):
-            tab.cookies.clear()
-            store.quiet()
-            tab.do(put(a=1))
-            store.quiet()
-            store.lose(at, done=done)
-            try:
-                tab.do(put(a=2, **BIG))
-            except StoreUnavailable:
-                store.quiet()
+        for found in each_failure(tab, put(a=1), put(a=2, **BIG), done=done, most=12):
+            if isinstance(found, StoreUnavailable):
                 assert tab.do(lambda s: s["a"]) in (1, 2)
                 tab.do(put(b=1, **BIG))
             else:
-                reached = store.number > at
-                store.quiet()
                 assert tab.do(lambda s: s["a"]) == 2
-                if not reached:
-                    return
-        raise AssertionError("the move has more operations than were tried")
+
+    @pytest.mark.parametrize("change", ["save", "login", "regenerate_id", "monotonic"])
+    def test_a_move_that_was_cut_off_takes_nothing_back(
+        self, open_tab: Open, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, change: str
+    ) -> None:
+        """A request died after it had stored the session: what its cookie has seen since is not lost to that record."""
+
+        def die(*args: object) -> None:
+            raise StoreUnavailable("killed")
+
+        def act(session: Any) -> None:
+            session.increment("n")
+            session.update(BIG if change == "save" else {})
+            session.save()
+            if change != "save":
+                arguments: dict[str, tuple[Any, ...]] = {"login": ("ann",), "monotonic": ("m", 1)}
+                getattr(session, change)(*arguments.get(change, ()))
+
+        tab = open_tab("hybrid in cookie")
+        tab.do(put(a=1, n=1, gone=1))
+        with monkeypatch.context() as dying, contextlib.suppress(StoreUnavailable):
+            dying.setattr(HybridBackend, "_outdate", die)
+            tab.do(put(a=2, **BIG))
+        clock.advance(CLOCKS + 1)
+        tab.do(put(a=3, n=5, b=1))
+        tab.do(lambda s: (s.pop("gone"), s.save()))  # type: ignore[func-returns-value]
+        tab.do(act)
+        assert tab.do(lambda s: [s.get(key) for key in ("a", "b", "n", "gone")]) == [3, 1, 6, None]
+        assert tab.do(lambda s: "big" in s) is (change == "save")
+
+    @pytest.mark.parametrize("done", [False, True], ids=["undone", "answer lost"])
+    def test_a_new_id_that_fails_loses_nothing(self, open_tab: Open, done: bool) -> None:
+        """Another request moved the session out just before; whichever operation fails, one of the two ids opens it."""
+        for at in range(20):
+            tab, late = (open_tab("hybrid in cookie") for _ in range(2))
+            tab.do(put(a=1))
+            late.cookies = dict(tab.cookies)
+            store = interrupt(late.middleware.context)
+
+            def act(session: Any, tab: Tab = tab, store: Interruptible = store, at: int = at) -> None:
+                session.get("a")
+                tab.do(put(b=1, **BIG))
+                store.quiet()
+                store.lose(at, done=done)
+                session.regenerate_id()
+
+            with contextlib.suppress(StoreUnavailable):
+                late.do(act)
+            reached = store.number > at
+            store.quiet()
+            assert (1, 1) in [each.do(lambda s: (s.get("a"), s.get("b"))) for each in (tab, late)]
+            if not reached:
+                return
+        raise AssertionError("a change of the id has more operations than were tried")
+
+    @pytest.mark.parametrize("what", ["many writes", "the end of a return"])
+    def test_a_new_id_leaves_a_tombstone_whatever_comes_in_between(
+        self, open_tab: Open, clock: FakeClock, what: str
+    ) -> None:
+        """Nothing opens under the old id, and what was written there in time goes along to the new one."""
+        tab, late = (open_tab("hybrid in cookie") for _ in range(2))
+        tab.do(put(a=1))
+        if what == "the end of a return":
+            tab.do(put(**BIG))
+            tab.do(shrink)
+        late.cookies = dict(tab.cookies)
+        store = interrupt(late.middleware.context)
+        before: list[int] = []
+
+        def between(name: str, number: int) -> None:
+            if name == "replace" and len(before) < (12 if what == "many writes" else 1):
+                before.append(number)
+                if what != "many writes":
+                    clock.advance(TOMBSTONE_TTL + 1)
+                tab.do(put(n=len(before)))
+
+        ids: list[bytes] = []
+
+        def act(session: Any) -> None:
+            session.get("a")
+            ids.append(session._session()._snapshot.id)
+            if what == "many writes":
+                tab.do(put(**BIG))
+            store.before = between
+            session.login("ann")
+
+        late.do(act)
+        store.quiet()
+        assert isinstance(late.middleware.context.records.load(ids[0]), Tombstone)
+        assert tab.do(lambda s: s.get("a")) is None
+        assert late.do(lambda s: (s["a"], s.user)) == (1, "ann")
+        if what == "many writes":
+            assert late.do(lambda s: s["n"]) == len(before)
 
 
 class TestPoints:

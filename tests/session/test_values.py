@@ -13,7 +13,7 @@ from beaker.config.parse import parse_session
 from beaker.exceptions import CorruptRecord, UnserializableValue
 from beaker.serialization.serializers import TaggedJson
 from beaker.session.context import SessionContext
-from beaker.session.values import ValueCodec, pack_items, unpack_items
+from beaker.session.values import NOTHING, ValueCodec, pack_items, unpack_items
 from beaker.testing.session_harness import SECRET
 from tests.values import spelled
 
@@ -54,26 +54,60 @@ def test_what_did_not_change_packs_as_it_was(session: dict[Any, Any]) -> None:
     """Taking over what is known gives the same bytes as serializing anew."""
     packed = CODEC.pack(session.items())
     loaded = CODEC.unpack(packed, trusted=True)
-    known = CODEC.known(packed, loaded)
-    assert CODEC.pack(loaded.items(), known) == CODEC.pack(loaded.items())
+    base = CODEC.base(packed, loaded)
+    assert CODEC.pack(loaded.items(), base) == CODEC.pack(loaded.items()) == CODEC.repack(loaded, base)
+
+
+@given(st.dictionaries(KEYS, VALUES, max_size=6), st.dictionaries(KEYS, VALUES, max_size=3), st.integers(1, 3))
+def test_what_changed_packs_as_if_nothing_was_known(
+    session: dict[Any, Any], changes: dict[Any, Any], rounds: int
+) -> None:
+    """Values replaced, and others added and removed, in a session that was read before; it unpacks to the same."""
+    codec = ValueCodec("auto", may_pickle=True)
+    packed = codec.pack(session.items(), NOTHING)
+    for _ in range(rounds):
+        loaded = codec.unpack(packed, trusted=True)
+        base = codec.remembered(packed) or codec.base(packed, loaded)
+        for key in list(loaded)[:rounds]:
+            changes = {**changes, key: loaded[key]}
+            if rounds == 3:
+                del loaded[key]
+        loaded.update(changes)
+        packed = codec.repack(loaded, base)
+        assert packed == CODEC.pack(loaded.items())
+        assert list(packed) == list(CODEC.pack(loaded.items()))
+        assert spelled([codec.unpack(packed, trusted=True)]) == spelled([CODEC.unpack(packed, trusted=True)])
 
 
 def test_changes_are_never_taken_for_known() -> None:
     """Mutated inside, replaced by something equal of another type, a key of another type, a key gone."""
     packed = CODEC.pack({"list": [1], "one": 1, 1: "x", "gone": None, "kept": "text" * 3}.items())
     loaded = CODEC.unpack(packed, trusted=True)
-    known = CODEC.known(packed, loaded)
+    base = CODEC.base(packed, loaded)
     loaded["list"].append(2)
     loaded["one"] = True
     del loaded["gone"]
     value = loaded.pop(1)
     loaded[True] = value
-    assert CODEC.pack(loaded.items(), known) == {
-        b'"list"': b"J[1,2]",
-        b'"one"': b"Jtrue",
-        b"true": b'J"x"',
-        b'"kept"': b'J"texttexttext"',
-    }
+    expected = {b'"list"': b"J[1,2]", b'"one"': b"Jtrue", b"true": b'J"x"', b'"kept"': b'J"texttexttext"'}
+    assert CODEC.pack(loaded.items(), base) == expected == CODEC.repack(loaded, base)
+
+
+def test_a_key_of_another_type_in_the_same_place_is_a_change() -> None:
+    """1 and True are equal, and so are the lists of keys that hold them."""
+    packed = CODEC.pack([(1, "x")])
+    base = CODEC.base(packed, CODEC.unpack(packed, trusted=True))
+    assert CODEC.repack({True: "x"}, base) == {b"true": b'J"x"'}
+
+
+def test_a_change_writes_a_key_as_this_codec_spells_it() -> None:
+    """Of a record that spells it otherwise; what did not change keeps its spelling, or reads would write."""
+    packed = {b'"\\u0061"': b"J1", b'"b"': b"J2"}
+    codec = ValueCodec("auto", may_pickle=True)
+    loaded = codec.unpack(packed, trusted=True)
+    base = codec.base(packed, loaded)
+    assert codec.repack(loaded, base) == packed
+    assert codec.repack({**loaded, "a": 5}, base) == {b'"a"': b"J5", b'"b"': b"J2"}
 
 
 def test_a_key_has_one_name_whatever_was_read_before() -> None:
@@ -87,7 +121,7 @@ def test_a_key_has_one_name_whatever_was_read_before() -> None:
 def test_two_names_of_one_key_are_not_known() -> None:
     """Where nothing shows which name a value came from, it is serialized anew."""
     packed = {b"1": b"J5", b"true": b"J5", b'"a"': b"J6"}
-    assert CODEC.known(packed, CODEC.unpack(packed, trusted=True)) == {}
+    assert CODEC.base(packed, CODEC.unpack(packed, trusted=True)) is NOTHING
 
 
 @given(st.lists(VALUES, max_size=6))

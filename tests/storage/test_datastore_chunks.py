@@ -172,7 +172,7 @@ class TestChunks(OnEmulators):
         assert store.get("n", "k") is None
         assert store.read("n", "k") is None
         assert store.get_many("n", ["k"]) == {}
-        assert store.insert("n", "k", b"new", ttl=None) is True
+        assert store.insert("n", "k", b"new", ttl=None)
         assert store.get("n", "k") == b"new"
         assert len(entities(store)) == 1
 

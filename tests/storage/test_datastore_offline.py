@@ -136,6 +136,7 @@ def test_a_named_database_is_in_the_request_and_in_the_routing_header(server: Fa
         ("table_name", 5),
         ("datastore_namespace", "a b"),
         ("deadline", 0),
+        ("deadline", 151),
         ("retries", -1),
         ("max_value", 0),
         ("max_value", "much"),

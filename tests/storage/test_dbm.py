@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import dbm.dumb
-import gc
+import errno
 import importlib
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -33,6 +34,17 @@ from beaker.testing import (
     StoreContract,
     VersionedContract,
 )
+from tests.descriptors import open_under
+
+FAULTS = {
+    errno.ENOSPC: "no space is left.*set data_dir",
+    errno.EDQUOT: "quota is used up.*set data_dir",
+    errno.EIO: "device reports an input/output error.*set data_dir",
+    errno.EFBIG: "largest size allowed.*ulimit -f",
+    errno.ENOLCK: "no file locks.*set data_dir",
+    errno.ESTALE: "set data_dir",
+}
+"""What the system reports, and what the error says of it after the directory."""
 
 
 def child_store(directory: str, options: dict[str, Any]) -> DbmStore:
@@ -215,7 +227,7 @@ def test_a_foreign_file_is_moved_aside(tmp_path: Path, module: str | None) -> No
     store.close()
     path.write_bytes(b"\xff not ours \n" * 1000)
     assert store.get("ns", "k") is None
-    assert store.insert("ns", "k", b"2", ttl=None) is True
+    assert store.insert("ns", "k", b"2", ttl=None)
     assert store.get("ns", "k") == b"2"
     assert [aside.read_bytes()[:9] for aside in tmp_path.glob(f"*.corrupt-*{'.dir' if module else ''}")] == [
         b"\xff not our"
@@ -230,6 +242,20 @@ def test_a_new_file_is_not_moved_aside(store: DbmStore) -> None:
     store._engine.files._quarantine(str(path), (0, 0))  # type: ignore[attr-defined]
     assert store.get("ns", "k") == b"1"
     assert list(path.parent.glob("*.corrupt-*")) == []
+
+
+@pytest.mark.parametrize("operation", ["set", "delete"])
+def test_a_corrupt_file_that_cannot_be_moved_is_unavailable(store: DbmStore, operation: str) -> None:
+    """Where the file system refuses, a write over a corrupt file is the store's error, naming the directory."""
+    store.set("ns", "k", b"1", ttl=None)
+    path = only_file(store)
+    store.close()
+    path.write_bytes(b"\xff not ours \n" * 1000)
+    (path.parent / ".quarantine.lock").mkdir()
+    writes = {"set": lambda: store.set("ns", "k", b"2", ttl=None), "delete": lambda: store.delete("ns", "k")}
+    with pytest.raises(StoreUnavailable, match=str(path.parent)) as caught:
+        writes[operation]()
+    assert caught.value.operation == operation
 
 
 def test_another_sqlite_database_is_not_touched(store: DbmStore) -> None:
@@ -280,6 +306,16 @@ def test_a_locked_file_is_unavailable(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_connection_caches_half_a_mebibyte(store: DbmStore) -> None:
+    """64 files of 4 connections each stay open, so SQLite's own 2 MiB would be too much, for a new file and an old."""
+    store.set("ns", "k", b"v", ttl=None)
+    for _ in ("new", "old"):
+        (connection,) = next(iter(store._engine.files._files.values())).idle  # type: ignore[attr-defined]
+        assert connection.execute("PRAGMA cache_size").fetchone() == (-512,)
+        store.close()
+        assert store.get("ns", "k") == b"v"
+
+
 def test_a_full_disk_is_unavailable(store: DbmStore) -> None:
     """No room is an error of the write; the old value stays, and room makes the store work again."""
     store.set("ns", "k", b"old", ttl=None)
@@ -290,6 +326,27 @@ def test_a_full_disk_is_unavailable(store: DbmStore) -> None:
         store.set("ns", "k", bytes(100_000), ttl=None)
     assert store.get("ns", "k") == b"old"
     store.set("ns", "k", bytes(100_000), ttl=None)
+
+
+@pytest.mark.parametrize("number", FAULTS, ids=lambda number: errno.errorcode[number])
+def test_a_module_that_cannot_open_its_file_now_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """What the system reports at the opening is no damage: the file stays, and the error names directory and remedy."""
+    store = DbmStore(tmp_path / "data", dbmmodule="dbm.dumb")
+    store.set("n", "k", b"old", ttl=None)
+
+    def fail(*arguments: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dbm.dumb, "open", fail)
+        for operation in (lambda: store.set("n", "k", b"new", ttl=None), lambda: store.get("n", "k")):
+            with pytest.raises(StoreUnavailable, match=rf"{re.escape(str(tmp_path))}.*{FAULTS[number]}"):
+                operation()
+    assert store.get("n", "k") == b"old"
+    assert not list((tmp_path / "data").glob("*.corrupt-*"))
+    store.close()
 
 
 def test_no_directory_is_unavailable(tmp_path: Path) -> None:
@@ -312,15 +369,12 @@ def test_oversize_makes_no_file(store: DbmStore) -> None:
 def test_open_files_are_bounded(tmp_path: Path) -> None:
     """However many namespaces are used, at most 64 files (three descriptors each) stay open."""
     store = DbmStore(tmp_path)
-    # What other tests left in cycles must not be closed in between.
-    gc.collect()
-    before = len(os.listdir("/proc/self/fd"))
     for index in range(90):
         store.set(f"ns{index}", "k", b"1", ttl=None)
-    assert len(os.listdir("/proc/self/fd")) - before <= 64 * 3
+    assert 64 < len(open_under(tmp_path)) <= 64 * 3
     assert all(store.get(f"ns{index}", "k") == b"1" for index in range(90))
     store.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_under(tmp_path) == []
 
 
 WRITER = """
@@ -423,11 +477,7 @@ def test_a_child_inherits_no_handle(store: DbmStore) -> None:
     child = os.fork()
     if not child:
         try:
-            links = []
-            for name in os.listdir("/proc/self/fd"):
-                with contextlib.suppress(FileNotFoundError):
-                    links.append(os.readlink(f"/proc/self/fd/{name}"))
-            os.write(writer, b"%d" % sum(".sqlite" in link for link in links))
+            os.write(writer, b"%d" % sum(".sqlite" in name for name in open_under(store.directory)))
         finally:
             os._exit(0)
     os.close(writer)

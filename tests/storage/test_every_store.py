@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 
+from beaker.config.parse import parse_session
+from beaker.crypto.keyring import new_key
 from beaker.exceptions import StoreUnavailable, ValueTooLarge
-from beaker.storage.api import Bulk, Listing, Purging, Store, Versioned
+from beaker.operations.purging import stores_of
+from beaker.session.context import SessionContext
+from beaker.storage.api import Bulk, Joining, Listing, Purging, Spanning, Store, Versioned
 from beaker.storage.datastore import DatastoreStore
 from beaker.storage.dbm import DbmStore
 from beaker.storage.files import FileStore
@@ -20,7 +24,7 @@ from beaker.storage.redis import RedisStore
 from beaker.storage.sql import SqlStore
 from tests.servers import free_port
 
-PROTOCOLS: tuple[type, ...] = (Store, Versioned, Listing, Purging, Bulk)
+PROTOCOLS: tuple[type, ...] = (Store, Versioned, Listing, Purging, Bulk, Spanning, Joining)
 STORES: tuple[type, ...] = (
     MemoryStore,
     FileStore,
@@ -43,9 +47,7 @@ def out_of_reach(kind: str, directory: Path) -> Any:
     if kind == "file":
         return FileStore(nowhere, max_value=4_000)
     if kind in ("dbm", "dbm module"):
-        store = DbmStore(nowhere, dbmmodule=None if kind == "dbm" else "dbm.dumb")
-        store.max_value = 4_000
-        return store
+        return DbmStore(nowhere, dbmmodule=None if kind == "dbm" else "dbm.dumb", max_value=4_000)
     if kind == "sql":
         return SqlStore(f"sqlite:///{nowhere}/no.db", max_value=4_000)
     if kind == "memcached":
@@ -71,6 +73,7 @@ def calls(store: Any, data: bytes, ttl: float | None) -> dict[str, Callable[[], 
         "keys": lambda: list(store.keys("n")),
         "purge": lambda: store.purge(0.0, 10),
         "get_many": lambda: store.get_many("n", ["k", "l"]),
+        "get_across": lambda: store.get_across([("n", "k"), ("m", "k")]),
         "set_many": lambda: store.set_many("n", {"k": data, "l": data}, ttl=ttl),
         "delete_many": lambda: store.delete_many("n", ["k", "l"]),
     }
@@ -137,6 +140,29 @@ def test_a_value_too_large_names_its_operation(kind: str, tmp_path: Path) -> Non
             call()
         told = caught.value
         assert (told.operation, told.backend, told.size, told.limit) == (name, store.backend, 5_000, 4_000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [
+        ("file", "data_dir"),
+        ("dbm", "data_dir"),
+        ("ext:database", "sqlite://"),
+        ("ext:memcached", "localhost:1"),
+        ("ext:redis", "redis://localhost:1"),
+        ("ext:google", "project"),
+    ],
+)
+def test_the_largest_value_is_an_option_of_every_store(kind: str, place: str, tmp_path: Path) -> None:
+    """`max_value` of a cache or session reaches its store, whatever its type."""
+    given = {"data_dir": {"data_dir": str(tmp_path)}, "project": {"project": "p"}}.get(place, {"url": place})
+    for options in ({}, {"dbmmodule": "dbm.dumb"}) if kind == "dbm" else ({},):
+        parsed = parse_session(kwargs={"type": kind, "secret": new_key(), "max_value": "4000", **given, **options})
+        cache = {"type": kind, "max_value": 4_000, **given, **options, "cache_regions": {}}
+        stores = stores_of(SessionContext(parsed), cache)
+        assert [store.max_value for store in stores] == [4_000] * len(stores)
+        for store in stores:
+            getattr(store, "close", lambda: None)()
 
 
 def test_a_store_that_lacks_an_operation_cannot_be_built() -> None:

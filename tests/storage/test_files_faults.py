@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import selectors
 import shutil
 import signal
@@ -33,18 +34,34 @@ def files_in(store: FileStore) -> list[str]:
     return [str(path) for path in Path(store.directory).rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
+FAULTS = {
+    errno.ENOSPC: "no space is left.*set data_dir",
+    errno.EDQUOT: "quota is used up.*set data_dir",
+    errno.EROFS: "read-only.*set data_dir",
+    errno.EIO: "device reports an input/output error.*set data_dir",
+    errno.EFBIG: "largest size allowed.*ulimit -f",
+    errno.EMFILE: "too many files open.*ulimit -n",
+    errno.ENFILE: "too many files open.*fs.file-max",
+    errno.ENOLCK: "no file locks.*set data_dir",
+    errno.ENAMETOOLONG: "set data_dir",
+}
+"""What the system reports, and what the error says of it after the directory."""
+
+
+@pytest.mark.parametrize("number", FAULTS, ids=lambda number: errno.errorcode[number])
 @pytest.mark.parametrize("call", ["write", "posix_fallocate", "replace"])
-def test_full_disk(store: FileStore, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+def test_full_disk(store: FileStore, monkeypatch: pytest.MonkeyPatch, call: str, number: int) -> None:
     """A write that fails at any step raises, keeps the old value, and leaves no temporary file."""
     store.set("n", "k", b"old", ttl=None)
 
     def full(*arguments: object, **options: object) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(number, os.strerror(number))
 
+    said = rf"file (set|insert): {re.escape(str(store.directory))}: .*{FAULTS[number]}"
     with monkeypatch.context() as patch:
         patch.setattr(os, call, full)
         for write in (store.set, store.insert):
-            with pytest.raises(StoreUnavailable, match=r"file (set|insert): .*no space is left.*data_dir") as caught:
+            with pytest.raises(StoreUnavailable, match=said) as caught:
                 write("n", "k" if write == store.set else "new", b"new", ttl=None)
             assert isinstance(caught.value.__cause__, OSError)
     assert store.get("n", "k") == b"old"
@@ -83,7 +100,7 @@ def test_could_not_look_is_not_absent(store: FileStore, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(os, "open", broken)
     for read in (store.get, store.read):
-        with pytest.raises(StoreUnavailable, match="Input/output error"):
+        with pytest.raises(StoreUnavailable, match="input/output error"):
             read("n", "k")
 
 
@@ -188,15 +205,15 @@ def test_writers_hold_an_exclusive_file_lock(store: FileStore, monkeypatch: pyte
     """While a record is written its lock file cannot be locked again, not even shared; afterwards it can."""
     lock = f"{store.directory}/.locks/{store._place('n', 'k').stripe:02x}.lock"
     real = paths.atomic_write
-    answers: list[int | None] = []
+    results: list[object] = []
 
     def write(*arguments: Any, **options: Any) -> None:
-        answers.extend(lock_file(lock, exclusive=exclusive, wait=False) for exclusive in (True, False))
+        results.extend(lock_file(lock, exclusive=exclusive, wait=False) for exclusive in (True, False))
         real(*arguments, **options)
 
     monkeypatch.setattr("beaker.storage.files.store.atomic_write", write)
     store.set("n", "k", b"1", ttl=None)
-    assert answers == [None, None]
+    assert results == [None, None]
     held = lock_file(lock, exclusive=True, wait=False)
     assert held is not None
     unlock_file(held)

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from beaker.exceptions import ValueTooLarge
+from beaker.exceptions import ConfigError, ValueTooLarge
 from beaker.storage.memory import MemoryStore
 from beaker.testing import (
     BulkContract,
@@ -115,6 +115,31 @@ def test_pinning_what_is_there() -> None:
     assert store.get("points", "0") is None
 
 
+def test_pinning_that_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception from outside in the middle is raised as it is; every record is there, and pinned."""
+    store = MemoryStore(max_entries=20)
+    for index in range(8):
+        store.set("points", str(index), b"1", ttl=None)
+    forget, left = store._forget_order, iter("ab")
+
+    def interrupted(name: tuple[str, str]) -> object:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return forget(name)
+
+    monkeypatch.setattr(store, "_forget_order", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.pin("points")
+    monkeypatch.undo()
+    for index in range(1_000):
+        store.set("n", str(index), b"1", ttl=None)
+    assert len(list(store.keys("points"))) == 8
+    assert len(store) == 20
+    store.clear("points")
+    store.clear("n")
+    assert store.bytes_used == 0
+
+
 def test_the_work_of_a_write_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over its bounds for good, a store drops one record for each that it takes, whatever the crowd's size."""
     for entries in (10, 1_000):
@@ -172,9 +197,9 @@ def test_value_over_all_memory() -> None:
 
 def test_bounds_that_hold_nothing() -> None:
     """Bounds without room for one record are refused."""
-    with pytest.raises(ValueError, match="max_entries"):
+    with pytest.raises(ConfigError, match="max_entries"):
         MemoryStore(max_entries=0)
-    with pytest.raises(ValueError, match="max_bytes"):
+    with pytest.raises(ConfigError, match="max_bytes"):
         MemoryStore(max_bytes=100)
 
 

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import redis
 
-from beaker.exceptions import ConfigError, InvalidCacheBackendError, StoreUnavailable
+from beaker.exceptions import ConfigError, InvalidCacheBackendError, StoreRefused, StoreUnavailable
 from beaker.storage.redis import RedisStore
 from beaker.storage.redis.client import parse_url
 from beaker.testing.hooks import run_threads
+from tests.faults.proxy import proxy_to
 from tests.servers import RedisServer
 from tests.storage.servers_apart import (
     dead_port,
@@ -276,3 +277,41 @@ def test_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "redis", None)
     with pytest.raises(InvalidCacheBackendError, match=r"beaker-gae\[redis\]"):
         RedisStore("redis://host")
+
+
+def test_an_address_that_leads_to_another_server_after_a_failover(
+    tmp_path: Path, prefix: str, redis_server: RedisServer
+) -> None:
+    """Connections to a server that was demoted are given up at the first write, which goes where the address leads."""
+    writes: list[Callable[[RedisStore], object]] = [
+        lambda store: store.set("ns", "k", b"2", ttl=None),
+        lambda store: store.insert("ns", "k", b"2", ttl=None),
+        lambda store: store.set_many("ns", {"k": b"2"}, ttl=None),
+    ]
+    (tmp_path / "next").mkdir()
+    with (
+        running(start_redis(tmp_path)) as first,
+        running(start_redis(tmp_path / "next")) as second,
+        proxy_to(first.host, first.port) as proxy,
+        redis.Redis(port=first.port) as admin,
+    ):
+        stores = [RedisStore(f"redis://{proxy.address}", prefix=f"{prefix}{n}") for n, _ in enumerate(writes)]
+        for store in stores:
+            assert store.get("ns", "k") is None
+        admin.replicaof(second.host, str(second.port))
+        proxy.target = (second.host, second.port)
+        for store, write in zip(stores, writes, strict=True):
+            write(store)
+            assert store.get("ns", "k") == b"2"
+            store.close()
+
+
+def test_a_server_that_stays_read_only_refuses(tmp_path: Path, prefix: str, redis_server: RedisServer) -> None:
+    """A replica is not asked for ever, and says what it is."""
+    with running(start_redis(tmp_path, "--replicaof", redis_server.host, str(redis_server.port))) as replica:
+        store = RedisStore(f"redis://{replica.address}", prefix=prefix)
+        for _ in range(2):
+            with pytest.raises(StoreRefused, match="ReadOnlyError"):
+                store.set("ns", "k", b"1", ttl=None)
+            assert store.get("ns", "k") is None
+        store.close()

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import multiprocessing
@@ -24,6 +23,7 @@ from beaker.exceptions import (
     ConfigError,
     InvalidCacheBackendError,
     MissingCacheParameter,
+    StoreRefused,
     StoreUnavailable,
     ValueTooLarge,
 )
@@ -40,6 +40,8 @@ from beaker.testing import (
     StoreContract,
     VersionedContract,
 )
+from tests.descriptors import open_under
+from tests.processes import CONTEXT, fresh
 from tests.servers import PostgresServer
 
 
@@ -332,9 +334,8 @@ def insert_many(url: str, table_name: str, index: int, start: Any) -> None:
 
 def test_processes_race_for_a_cold_database(url: str, store: SqlStore, table_name: str) -> None:
     """Four processes that find no table each insert fifty records; all two hundred are there."""
-    context = multiprocessing.get_context("spawn")
-    start = context.Barrier(4)
-    children = [context.Process(target=insert_many, args=(url, table_name, index, start)) for index in range(4)]
+    start = CONTEXT.Barrier(4)
+    children = [fresh(insert_many, url, table_name, index, start) for index in range(4)]
     for child in children:
         child.start()
     for child in children:
@@ -370,14 +371,9 @@ def test_a_child_inherits_no_sqlite_handle(tmp_path: Path) -> None:
     """SQLite files are closed before a fork: the child would wrongly rely on their locks."""
     store = SqlStore(f"sqlite:///{tmp_path}/cache.db")
     store.set("ns", "k", b"1", ttl=None)
-    links: list[int] = []
 
     def work(answer: Any) -> None:
-        for name in os.listdir("/proc/self/fd"):
-            # What another test left may be collected, and closed, meanwhile.
-            with contextlib.suppress(FileNotFoundError):
-                links.append(str(tmp_path) in os.readlink(f"/proc/self/fd/{name}"))
-        answer.put((sum(links), store.get("ns", "k")))
+        answer.put((open_under(tmp_path), store.get("ns", "k")))
 
     context = multiprocessing.get_context("fork")
     answer = context.SimpleQueue()
@@ -385,7 +381,7 @@ def test_a_child_inherits_no_sqlite_handle(tmp_path: Path) -> None:
     child.start()
     child.join(60)
     assert child.exitcode == 0
-    assert answer.get() == (0, b"1")
+    assert answer.get() == ([], b"1")
     assert store.get("ns", "k") == b"1"
     store.close()
 
@@ -428,12 +424,12 @@ def test_a_closed_connection_costs_no_error(postgres_server: PostgresServer, tab
         found = store.read("ns", "k")
         assert found is not None
         assert end_connections(admin)
-        return store.replace("ns", "k", b"3", found[1], ttl=None)
+        return bool(store.replace("ns", "k", b"3", found[1], ttl=None))
 
     uses = {
         lambda: store.get("ns", "k"): b"1",
         lambda: store.set("ns", "k", b"2", ttl=None): None,
-        lambda: store.insert("ns", "new", b"1", ttl=None): True,
+        lambda: bool(store.insert("ns", "new", b"1", ttl=None)): True,
         replace: True,
         lambda: store.get_many("ns", ["k"]): {"k": b"3"},
     }
@@ -460,11 +456,36 @@ def test_an_insert_that_was_done_before_the_connection_broke(postgres_server: Po
         return calls[-1]
 
     store._rows.insert = insert_then_break  # type: ignore[method-assign]
-    assert store.insert("ns", "k", b"1", ttl=None) is True
+    assert store.insert("ns", "k", b"1", ttl=None)
     assert calls == [True, False]
     assert store.insert("ns", "k", b"2", ttl=None) is False
     assert store.get("ns", "k") == b"1"
     store.close()
+    admin.dispose()
+
+
+def test_connections_to_a_server_that_was_demoted_are_given_up(
+    postgres_server: PostgresServer, table_name: str
+) -> None:
+    """Where all that a pool keeps have become read-only, a write is done on a new one; where that is too, it raises."""
+    store = SqlStore(postgres_server.url, table_name=table_name)
+    store.set("n", "k", b"1", ttl=None)
+    engine = store._runner._binding._engine
+    with engine.connect() as first, engine.connect() as second:
+        for connection in (first, second):
+            connection.exec_driver_sql("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+            connection.commit()
+    store.set("n", "k", b"2", ttl=None)
+    assert store.get("n", "k") == b"2"
+    store.close()
+    replica = SqlStore(f"{postgres_server.url}?options=-cdefault_transaction_read_only%3Don", table_name=table_name)
+    with pytest.raises(StoreRefused):
+        replica.set("n", "k", b"3", ttl=None)
+    assert replica.get("n", "k") == b"2"
+    replica.close()
+    admin = sa.create_engine(postgres_server.url)
+    with admin.begin() as connection:
+        connection.exec_driver_sql(f"DROP TABLE {table_name}")
     admin.dispose()
 
 
@@ -542,21 +563,21 @@ def test_a_missing_sqlalchemy_names_the_extra(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_sqlite_is_journalled(tmp_path: Path) -> None:
-    """A SQLite file created by url is in WAL mode and busy for the timeout; an engine of the caller's is left alone."""
+    """A SQLite file created by url is in WAL mode, busy for the timeout, and each connection to it caches half a MiB.
+
+    An engine of the caller's is left alone.
+    """
     store = SqlStore(f"sqlite:///{tmp_path}/cache.db", timeout=3)
     engine = sa.create_engine(f"sqlite:///{tmp_path}/theirs.db")
     theirs = SqlStore(engine)
     for each in (store, theirs):
         each.set("ns", "k", b"1", ttl=None)
-    answers = []
+    found = []
     for each in (store, theirs):
         with each._runner._binding.begin() as connection:
-            answers.append(
-                tuple(
-                    connection.execute(sa.text(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "busy_timeout")
-                )
-            )
-    assert answers == [("wal", 3_000), ("delete", 5_000)]
+            names = ("journal_mode", "busy_timeout", "cache_size")
+            found.append(tuple(connection.execute(sa.text(f"PRAGMA {name}")).scalar() for name in names))
+    assert found == [("wal", 3_000, -512), ("delete", 5_000, -2_000)]
     store.close()
     engine.dispose()
 

@@ -82,6 +82,7 @@ def read_through(link: Path, good: Path, supplied: Path, look: Callable[[], Any]
     link.symlink_to(supplied)
     for _ in range(2):
         once()
+    assert found
     return set(found)
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import psycopg
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import create_engine, exc, make_url
 
 from beaker.cache import Cache
 from beaker.exceptions import ConfigError
 from beaker.storage.deadline import left, within
-from beaker.storage.sql import SqlStore
+from beaker.storage.sql import SqlStore, timeouts
 from beaker.storage.sql.timeouts import connect_arguments
 from beaker.testing import FakeClock
 
@@ -53,8 +56,9 @@ def test_the_option_reaches_database_and_datastore() -> None:
 @pytest.mark.parametrize("kind", ["file", "dbm"])
 def test_the_option_reaches_files(kind: str, tmp_path: Path) -> None:
     """Writers of files wait as long for each other; a store of its own for each timeout."""
-    cached = {seconds: store_of(type=kind, data_dir=str(tmp_path), store_timeout=seconds) for seconds in (3, 4)}
-    assert cached[3] is not cached[4]
+    stores = [store_of(type=kind, data_dir=str(tmp_path), store_timeout=seconds) for seconds in (3, 4)]
+    waits = [(store._stripes if kind == "file" else store._engine.files)._timeout for store in stores]
+    assert waits == [3.0, 4.0]
 
 
 @pytest.mark.parametrize("seconds", [0, -1])
@@ -77,7 +81,7 @@ def test_postgresql_is_bounded_on_both_sides() -> None:
 
 
 @pytest.mark.parametrize("driver", ["pymysql", "mysqldb"])
-def test_mysql_is_bounded_on_both_sides(driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mysql_is_bounded_on_both_sides(driver: str) -> None:
     """The driver gets connect, read and write timeouts, the server how long a lock is waited for."""
     url = make_url(f"mysql+{driver}://h/d")
     found = connect_arguments(url, {"read_timeout": 60}, 5.0)
@@ -108,3 +112,36 @@ def test_a_deadline_that_was_left_behind_is_forgotten(fake_clock: FakeClock) -> 
     assert left() is None
     with within(3.0, fake_clock):
         assert left() == 3.0
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_a_pool_that_takes_no_options_is_connected_without(driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PgBouncer refuses the startup parameter by which the server bounds statements: it is left out from then on."""
+    given: list[bool] = []
+
+    class Pooler:
+        __version__ = "2.9.9"
+        paramstyle = "pyformat"
+        Error = OperationalError = psycopg.OperationalError
+
+        @staticmethod
+        def connect(*arguments: Any, **options: Any) -> None:
+            given.append(bool(options.get("options")))
+            why = "unsupported startup parameter: options" if given[-1] else "too many clients"
+            raise psycopg.OperationalError(why)
+
+    monkeypatch.setattr(timeouts, "_bounded_connection", lambda: Pooler)
+    # The driver itself need not be installed: SQLAlchemy looks at two of its modules.
+    extras, extensions = ModuleType("psycopg2.extras"), ModuleType("psycopg2.extensions")
+    monkeypatch.setitem(sys.modules, "psycopg2", ModuleType("psycopg2"))
+    for part in (extras, extensions):
+        monkeypatch.setitem(sys.modules, part.__name__, part)
+        monkeypatch.setattr(sys.modules["psycopg2"], part.__name__.rpartition(".")[2], part, raising=False)
+    module: dict[str, Any] = {} if driver == "psycopg" else {"module": Pooler}
+    url = make_url(f"postgresql+{driver}://pooler/db")
+    engine = create_engine(url, connect_args=connect_arguments(url, {}, 5.0), **module)
+    timeouts.bound_waiting(engine)
+    for _ in range(2):
+        with pytest.raises(exc.OperationalError, match="too many clients"):
+            engine.connect()
+    assert given == [True, False, False]

@@ -5,7 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from beaker.cache import Cache, CacheManager, cache_region, region_invalidate
+from beaker.cache import (
+    DO_NOT_KEEP,
+    NOT_MODIFIED,
+    Cache,
+    CacheManager,
+    DoNotKeep,
+    cache_region,
+    invalidate_tags,
+    previous,
+    region_invalidate,
+)
 
 manager = CacheManager()
 
@@ -25,6 +35,28 @@ def by_region(*numbers: int, **names: str) -> dict[str, int]:
     return dict.fromkeys(names, sum(numbers))
 
 
+def life(value: list[str]) -> float | DoNotKeep:
+    return 60 if value else DO_NOT_KEEP
+
+
+adaptive = Cache("adaptive", expire=life)
+adaptive.put_many({"k": ["x"]}, expire=life)
+Cache("adaptive", expire=lambda value: "long")  # wrong
+
+
+@cache_region("short")
+def modified(url: str) -> dict[str, int]:
+    if previous() is not None and url:
+        return NOT_MODIFIED
+    return {"x": "y"}  # wrong
+
+
+@cache_region("short")
+async def modified_since(url: str) -> dict[str, int]:
+    return NOT_MODIFIED if previous() else {url: 1}
+
+
+lengths: dict[str, int] = modified("u")
 found: list[str] = load("x")
 found = load(term="x", limit=5, exact=True)
 found = load.refresh("x", 5)
@@ -60,6 +92,9 @@ by_region("1")  # wrong
 by_region(1, a=1)  # wrong
 cache_region(5)  # wrong
 cache_region("short", ignore=5)  # wrong
+cache_region("short", tags=5)  # wrong
+cache_region("short", tags=("user:{id}",))
+invalidate_tags(42)  # wrong
 cache_region("short")(5)  # wrong
 
 

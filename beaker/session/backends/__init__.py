@@ -207,8 +207,11 @@ class SessionBackend(Protocol):
         """
         ...
 
-    def cookies(self, snapshot: Snapshot, place: Place) -> Iterable[tuple[str, str]]:
-        """Names and values of the cookies that lead to a saved session, an empty value for a spare name."""
+    def cookies(self, snapshot: Snapshot, place: Place, *, dated: bool) -> Iterable[tuple[str, str]]:
+        """Names and values of the cookies that lead to a saved session, an empty value for a spare name.
+
+        ``dated``: they say when they were issued, because they have to be renewed.
+        """
         ...
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import struct
 from collections.abc import Iterable
 from contextlib import suppress
@@ -11,13 +11,12 @@ from beaker.counters import count, count_key
 from beaker.crypto.tokens import BadToken, DataTokens, OpenedData, RollingTokens
 from beaker.exceptions import CorruptRecord, SessionTooLarge, StoreUnavailable
 from beaker.session.backends import Counted, Draft, Ended, InCookie, Loaded, Place, Saved, dropped
-from beaker.session.backends.server import count_in
 from beaker.session.context import SessionContext
 from beaker.session.cookies import part_name, read_cookie
 from beaker.session.exchange import Cookie, Sent
 from beaker.session.records import ends, over
-from beaker.session.revocation import Standing
 from beaker.session.snapshot import MARK_BYTES, USER, Snapshot
+from beaker.session.standing import ALIVE, Standing
 from beaker.session.values import Packed, pack_items, unpack_items
 
 __all__ = ["DATA", "CookieBackend"]
@@ -29,6 +28,8 @@ HEADER_LIMIT = 7500
 
 _HEAD = struct.Struct(">B32sI")
 _IN_COOKIE = InCookie()
+_REMEMBERED, _LARGEST = 256, 4096
+"""Contents of tokens that a process remembers decoded, and the longest of them in bytes: deflated it may be 64 KiB."""
 
 Sealed = tuple[tuple[str, str], ...]
 """Names and values of the cookies that carry a session."""
@@ -64,6 +65,7 @@ class CookieBackend:
         assert context.data is not None  # the context of a client-side type always has one
         self.tokens: DataTokens | RollingTokens = context.data
         self.revocations = context.revocations
+        self._decoded: dict[bytes, Snapshot] = {}
 
     # -- loading -------------------------------------------------------------------------------------
 
@@ -105,11 +107,27 @@ class CookieBackend:
 
     def load(self, opened: OpenedData, sent: Sent) -> Loaded | Ended:
         """The session in a token that verified, unless it is over or revoked."""
+        known = self._decoded.get(opened.payload)
+        if known is not None:
+            snapshot = known.copy()
+            snapshot.created, snapshot.accessed, snapshot.current = opened.created, opened.issued, opened.current
+            return self.admit(snapshot, sent)
         try:
             snapshot = decode_data(opened)
         except CorruptRecord as error:
             return self.corrupt(error)
+        self._remember(opened.payload, snapshot)
         return self.admit(snapshot, sent)
+
+    def _remember(self, payload: bytes, snapshot: Snapshot) -> None:
+        """Keep what the content of a token says, whose values then are one dict each time; see ValueCodec.unpack."""
+        if len(payload) > _LARGEST:
+            return
+        if len(self._decoded) >= _REMEMBERED:
+            self._decoded.clear()
+        self._decoded[payload] = Snapshot(
+            snapshot.id, snapshot.created, snapshot.accessed, snapshot.epoch, snapshot.values, mark=snapshot.mark
+        )
 
     def corrupt(self, error: CorruptRecord) -> Ended:
         """What becomes of a token whose content cannot be read. Raises ``error`` unless ``invalidate_corrupt``."""
@@ -142,7 +160,7 @@ class CookieBackend:
     def standing(self, snapshot: Snapshot, user: object, *, fresh: bool = False) -> Standing:
         """Whether the session in a token was revoked, and whether the token still carries it."""
         if self.revocations is None:
-            return Standing(None)
+            return ALIVE
         return self.revocations.standing(snapshot.mark, user, id=snapshot.id, fresh=fresh)
 
     # -- saving --------------------------------------------------------------------------------------
@@ -151,8 +169,11 @@ class CookieBackend:
         if self.has_ended(draft):
             return dropped("revoked")
         snapshot = draft.snapshot.copy()
-        snapshot.values, snapshot.accessed, snapshot.current = draft.values, draft.now, True
+        snapshot.values, snapshot.current = draft.values, True
+        snapshot.seen(draft.now)
         sealed = self.seal(snapshot)
+        if draft.moving is None:
+            return Saved(snapshot, InCookie(sealed), Cookie.SEND)
         self._carry_numbers(draft.moving, snapshot)
         if not self.retire(draft.moving, snapshot):
             if not draft.logged_in:
@@ -169,7 +190,7 @@ class CookieBackend:
 
     def has_ended(self, draft: Draft) -> bool:
         """Whether the identity this request came with is dead by now. A login in this request needs none."""
-        if draft.place is None or draft.logged_in:
+        if draft.place is None or draft.logged_in or self.revocations is None:
             return False
         return self.standing(draft.moving or draft.snapshot, draft.known_user, fresh=True).revoked is not None
 
@@ -184,6 +205,8 @@ class CookieBackend:
         return None
 
     def count(self, draft: Draft, key: str, n: int) -> Counted | Ended:
+        from beaker.session.backends.server import count_in
+
         records = self.context.numbers
         if self.has_ended(draft):
             return dropped("revoked")
@@ -193,9 +216,12 @@ class CookieBackend:
             return Counted(known.numbers.get(key, 0) if isinstance(known, Snapshot) else 0)
         if known == "gone":
             records.insert(record)
-        found = count_in(self.context, records, record, key, n)
+        base = known if isinstance(known, Snapshot) else record
+        found = count_in(self.context, records, base, key, n, draft.now)
+        if isinstance(found, Ended):
+            return found
         # A change of the id may have taken the numbers along just before.
-        return dropped("revoked") if self.has_ended(draft) else found
+        return dropped("revoked") if self.has_ended(draft) else Counted(found.number)
 
     def _carry_numbers(self, old: Snapshot | None, new: Snapshot) -> None:
         """What was counted under one id counts under the next."""
@@ -220,25 +246,28 @@ class CookieBackend:
 
     def seal(self, snapshot: Snapshot) -> Sealed:
         """The cookies that carry the session. Raises SessionTooLarge naming the largest keys."""
-        context = self.context
+        context, payload = self.context, encode_data(snapshot, snapshot.values)
         try:
             token = self.tokens.seal(
-                encode_data(snapshot, snapshot.values),
+                payload,
                 created=snapshot.created,
                 issued=snapshot.accessed,
                 expires=ends(snapshot, context.timeout, context.absolute),
             )
         except SessionTooLarge as error:
             raise _too_large(snapshot.values, error.size, error.limit) from None
+        self._remember(payload, snapshot)
         return self.fit(token, snapshot.values)
 
     def fit(self, token: str, packed: Packed) -> Sealed:
         """``token`` in one cookie, or over as many as ``chunks`` allows. Raises SessionTooLarge."""
         name, limit, chunks = self.context.cookie.name, self.context.options.cookie_max, self.context.options.chunks
         size = len(name) + len(token)
+        if size <= limit and chunks == 1:
+            return ((name, token),)
         if size <= limit:
             return ((name, token), *((part_name(name, i), "") for i in range(1, chunks)))
-        mark = secrets.token_hex(4)
+        mark = os.urandom(4).hex()
         room = limit - len(name) - 2 - len(f"{mark}.0.0.")
         pieces = [token[at : at + room] for at in range(0, len(token), room)] if room > 0 else []
         if not 0 < len(pieces) <= chunks or size + 20 * len(pieces) > HEADER_LIMIT:
@@ -246,7 +275,7 @@ class CookieBackend:
         carried = ((part_name(name, i), f"{mark}.{i}.{len(pieces)}.{piece}") for i, piece in enumerate(pieces))
         return (*carried, *((part_name(name, i), "") for i in range(len(pieces), chunks)))
 
-    def cookies(self, snapshot: Snapshot, place: Place) -> Iterable[tuple[str, str]]:
+    def cookies(self, snapshot: Snapshot, place: Place, *, dated: bool) -> Iterable[tuple[str, str]]:
         assert isinstance(place, InCookie)  # this backend knows no other place
         # A loaded session is sealed here if its cookie has to go out without having been saved.
         return place.sealed or self.seal(snapshot)

@@ -17,23 +17,25 @@ browser keeps the response that arrives last. A session that counts (``monotonic
 
 A session that ends leaves a tombstone and, while it is in its cookie, a revoked id.
 """
+# over 320 lines because the two moves, and what is saved beside them, prove each other
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from typing import Literal
 
 from beaker.counters import count
 from beaker.crypto.tokens import OpenedData, new_id
 from beaker.exceptions import CorruptRecord, SessionTooLarge, StoreUnavailable, WriteConflict
 from beaker.session.backends import Counted, Draft, Ended, InCookie, InStore, Loaded, Place, Saved, dropped
 from beaker.session.backends.cookie import CookieBackend, Sealed
-from beaker.session.backends.server import Fenced, ServerBackend
+from beaker.session.backends.server import Fenced, ServerBackend, contention_of, held
 from beaker.session.context import SessionContext
 from beaker.session.exchange import Cookie, Sent
 from beaker.session.merge import Operation, diff
-from beaker.session.records import TOMBSTONE_TTL, Tombstone, ends
+from beaker.session.records import CLOCKS, TOMBSTONE_TTL, Tombstone, ends
 from beaker.session.snapshot import MARK_BYTES, Snapshot
 from beaker.session.values import Packed, pack_items, unpack_items
 
@@ -46,7 +48,6 @@ _BACK = struct.Struct(">d")
 _SERIAL = struct.Struct(">I")
 _SHRUNK = 0.5
 """A session comes back when it fills at most this much of the cookie, so that it does not move to and fro."""
-_TRIES = 8
 SETTLED = TOMBSTONE_TTL
 """Seconds after which no request can still hold the pointer of a session that came back."""
 
@@ -157,30 +158,21 @@ class HybridBackend(CookieBackend):
 
         ``outdated``: the request's token does not carry the session any more, so the record counts.
         """
-        records, snapshot, version = self.context.records, _accessed(draft), None
+        records, snapshot = self.context.records, _accessed(draft)
         snapshot.values = draft.values
-        reread = outdated or bool(_in_cookie(draft.place).came_back)
-        for _ in range(_TRIES):
-            record = records.load(old.id) if reread else "gone"
-            if isinstance(record, Snapshot):
-                version, snapshot.numbers = record.version, record.numbers
-                base = old.values if outdated or record.returned is None else record.returned
-                snapshot.values = self._with_late(base, draft.values, record, draft.operations)
-            elif outdated:
-                return self._restart(draft)
-            sealed = None if snapshot.numbers else self._fitting(snapshot, snapshot.values, InCookie())
-            if sealed is None:
-                records.overwrite(snapshot)
-            # The tombstone keeps other requests from moving the old id to the store; the point ends the id.
-            if isinstance(record, Tombstone) or records.replace_with_tombstone(old.id, version, snapshot.id):
-                break
-            reread = True
+        left = self._leave(draft, old, snapshot, outdated)
+        if left is None:
+            return self._restart(draft)
+        record, sealed = left
         try:
             renewed = self.retire(old, snapshot)
         except StoreUnavailable:
-            # The old id lives on, so it must be able to grow.
+            # The old id lives on, where its record was with what that held; else it must be able to grow.
             with suppress(StoreUnavailable):
-                records.forget(old.id)
+                if isinstance(record, Snapshot):
+                    records.overwrite(record)
+                else:
+                    records.forget(old.id)
             raise
         if not renewed:
             records.kill(snapshot.id)
@@ -188,6 +180,40 @@ class HybridBackend(CookieBackend):
         self.context.tally.merged += isinstance(record, Snapshot)
         snapshot.version = None
         return Saved(snapshot, InStore() if sealed is None else InCookie(sealed), Cookie.SEND)
+
+    def _leave(
+        self, draft: Draft, old: Snapshot, snapshot: Snapshot, outdated: bool
+    ) -> tuple[Snapshot | Tombstone | Literal["gone"], Sealed | None] | None:
+        """Put a tombstone at the old id, and what was written there into ``snapshot``, stored if it fits in no cookie.
+
+        The tombstone keeps other requests from moving the old id to the store. Returns what was there before, and the
+        new cookies, ``None`` where the session is stored; ``None`` alone when the session has ended.
+        """
+        records = self.context.records
+        sealed: Sealed | None = ()
+        reread = outdated or bool(_in_cookie(draft.place).came_back)
+        contention = contention_of(self.context, records, old)
+        try:
+            while True:
+                record, version = records.load(old.id) if reread else "gone", None
+                if isinstance(record, Snapshot):
+                    version, snapshot.numbers = record.version, record.numbers
+                    base = old.values if outdated or record.returned is None else record.returned
+                    if outdated or _in_cookie(draft.place).came_back or not self._is_left(record, old):
+                        snapshot.values = self._with_late(base, draft.values, record, draft.operations)
+                elif outdated:
+                    return None
+                # Once it has a record, which would be older than a cookie, it stays there.
+                stored = sealed is None or snapshot.numbers
+                sealed = None if stored else self._fitting(snapshot, snapshot.values, InCookie())
+                if sealed is None:
+                    records.overwrite(snapshot)
+                if isinstance(record, Tombstone) or records.replace_with_tombstone(old.id, version, snapshot.id):
+                    return record, sealed
+                reread = True
+                contention.lose()
+        finally:
+            contention.end()
 
     def _with_late(
         self, base: Packed, mine: Packed, record: Snapshot, operations: Mapping[bytes, tuple[Operation, ...]]
@@ -209,31 +235,37 @@ class HybridBackend(CookieBackend):
                 snapshot = written
             # Not before the record is there: an outdated token leads to nothing else.
             self._outdate(snapshot.id, _in_cookie(draft.place).serial)
-        snapshot.values, snapshot.version = draft.values, None
-        return Saved(snapshot, InStore(), Cookie.SEND)
+        return self._in_record(draft, snapshot)
 
     def _merge_out(self, draft: Draft) -> Snapshot | Ended:
         """Another request moved the session out first, or the record of an earlier return is still there."""
-        base = draft.snapshot.copy()
+        base, came_back = draft.snapshot.copy(), bool(_in_cookie(draft.place).came_back)
         base.version = None
-        if _in_cookie(draft.place).came_back:
-            record = self.context.records.load(base.id)
-            if isinstance(record, Snapshot) and record.returned is not None:
-                # What the cookie has seen since then is a change, too.
-                base.values = record.returned
-        return self.server.commit(draft, base, settled=True)
+        record = self.context.records.load(base.id)
+        if isinstance(record, Snapshot) and came_back and record.returned is not None:
+            # What the cookie has seen since then is a change, too.
+            base.values = record.returned
+        elif isinstance(record, Snapshot) and not came_back and self._is_left(record, base):
+            base.values, draft = record.values, draft._replace(operations={})
+        return self.server.commit(draft, base, settled=came_back)
+
+    def _is_left(self, record: Snapshot, held: Snapshot) -> bool:
+        """Whether the record of an id whose token still carries the session is what a request left that died, or lost
+        its store, while it moved the session out: older than the token, so without what the cookie has seen since."""
+        return self.revocations is not None and record.accessed + CLOCKS < held.accessed
 
     def _join(self, draft: Draft) -> Saved | Ended:
         """Save into the record: another request has moved the session to the store meanwhile."""
         base = draft.snapshot.copy()
         base.version = None
         written = self.server.commit(draft, base)
-        if isinstance(written, Ended):
-            return written
+        return written if isinstance(written, Ended) else self._in_record(draft, written)
+
+    @staticmethod
+    def _in_record(draft: Draft, written: Snapshot) -> Saved:
         # While a later cookie carries the session, which has come back, that one stays.
         cookie = Cookie.SEND if written.returned is None else Cookie.KEEP
-        written.values, written.version = draft.values, None
-        return Saved(written, InStore(), cookie)
+        return Saved(held(written, draft.values), InStore(), cookie)
 
     def _outdate(self, id: bytes, serial: int | None) -> None:
         if self.revocations is not None:
@@ -266,7 +298,8 @@ class HybridBackend(CookieBackend):
             # Also while a copy in some cookie has yet to see this very write.
             return None
         snapshot, version = found.copy(), found.version
-        snapshot.accessed, snapshot.trusted, snapshot.version = draft.now, False, None
+        snapshot.trusted, snapshot.version = False, None
+        snapshot.seen(draft.now)
         sealed = self._fitting(snapshot, packed, place, limit=limit)
         found.returned = packed
         if sealed is None or not records.replace(found, version):
@@ -298,7 +331,9 @@ class HybridBackend(CookieBackend):
         if isinstance(saved, Ended):
             return saved
         found = self.server.count(draft._replace(snapshot=saved.snapshot, place=saved.place), key, n)
-        return found if isinstance(found, Ended) else found._replace(saved=saved)
+        if isinstance(found, Ended) or found.saved is None:
+            return found
+        return found._replace(saved=saved._replace(snapshot=found.saved.snapshot))
 
     def end(self, identity: Snapshot | None, sent: Sent) -> tuple[str, ...]:
         # In the store also where the session is in its cookie: a request that is moving it out must find the end.
@@ -306,7 +341,7 @@ class HybridBackend(CookieBackend):
 
     # -- cookies -------------------------------------------------------------------------------------
 
-    def cookies(self, snapshot: Snapshot, place: Place) -> Iterable[tuple[str, str]]:
+    def cookies(self, snapshot: Snapshot, place: Place, *, dated: bool) -> Iterable[tuple[str, str]]:
         if isinstance(place, InStore):
             return self.fit(self._token(snapshot, _HEAD.pack(_POINTER, snapshot.id, snapshot.epoch)), snapshot.values)
         # A loaded session is sealed here if its cookie has to go out without having been saved.
@@ -362,7 +397,8 @@ def _decoded(opened: OpenedData) -> tuple[int, Snapshot, InCookie]:
 def _accessed(draft: Draft) -> Snapshot:
     """The draft's snapshot as of now, yet with the values it was loaded with."""
     snapshot = draft.snapshot.copy()
-    snapshot.accessed, snapshot.current, snapshot.version = draft.now, True, None
+    snapshot.current, snapshot.version = True, None
+    snapshot.seen(draft.now)
     return snapshot
 
 

@@ -17,7 +17,7 @@ from beaker.session.records import SessionRecords, Tombstone, over
 from beaker.session.snapshot import USER, Snapshot, is_chosen
 from beaker.session.values import Packed
 
-__all__ = ["Fenced", "ServerBackend", "contention_of", "count_in"]
+__all__ = ["Fenced", "ServerBackend", "contention_of", "count_in", "held"]
 
 _IN_STORE = InStore()
 
@@ -41,12 +41,12 @@ class ServerBackend:
                 # No cookie led here, so there is none to renew.
                 found.issued = sent.now
             return found
-        ended: Ended | None = None
-        for value in read_cookie(sent.header, self.context.cookie.name):
+        context, ended = self.context, None
+        for value in read_cookie(sent.header, context.cookie.name):
             if sent.foreign is not None and sent.foreign(value):
                 continue
             try:
-                opened = self.context.ids.open(value)
+                opened = context.ids.open(value)
             except BadToken as bad:
                 count("bad_token", bad.reason)
                 continue
@@ -63,9 +63,10 @@ class ServerBackend:
     def load(self, id: bytes, sent: Sent) -> Loaded | Ended:
         """The session whose record has this raw id."""
         try:
-            found = self.context.records.load(id)
+            # The attributes, once they are set, are the properties without a call.
+            found = (self.context._records or self.context.records).load(id, sent.now)
             if isinstance(found, Snapshot):
-                return self._unless_revoked(found)
+                return self._unless_revoked(found, sent.now)
         except CorruptRecord:
             count("corrupt_record", "session")
             if not self.context.options.invalidate_corrupt:
@@ -76,13 +77,15 @@ class ServerBackend:
     def admit(self, snapshot: Snapshot, sent: Sent) -> Loaded | Ended:
         if over(snapshot, sent.now, self.context.timeout, self.context.absolute):
             return Ended()
-        return self._unless_revoked(snapshot)
+        return self._unless_revoked(snapshot, sent.now)
 
-    def _unless_revoked(self, snapshot: Snapshot) -> Loaded | Ended:
+    def _unless_revoked(self, snapshot: Snapshot, now: float) -> Loaded | Ended:
         context = self.context
         values = context.values.unpack(snapshot.values, trusted=snapshot.trusted)
-        revocations = context.revocations
-        revoked = None if revocations is None else revocations.revoked_at(snapshot.mark, values.get(USER))
+        revocations = context._revocations or context.revocations
+        if revocations is None:
+            return Loaded(snapshot, values, _IN_STORE)
+        revoked = revocations.standing(snapshot.mark, values.get(USER), now=now).revoked
         if revoked is None:
             return Loaded(snapshot, values, _IN_STORE)
         if not context.options.readonly:
@@ -126,19 +129,17 @@ class ServerBackend:
 
     @staticmethod
     def _saved(draft: Draft, written: Snapshot, cookie: Cookie) -> Saved:
-        # What was merged in stays in the store; the next save compares with what this session holds.
-        written.values, written.version = draft.values, None
-        return Saved(written, _IN_STORE, cookie)
+        return Saved(held(written, draft.values), _IN_STORE, cookie)
 
     def touch(self, draft: Draft) -> Saved | Ended | None:
         snapshot, cookie = draft.snapshot, Cookie.SEND if draft.reseal else Cookie.KEEP
         version = snapshot.version
-        # Without a known version this request has just written, and that was an access.
-        if version is not None:
+        # What this request has written was an access.
+        if version is not None and not snapshot.written:
             touched = snapshot.copy()
-            touched.accessed, touched.ahead = draft.now, False
+            touched.seen(draft.now)
+            touched.ahead = False
             if self.context.records.replace(touched, version):
-                touched.version = None
                 return Saved(touched, _IN_STORE, cookie)
             # Another request wrote, which was an access too. A cookie is sealed again only while its session lives.
             if not draft.reseal:
@@ -161,22 +162,16 @@ class ServerBackend:
             return dropped(fenced.args[0])
 
     def count(self, draft: Draft, key: str, n: int) -> Counted | Ended:
-        found = count_in(self.context, self.context.records, draft.snapshot, key, n)
-        if isinstance(found, Ended) or not n:
-            return found
-        # The record has another version than the one that was loaded.
-        snapshot = draft.snapshot.copy()
-        snapshot.version = None
-        return found._replace(saved=Saved(snapshot, _IN_STORE))
+        return count_in(self.context, self.context.records, draft.snapshot, key, n, draft.now)
 
     def end(self, identity: Snapshot | None, sent: Sent) -> tuple[str, ...]:
         if identity is not None:
             self.context.records.kill(identity.id, identity.version)
         return ()
 
-    def cookies(self, snapshot: Snapshot, place: Place) -> list[tuple[str, str]]:
+    def cookies(self, snapshot: Snapshot, place: Place, *, dated: bool) -> list[tuple[str, str]]:
         context = self.context
-        issued = None if context.renewal_interval is None else context.clock()
+        issued = context.clock() if dated else None
         return [(context.cookie.name, context.ids.issue(snapshot.id, issued))]
 
     # -- concurrent saves ----------------------------------------------------------------------------
@@ -187,36 +182,49 @@ class ServerBackend:
         ``settled`` says that the session lives in the record from now on. Returns the record as written. Raises
         Fenced, or WriteConflict by policy or after ``save_timeout``.
         """
-        delta = diff(base.values, draft.values, draft.operations)
-        records, mine = self.context.records, base.copy()
-        mine.values, mine.accessed = draft.values, draft.now
+        records, mine = self.context._records or self.context.records, base.copy()
+        mine.values = draft.values
+        mine.seen(draft.now)
         if draft.reseal and isinstance(draft.place, InStore):
             mine.returned = None
         version, tried, merged = base.version, False, False
-        contention = contention_of(self.context, records, base)
+        contention: Contention | None = None
+        delta: Delta | None = None
+        latest: Snapshot | None = None
         try:
+            if base.key in records.turns:
+                contention = contention_of(self.context, records, base)
+                if contention.queue(base.write_ids):
+                    version, latest = None, _known(records, base, contention.latest)
             while True:
                 if version is not None:
                     tried = True
                     if records.replace(mine, version):
                         self.context.tally.merged += merged
+                        if contention is not None:
+                            contention.win(mine)
                         return mine
                     count("cas_retries")
+                    contention = contention or contention_of(self.context, records, base)
                     contention.lose()
-                theirs = self._theirs(base)
+                theirs, latest = latest or self._theirs(base), None
                 if isinstance(theirs, Ended):
                     return theirs
                 if tried and mine.write_ids[-1] in theirs.write_ids:
                     # The write was done and only the reply was lost; done again, an addition would count twice.
                     self.context.tally.merged += merged
+                    mine.version = None
                     return mine
                 version, mine = theirs.version, theirs
+                if delta is None:
+                    delta = diff(base.values, draft.values, draft.operations)
                 mine.values, merged = self.merged(base.values, delta, theirs), True
                 mine.accessed = max(draft.now, theirs.accessed)
                 if settled:
                     mine.returned = None
         finally:
-            contention.end()
+            if contention is not None:
+                contention.end()
 
     def _theirs(self, base: Snapshot) -> Snapshot | Ended:
         return _loaded(self.context.records, base)
@@ -226,7 +234,8 @@ class ServerBackend:
         records = self.context.records
         delta = diff(old.values, draft.values, draft.operations)
         new = draft.snapshot.copy()
-        new.values, new.accessed, new.write_ids = draft.values, draft.now, ()
+        new.values, new.write_ids = draft.values, ()
+        new.seen(draft.now)
         version, merged = old.version, False
         if version is None:
             latest = self._theirs(old)
@@ -234,18 +243,28 @@ class ServerBackend:
                 return self._restart(draft, latest)
             version, new.numbers = latest.version, latest.numbers
             new.values = self.merged(old.values, delta, latest)
-        records.create(new)
-        contention = contention_of(self.context, records, old)
+        contention, written = contention_of(self.context, records, old), False
         try:
-            while not records.replace_with_tombstone(old.id, version, new.id):
+            while True:
+                moved = None if written else records.move(new, old.id, version)
+                if moved is None:
+                    # In two steps, of which the first may be there already.
+                    if not written:
+                        records.create(new)
+                        written = True
+                    moved = records.replace_with_tombstone(old.id, version, new.id)
+                if moved:
+                    break
                 contention.lose()
                 latest = self._theirs(old)
                 if isinstance(latest, Ended):
-                    records.forget(new.id)
+                    if written:
+                        records.forget(new.id)
                     return self._restart(draft, latest)
                 version, new.numbers, merged = latest.version, latest.numbers, True
                 new.values = self.merged(old.values, delta, latest)
-                records.overwrite(new)
+                if written:
+                    records.overwrite(new)
         except BaseException:
             # Never two live ids: the new one was not sent yet.
             records.forget(new.id)
@@ -287,22 +306,30 @@ class ServerBackend:
         return None if value is None and theirs is None else values.pack([("value", value)]).popitem()[1]
 
 
-def count_in(context: SessionContext, records: SessionRecords, base: Snapshot, key: str, n: int) -> Counted | Ended:
-    """Add ``n`` to the number at ``key`` in the record of ``base``; with 0 it is only read."""
+def count_in(
+    context: SessionContext, records: SessionRecords, base: Snapshot, key: str, n: int, now: float
+) -> Counted | Ended:
+    """Add ``n`` to the number at ``key`` in the record of ``base``, an access at ``now``; with 0 it is only read."""
     contention = contention_of(context, records, base)
+    known = _known(records, base, base) if n else None
     written: Snapshot | None = None
     try:
+        if n and base.key in records.turns and contention.queue(base.write_ids):
+            known = _known(records, base, contention.latest)
         while True:
-            theirs = _loaded(records, base)
+            theirs, known = known or _loaded(records, base), None
             if isinstance(theirs, Ended) or not n:
                 return theirs if isinstance(theirs, Ended) else Counted(theirs.numbers.get(key, 0))
             if written is not None and written.write_ids[-1] in theirs.write_ids:
                 # The write was done and only the reply was lost; done again, it would count twice.
-                return Counted(written.numbers[key])
+                written.version = None
+                return _counted(written, key, base)
             written = theirs
             written.numbers = {**theirs.numbers, key: theirs.numbers.get(key, 0) + n}
+            written.accessed = max(now, theirs.accessed)
             if records.replace(written, theirs.version):
-                return Counted(written.numbers[key])
+                contention.win(written)
+                return _counted(written, key, base)
             count("cas_retries")
             contention.lose()
     finally:
@@ -314,11 +341,34 @@ def contention_of(context: SessionContext, records: SessionRecords, snapshot: Sn
     return Contention(
         records.store,
         snapshot.key,
+        records.turns,
         within=context.options.save_timeout,
         clock=context.clock,
         sleep=context.sleep,
         random=context.random,
     )
+
+
+def held(written: Snapshot, values: Packed) -> Snapshot:
+    """The record as ``written``, for a session that holds ``values`` and compares its next save with them.
+
+    What was merged in stays in the store: where it differs, the record has to be read again.
+    """
+    if written.values != values:
+        written.version = None
+    written.values = values
+    return written
+
+
+def _counted(written: Snapshot, key: str, base: Snapshot) -> Counted:
+    return Counted(written.numbers[key], Saved(held(written, base.values), _IN_STORE))
+
+
+def _known(records: SessionRecords, base: Snapshot, latest: Snapshot | None) -> Snapshot | None:
+    """A copy of the record that is known as ``latest``, if that is still the session loaded as ``base``."""
+    if latest is None or latest.version is None or latest.epoch != base.epoch or not records.is_live(latest):
+        return None
+    return latest.copy()
 
 
 def _loaded(records: SessionRecords, base: Snapshot) -> Snapshot | Ended:

@@ -70,8 +70,8 @@ class TakeoverBackend:
         # Beside our dead cookie an old one may still lead to a session.
         return (*more, *self.reader.end(sent.header, None if identity is None else identity.id))
 
-    def cookies(self, snapshot: Snapshot, place: Place) -> Iterable[tuple[str, str]]:
-        return self.backend.cookies(snapshot, place)
+    def cookies(self, snapshot: Snapshot, place: Place, *, dated: bool) -> Iterable[tuple[str, str]]:
+        return self.backend.cookies(snapshot, place, dated=dated)
 
 
 class _Found(NamedTuple):
@@ -298,9 +298,9 @@ class LegacyReader:
         if not stamps and found.record is None:
             raise LegacyDataError("stamp")
         # A record that lost its stamps (by clear()) is of now; a cookie without them would be of now for ever.
-        created, accessed = (stamps[0], stamps[-1]) if stamps else (now, now)
-        # The clock of an authentic session's host may have been ahead; over() makes it one of now.
-        if min(created, now) > self.policy.since:
+        # The clock of an authentic session's host may have been ahead. It is one of now, and of no host that writes on.
+        created, accessed = (min(stamps[0], now), min(stamps[-1], now)) if stamps else (now, now)
+        if created > self.policy.since:
             raise LegacyDataError("created")
         try:
             values = self.context.values.pack(self._kept(old).items())

@@ -15,7 +15,7 @@ from beaker.storage.datastore.connection import BACKEND
 from beaker.storage.datastore.gateway import Gateway
 from beaker.storage.datastore.record import CHUNK_BYTES, Layout, Version, generation_time, new_generation
 
-__all__ = ["CHUNKS_A_MESSAGE", "LONGEST_WRITE", "Chunks"]
+__all__ = ["CHUNKS_A_MESSAGE", "LONGEST_CALL", "LONGEST_WRITE", "Chunks"]
 
 CHUNKS_A_MESSAGE = 3
 """Emulators take messages of at most 4 MiB (the service 10): three chunks fit into one."""
@@ -24,6 +24,9 @@ _REMEMBERED = 1024
 
 LONGEST_WRITE = 300.0
 """Seconds after its first chunk at which a write's head is published at the latest, by the writer's clock."""
+
+LONGEST_CALL = LONGEST_WRITE / 2
+"""Seconds of a call's deadline at most: the head's call must end in time, however long those of the chunks took."""
 
 logger = logging.getLogger("beaker.storage.datastore")
 
@@ -92,7 +95,8 @@ class Chunks(ForkAware):
         with self._lock:
             if version is not None and version.parts and version.number:
                 self._known[head_key.path[0].name] = version
-                while len(self._known) > _REMEMBERED:
+                # Each call adds one.
+                if len(self._known) > _REMEMBERED:
                     self._known.popitem(last=False)
             else:
                 self._known.pop(head_key.path[0].name, None)

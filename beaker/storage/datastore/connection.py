@@ -39,6 +39,8 @@ class Connection:
         self.emulated = emulated
         self.rpc_error: type[Exception] = grpc.RpcError
         self.cas: bool | None = None
+        self.joins = True
+        """Whether a commit may be a transaction of its own, as far as is known."""
         self.cas_lock = threading.Lock()
         self.entity = types.Entity.pb()
         self.key = types.Key.pb()

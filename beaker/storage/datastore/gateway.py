@@ -166,6 +166,34 @@ class Gateway(ForkAware):
         request = self._commit_request([*mutations, *also])
         return _version(self._call("Commit", request, operation, conditional=True))
 
+    def commit_together(
+        self, mutations: Sequence[Any], versions: Sequence[int | None], operation: str
+    ) -> list[int] | None:
+        """Apply all ``mutations`` in one transaction, each where its entity has its version, if that is not ``None``.
+
+        Returns the versions that they have now. Raises :class:`Refused` when one cannot be applied; none is then.
+        ``None``: the server has no such transactions, or compares no versions.
+        """
+        connection, conditional = self.connection(), any(version is not None for version in versions)
+        if not connection.joins or (conditional and not self._compares_versions(_key_of(mutations[0]), operation)):
+            return None
+        request = self._commit_request(mutations)
+        request.mode = _TRANSACTIONAL
+        request.single_use_transaction.read_write.SetInParent()
+        for mutation, version in zip(request.mutations, versions, strict=True):
+            if version is not None:
+                mutation.base_version = version
+                mutation.conflict_resolution_strategy = _FAIL
+        self._count("Commit")
+        try:
+            answer = self._call("Commit", request, operation, conditional=True)
+        except StoreRefused as err:
+            if _status(err.__cause__)[0] not in ("INVALID_ARGUMENT", "UNIMPLEMENTED"):
+                raise
+            connection.joins = False
+            return None
+        return [int(result.version) for result in answer.mutation_results]
+
     def query(self, request: Any, operation: str) -> Any:
         """The QueryResultBatch of a RunQueryRequest. Raises StoreUnavailable when it does not fit a message."""
         self._count("RunQuery")
@@ -332,6 +360,12 @@ def _bill(tally: StoreTally, method: str, request: Any, answer: Any) -> None:
             tally.wrote(sum(mutation.ByteSize() for mutation in written), len(written))
         if len(written) < len(request.mutations):
             tally.deleted(len(request.mutations) - len(written))
+
+
+def _key_of(mutation: Any) -> Any:
+    operation = mutation.WhichOneof("operation")
+    target = getattr(mutation, operation)
+    return target if operation == "delete" else target.key
 
 
 def _version(answer: Any) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from beaker._typing import Clock
 from beaker.exceptions import StoreUnavailable
+from beaker.storage.api import Written
 from beaker.storage.datastore.chunks import Chunks
 from beaker.storage.datastore.connection import BACKEND
 from beaker.storage.datastore.gateway import Gateway, Refused
@@ -21,6 +22,7 @@ from beaker.storage.datastore.record import (
     compress,
     decode,
     decompress,
+    expiry_in,
     has_wid,
     names_size,
     new_wid,
@@ -105,7 +107,7 @@ class Heads:
         entity = layout.head(head_key, (namespace, key), payload, encoding, now, expires, generation, parts)
         return Draft(head_key, entity, generation, parts, new_wid())
 
-    def publish_new(self, draft: Draft) -> bool:
+    def publish_new(self, draft: Draft) -> bool | Written:
         layout = self._layout()
         for _ in range(_ROUNDS):
             set_wids(draft.entity, draft.wid)
@@ -121,11 +123,10 @@ class Heads:
                     if data is not None:
                         return False
                     # Expired or damaged: the place is free, unless another writer is faster.
-                    if not self.publish_over(draft, record.version, "insert"):
+                    if not (written := self.publish_over(draft, record.version, "insert")):
                         continue
-                    return True
-            self._written(draft, draft.wid, number, None, "insert")
-            return True
+                    return written
+            return self._written(draft, draft.wid, number, None, "insert")
         return False
 
     def overwrite(self, draft: Draft, base: Version | None, operation: str) -> None:
@@ -149,7 +150,7 @@ class Heads:
             elif self.publish_over(draft, base, operation):
                 return
             base = None
-        # Others were faster each time. The last word is still ours; what it replaces is left to purge.
+        # Other writers were faster each time. The last word is still ours; what it replaces is left to purge.
         self._check_time(draft, operation)
         set_wids(draft.entity, draft.wid)
         self._gateway.commit([self._layout().upsert(draft.entity)], operation)
@@ -221,7 +222,7 @@ class Heads:
         found = self.head(draft.key, operation)
         return found is not None and has_wid(found.version.wids, draft.wid)
 
-    def publish_over(self, draft: Draft, base: Version, operation: str) -> bool:
+    def publish_over(self, draft: Draft, base: Version, operation: str) -> bool | Written:
         wids = wids_after(draft.wid, base.wids)
         set_wids(draft.entity, wids)
         self._check_time(draft, operation)
@@ -233,14 +234,53 @@ class Heads:
         except Refused as refused:
             if not self._landed(draft, refused, operation):
                 return False
-        self._written(draft, wids, number, base, operation)
+        return self._written(draft, wids, number, base, operation)
+
+    def publish_together(
+        self, drafts: Sequence[tuple[Draft, bool, Version | None]], gone: Sequence[Any], operation: str
+    ) -> bool | None:
+        """Publish drafts without chunks, and delete the heads ``gone``, in one transaction; see
+        :class:`~beaker.storage.api.Joining`. Of each draft: whether only where nothing is, and the version that is to
+        be replaced, if any."""
+        layout = self._layout()
+        mutations, wids = [], []
+        for draft, absent, base in drafts:
+            own = draft.wid if base is None else wids_after(draft.wid, base.wids)
+            set_wids(draft.entity, own)
+            wids.append(own)
+            kind = layout.insert if absent else layout.upsert if base is None else layout.update
+            mutations.append(kind(draft.entity))
+        mutations += [layout.delete(key) for key in gone]
+        versions = [None if base is None else base.number for _, _, base in drafts] + [None] * len(gone)
+        if not mutations:
+            return True
+        try:
+            numbers = self._gateway.commit_together(mutations, versions, operation)
+        except Refused as refused:
+            # All of it was done, or nothing: what is true of one is true of the others.
+            first = next((draft for draft, absent, base in drafts if absent or base is not None), drafts[0][0])
+            if not self._landed(first, refused, operation):
+                return False
+            numbers = [0] * len(drafts)
+        if numbers is None:
+            return None
+        for key in gone:
+            self.chunks.remember(key, None)
+        for (draft, absent, base), own, number in zip(drafts, wids, numbers, strict=False):
+            if absent or base is not None:
+                self._written(draft, own, number, base, operation)
+            else:
+                self.chunks.remember(draft.key, None)
         return True
 
     def _check_time(self, draft: Draft, operation: str) -> None:
         if draft.parts:
             self.chunks.check_time(draft.generation, operation)
 
-    def _written(self, draft: Draft, wids: bytes, number: int, base: Version | None, operation: str) -> None:
-        self.chunks.remember(draft.key, Version(number, draft.generation, draft.parts, wids, None))
+    def _written(self, draft: Draft, wids: bytes, number: int, base: Version | None, operation: str) -> bool | Written:
+        """Note what the server has; with ``number`` 0 it does not say which version that is."""
+        version = Version(number, draft.generation, draft.parts, wids, expiry_in(draft.entity.properties))
+        self.chunks.remember(draft.key, version)
         if base is not None:
             self.chunks.drop(draft.key, base.generation, base.parts, operation)
+        return Written(version) if number else True

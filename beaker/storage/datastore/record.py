@@ -73,17 +73,12 @@ class Record(NamedTuple):
 def decode(result: Any) -> Record:
     """The Record of an EntityResult, also of one that was asked for with a mask or written by NDB."""
     properties = result.entity.properties
-    expires: float | None = None
-    # NDB writes None as a null value instead of leaving the property away.
-    if "expires" in properties and properties["expires"].HasField("timestamp_value"):
-        stamp = properties["expires"].timestamp_value
-        expires = stamp.seconds + stamp.nanos / 1e9
     version = Version(
         result.version,
         properties["generation"].string_value if "generation" in properties else "",
         properties["parts"].integer_value if "parts" in properties else 0,
         properties["wid"].blob_value if "wid" in properties else b"",
-        expires,
+        expiry_in(properties),
     )
     payload = properties["data"].blob_value if "data" in properties else b""
     encoding = properties["encoding"].integer_value if "encoding" in properties else 0
@@ -102,6 +97,15 @@ def original(entity: Any, name: str) -> str:
 def new_wid() -> bytes:
     """A random id for one write: how a writer that got no response finds out whether it wrote."""
     return secrets.token_bytes(_WID_BYTES)
+
+
+def expiry_in(properties: Any) -> float | None:
+    """When the head with these properties ends, in seconds since the epoch; ``None``: never."""
+    # NDB writes None as a null value instead of leaving the property away.
+    if "expires" not in properties or not properties["expires"].HasField("timestamp_value"):
+        return None
+    stamp = properties["expires"].timestamp_value
+    return float(stamp.seconds + stamp.nanos / 1e9)
 
 
 def wids_after(wid: bytes, earlier: bytes) -> bytes:

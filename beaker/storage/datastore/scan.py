@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from beaker._typing import Clock
 from beaker.exceptions import StoreUnavailable
+from beaker.storage.api import Contents
 from beaker.storage.datastore.chunks import LONGEST_WRITE
 from beaker.storage.datastore.gateway import Gateway, Refused
 from beaker.storage.datastore.record import HEAD_MASK, Layout, Record, decode, generation_of, generation_time, original
@@ -21,6 +23,7 @@ COMMIT_ENTITIES = 500
 
 _PAGE = 100
 _KEYS_PAGE = 500
+_MOST_KEYS = 100_000
 # A purge that finds little must end too: this many entities looked at for each one it may remove.
 _LOOKS_A_REMOVAL = 20
 _LEAST_LOOKS = 1000
@@ -53,6 +56,27 @@ class Scan:
             for result in page:
                 if _is_head(result) and decode(result).version.live(now):
                     yield original(result.entity, "name")
+
+    def contents(self) -> Iterator[Contents]:
+        """The heads of each namespace, counted by their keys; see :meth:`DatastoreStore.contents`."""
+        request = self._layout().query(())
+        request.query.projection.add().property.name = "__key__"
+        counts: Counter[str] = Counter()
+        samples: dict[str, Any] = {}
+        seen = 0
+        for page in self._pages(request, "contents", _KEYS_PAGE):
+            for result in filter(_is_head, page):
+                prefix = _name(result.entity.key).partition(":")[0]
+                counts[prefix] += 1
+                samples[prefix] = result.entity.key
+            seen += len(page)
+            if seen >= _MOST_KEYS:
+                break
+        heads = self._gateway.lookup(list(samples.values()), "contents", mask=("ns",))
+        names = {_name(head.entity.key).partition(":")[0]: original(head.entity, "ns") for head in heads}
+        for prefix, records in sorted(counts.items(), key=lambda item: names.get(item[0], f"#{item[0]}")):
+            name = names.get(prefix, f"#{prefix}")
+            yield Contents(name, records, None, expired=None, at_least=seen >= _MOST_KEYS)
 
     def clear(self, namespace: str) -> None:
         """Delete every entity of a namespace that is there when the walk comes to it."""

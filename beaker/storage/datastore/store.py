@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from beaker import clock as _clock
@@ -12,8 +12,20 @@ from beaker._typing import Clock
 from beaker.config.coerce import as_bool, as_count, as_int, as_seconds
 from beaker.exceptions import ConfigError, ValueTooLarge
 from beaker.forks import ForkAware
-from beaker.storage.api import Bulk, Listing, Purging, Store, Versioned
-from beaker.storage.datastore.chunks import CHUNKS_A_MESSAGE
+from beaker.storage.api import (
+    Bulk,
+    Change,
+    Contents,
+    Describing,
+    Joining,
+    Listing,
+    Purging,
+    Spanning,
+    Store,
+    Versioned,
+    Written,
+)
+from beaker.storage.datastore.chunks import CHUNKS_A_MESSAGE, LONGEST_CALL
 from beaker.storage.datastore.connection import BACKEND, connector, require_packages
 from beaker.storage.datastore.gateway import Gateway, Refused
 from beaker.storage.datastore.heads import Draft, Heads
@@ -27,7 +39,7 @@ _COMMIT_BYTES = CHUNKS_A_MESSAGE * CHUNK_BYTES
 _NAMESPACE = re.compile(r"[0-9A-Za-z._-]{0,100}")
 
 
-class DatastoreStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
+class DatastoreStore(Store, Versioned, Listing, Describing, Purging, Bulk, Spanning, Joining, ForkAware):
     """Bytes in Firestore in Datastore mode (or classic Datastore), through raw calls that need no NDB context.
 
     An application's NDB context, transaction and tenant namespace are neither used nor touched.
@@ -38,9 +50,9 @@ class DatastoreStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
     - ``client``: a ``google.cloud.datastore.Client`` or ``google.cloud.ndb.Client`` whose channel, project and
       database to use; create it after a fork, not before. Default ``None``.
     - ``emulator_host``: ``host:port``; defaults to ``DATASTORE_EMULATOR_HOST``. Ignored with ``client``.
-    - ``deadline``: seconds, over 0, one remote call may take with its at most ``retries`` retries (0 or more); default
-      5 and 3. A read or a write up to 1 MB is one call. Connecting for the first time asks Google's metadata server,
-      on its own time.
+    - ``deadline``: seconds, over 0 and at most 150, one remote call may take with its at most ``retries`` retries (0 or
+      more); default 5 and 3. A read or a write up to 1 MB is one call. Connecting for the first time asks Google's
+      metadata server, on its own time.
     - ``compress``: zlib level 1 for values over 1 KiB when that makes them smaller; default true.
     - ``max_value``: bytes, before compression; default 8,000,000. Up to 1,000,000 bytes fit in one entity; more go
       into chunks, written before and read after the head that names them, so that a reader gets the old or the new
@@ -57,6 +69,7 @@ class DatastoreStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
 
     backend = BACKEND
     trusted = False
+    rough = True
 
     def __init__(
         self,
@@ -77,7 +90,8 @@ class DatastoreStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
     ) -> None:
         _check("table_name", _is_kind(table_name), "1 to 1500 bytes, no '/', not __like_this__", table_name)
         deadline = as_seconds("deadline", deadline)
-        _check("deadline", deadline > 0, "seconds over 0", deadline)
+        within = f"seconds over 0, at most {LONGEST_CALL:.0f} (also as store_timeout)"
+        _check("deadline", 0 < deadline <= LONGEST_CALL, within, deadline)
         retries = as_int("retries", retries)
         _check("retries", retries >= 0, "a number, 0 or more", retries)
         max_value = as_count("max_value", max_value)
@@ -122,22 +136,22 @@ class DatastoreStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         draft = self._heads.draft(namespace, key, data, ttl, "set")
         self._heads.overwrite(draft, self._heads.chunks.known(draft.key), "set")
 
-    def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
+    def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool | Written:
         self._check_size(namespace, key, data, "insert")
         draft = self._heads.draft(namespace, key, data, ttl, "insert")
-        if self._heads.publish_new(draft):
-            return True
+        if written := self._heads.publish_new(draft):
+            return written
         self._heads.chunks.drop(draft.key, draft.generation, draft.parts, "insert")
         return False
 
-    def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
+    def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool | Written:
         base = _own(version)
         self._check_size(namespace, key, data, "replace")
         if not base.live(self._clock()):
             return False
         draft = self._heads.draft(namespace, key, data, ttl, "replace")
-        if self._heads.publish_over(draft, base, "replace"):
-            return True
+        if written := self._heads.publish_over(draft, base, "replace"):
+            return written
         self._heads.chunks.drop(draft.key, draft.generation, draft.parts, "replace")
         return False
 
@@ -165,6 +179,14 @@ class DatastoreStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
     def keys(self, namespace: str) -> Iterator[str]:
         return self._scan.keys(namespace)
 
+    def contents(self, now: float) -> Iterator[Contents]:
+        """How many records each namespace has; their sizes and ages, and which have expired, are not known.
+
+        Queries for keys only, 500 at a time and 100,000 at most: each query counts as one read. The name of a
+        namespace is read from one of its records: one more read each. Raises StoreUnavailable.
+        """
+        return self._scan.contents()
+
     def purge(
         self, now: float, limit: int, *, cursor: str | None = None, deadline: float | None = None
     ) -> tuple[int, str | None]:
@@ -178,22 +200,29 @@ class DatastoreStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         return self._scan.purge(now, limit, cursor, deadline)
 
     def get_many(self, namespace: str, keys: Iterable[str]) -> dict[str, bytes]:
+        found = self._get_all(((namespace, key) for key in keys), "get_many")
+        return {key: data for (_, key), data in found.items()}
+
+    def get_across(self, names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
+        return self._get_all(names, "get_across")
+
+    def _get_all(self, pairs: Iterable[tuple[str, str]], operation: str) -> dict[tuple[str, str], bytes]:
         layout = self._layout()
-        heads = {key: layout.head_key(namespace, key) for key in keys}
-        names = {head.path[0].name: key for key, head in heads.items()}
-        found: dict[str, bytes] = {}
-        for result in self.gateway.lookup(list(heads.values()), "get_many"):
+        heads = {pair: layout.head_key(*pair) for pair in pairs}
+        names = {head.path[0].name: pair for pair, head in heads.items()}
+        found: dict[tuple[str, str], bytes] = {}
+        for result in self.gateway.lookup(list(heads.values()), operation):
             record = decode(result)
             if not record.version.live(self._clock()):
                 continue
-            key = names[result.entity.key.path[0].name]
+            pair = names[result.entity.key.path[0].name]
             data = (
-                self._heads.look(heads[key], "get_many")[1]
+                self._heads.look(heads[pair], operation)[1]
                 if record.version.parts
                 else self._heads.open(record, record.payload)
             )
             if data is not None:
-                found[key] = data
+                found[pair] = data
         return found
 
     def set_many(self, namespace: str, items: Mapping[str, bytes], *, ttl: float | None) -> None:
@@ -222,6 +251,36 @@ class DatastoreStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
 
     def delete_many(self, namespace: str, keys: Iterable[str]) -> None:
         self._delete(keys, namespace, "delete_many")
+
+    def write_together(self, changes: Sequence[Change]) -> bool | None:
+        """See :class:`~beaker.storage.api.Joining`. Records with chunks, and conditional deletions, cannot be joined.
+
+        Deletions cost a read besides, as :meth:`delete` does.
+        """
+        drafts: list[tuple[Draft, bool, Version | None]] = []
+        gone: list[Any] = []
+        size = 0
+        for change in changes:
+            data, base = change.data, None if change.version is None else _own(change.version)
+            if data is None or (change.ttl is not None and change.ttl <= 0):
+                if base is not None or change.absent:
+                    return None
+                gone.append(self._layout().head_key(change.namespace, change.key))
+                continue
+            self._check_size(change.namespace, change.key, data, "write_together")
+            size += len(data)
+            if size > CHUNK_BYTES // 2 or len(changes) > COMMIT_ENTITIES or (base is not None and base.parts):
+                return None
+            if base is not None and not base.live(self._clock()):
+                return False
+            draft = self._heads.draft(change.namespace, change.key, data, change.ttl, "write_together")
+            if base is None and not change.absent and self._heads.chunks.known(draft.key) is not None:
+                return None
+            drafts.append((draft, change.absent, base))
+        found = self.gateway.lookup(gone, "write_together", mask=HEAD_MASK) if gone else ()
+        if any(decode(result).version.parts for result in found):
+            return None
+        return self._heads.publish_together(drafts, [result.entity.key for result in found], "write_together")
 
     def _layout(self) -> Layout:
         layout = self._made

@@ -28,9 +28,10 @@ _HEAD = struct.Struct(">Qd")  # version, expires
 _NEVER = float("inf")
 _STRIPES = 256
 _TAILS = ("", ".db", ".dat", ".dir", ".bak", ".pag", "-wal", "-shm")
-_SYSTEM_FAULTS = frozenset(
-    {errno.EACCES, errno.EPERM, errno.EAGAIN, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EROFS}
-)
+_SYSTEM_FAULTS = frozenset({
+    errno.EACCES, errno.EPERM, errno.EAGAIN, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EROFS,
+    errno.EDQUOT, errno.EFBIG, errno.ENOLCK, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT,
+})  # fmt: skip
 _OLD_NAMES = {"anydbm": "dbm", "dumbdbm": "dbm.dumb", "gdbm": "dbm.gnu"}
 
 
@@ -118,24 +119,30 @@ class ModuleEngine:
     def _put(self, path: str, items: Sequence[tuple[bytes, bytes]], expires: float | None, operation: str) -> None:
         with self._writing(path, operation) as db:
             for key, data in items:
-                db[_name(key)] = _pack(data, expires)
+                db[_name(key)] = _pack(data, expires, new_version())
 
-    def insert(self, path: str, key: bytes, data: bytes, expires: float | None, now: float) -> bool:
+    def insert(self, path: str, key: bytes, data: bytes, expires: float | None, now: float) -> int | None:
+        """Returns the new version; ``None``: refused."""
         with self._writing(path, "insert") as db:
             if _live(db, key, now) is not None:
-                return False
-            db[_name(key)] = _pack(data, expires)
-            return True
+                return None
+            new = new_version()
+            db[_name(key)] = _pack(data, expires, new)
+            return new
 
-    def replace(self, path: str, key: bytes, data: bytes, version: object, expires: float | None, now: float) -> bool:
+    def replace(
+        self, path: str, key: bytes, data: bytes, version: object, expires: float | None, now: float
+    ) -> int | None:
+        """As :meth:`insert`."""
         if not self._exists(path, "replace"):
-            return False
+            return None
         with self._writing(path, "replace") as db:
             record = _live(db, key, now)
             if record is None or record[1] != version:
-                return False
-            db[_name(key)] = _pack(data, expires)
-            return True
+                return None
+            new = new_version()
+            db[_name(key)] = _pack(data, expires, new)
+            return new
 
     def remove(self, path: str, key: bytes, version: object, now: float) -> bool:
         if not self._exists(path, "remove"):
@@ -166,6 +173,15 @@ class ModuleEngine:
             names = [] if db is None else [name[1:] for name in list(db.keys())]
             live = [key for key in names if _live(db, key, now) is not None]
         yield from live
+
+    def count(self, path: str, now: float) -> tuple[int, int, int]:
+        """How many records, how many bytes of data, and how many of them have expired; reads all of them."""
+        if not self._exists(path, "contents"):
+            return 0, 0, 0
+        with self._reading(path, "contents") as db:
+            found = [_unpack(db[name]) for name in ([] if db is None else list(db.keys()))]
+        records = [record for record in found if record is not None]
+        return len(records), sum(len(record[0]) for record in records), sum(record[2] < now for record in records)
 
     def purge(self, path: str, now: float, limit: int, after: int) -> tuple[int, int | None]:
         """Remove at most ``limit`` expired records; always looks at all of them."""
@@ -253,7 +269,8 @@ class ModuleEngine:
 
     def _lock(self, path: str, *, shared: bool) -> contextlib.AbstractContextManager[None]:
         stripe = stripe_of(os.path.basename(path), _STRIPES)
-        return file_lock(os.path.join(self._lock_dir, f".dbm-{stripe:02x}.lock"), timeout=self._timeout, shared=shared)
+        stem = os.path.join(self._lock_dir, f".dbm-{stripe:02x}")
+        return file_lock(f"{stem}.lock", timeout=self._timeout, shared=shared, gate=f"{stem}.gate.lock")
 
 
 def _name(key: bytes) -> bytes:
@@ -261,8 +278,8 @@ def _name(key: bytes) -> bytes:
     return b"k" + key
 
 
-def _pack(data: bytes, expires: float | None) -> bytes:
-    return _HEAD.pack(new_version(), _NEVER if expires is None else expires) + data
+def _pack(data: bytes, expires: float | None, version: int) -> bytes:
+    return _HEAD.pack(version, _NEVER if expires is None else expires) + data
 
 
 def _unpack(stored: bytes) -> tuple[bytes, int, float] | None:

@@ -25,6 +25,7 @@ _REMOVE = f"DELETE FROM record WHERE key = ? AND version = ? AND {_LIVE}"
 _KEYS = f"SELECT key FROM record WHERE key > ? AND {_LIVE} ORDER BY key LIMIT {_PAGE}"
 _FIRST_KEYS = f"SELECT key FROM record WHERE {_LIVE} ORDER BY key LIMIT {_PAGE}"
 _SCAN = f"SELECT rowid, expires FROM record WHERE rowid > ? ORDER BY rowid LIMIT {4 * _PAGE}"
+_COUNT = "SELECT COUNT(*), COALESCE(SUM(LENGTH(data)), 0), COUNT(CASE WHEN expires < ? THEN 1 END) FROM record"
 _PURGE = "DELETE FROM record WHERE rowid = ? AND expires < ?"
 
 
@@ -82,12 +83,19 @@ class SqliteEngine:
 
         self.files.write(path, "set_many", work)
 
-    def insert(self, path: str, key: bytes, data: bytes, expires: float | None, now: float) -> bool:
-        return self.files.write(path, "insert", _changes(_INSERT, (key, data, new_version(), expires, now)))
+    def insert(self, path: str, key: bytes, data: bytes, expires: float | None, now: float) -> int | None:
+        """Returns the new version; ``None``: refused."""
+        new = new_version()
+        done = self.files.write(path, "insert", _changes(_INSERT, (key, data, new, expires, now)))
+        return new if done else None
 
-    def replace(self, path: str, key: bytes, data: bytes, version: object, expires: float | None, now: float) -> bool:
-        row = (data, new_version(), expires, key, version, now)
-        return self.files.change(path, "replace", _changes(_REPLACE, row), False)
+    def replace(
+        self, path: str, key: bytes, data: bytes, version: object, expires: float | None, now: float
+    ) -> int | None:
+        """As :meth:`insert`."""
+        new = new_version()
+        done = self.files.change(path, "replace", _changes(_REPLACE, (data, new, expires, key, version, now)), False)
+        return new if done else None
 
     def remove(self, path: str, key: bytes, version: object, now: float) -> bool:
         return self.files.change(path, "remove", _changes(_REMOVE, (key, version, now)), False)
@@ -115,6 +123,11 @@ class SqliteEngine:
             if len(page) < _PAGE:
                 return
             statement, row = _KEYS, (page[-1], now)
+
+    def count(self, path: str, now: float) -> tuple[int, int, int]:
+        """How many records, how many bytes of data, and how many of them have expired."""
+        nothing = (0, 0, 0)
+        return self.files.read(path, "contents", lambda db: db.execute(_COUNT, (now,)).fetchone(), nothing)
 
     def purge(self, path: str, now: float, limit: int, after: int) -> tuple[int, int | None]:
         """Remove at most ``limit`` expired of the next 2,000 records; how many went and where to go on."""

@@ -135,7 +135,10 @@ class SqliteFiles:
                     if not heals:
                         log.warning("dbm file %s cannot be read (%s): its records count as absent", path, err)
                         return absent
-                    self._quarantine(path, found)
+                    try:
+                        self._quarantine(path, found)
+                    except OSError as failure:
+                        raise self._unavailable(failure, operation) from failure
                 else:
                     raise self._unavailable(err, operation) from err
             except OSError as err:

@@ -7,6 +7,7 @@ import re
 import time
 import weakref
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import ModuleType
 from typing import Protocol
 
@@ -18,7 +19,7 @@ from beaker.exceptions import ConfigError, StoreUnavailable
 from beaker.forks import ForkAware, ForkGate
 from beaker.keys import encode_text, namespace_digest
 from beaker.paths import expect_directory, unusable
-from beaker.storage.api import Bulk, Listing, Purging, Store, Versioned
+from beaker.storage.api import Bulk, Contents, Describing, Listing, Purging, Store, Versioned, Written
 from beaker.storage.dbm.module_engine import ModuleEngine, load_module
 from beaker.storage.dbm.sqlite_engine import SqliteEngine
 from beaker.storage.dbm.sqlite_files import OPTION
@@ -29,6 +30,7 @@ __all__ = ["DbmStore"]
 _BATCH = 500
 _LAST = 2**63 - 1
 _PLAIN = re.compile(rb"[a-z0-9_\-]")
+_ESCAPED = re.compile(rb"%([0-9a-f]{2})")
 _LONGEST_NAME = 180
 
 
@@ -44,18 +46,19 @@ class _Engine(Protocol):
     def get_many(self, path: str, keys: Sequence[bytes], now: float) -> dict[bytes, bytes]: ...
     def put(self, path: str, key: bytes, data: bytes, expires: float | None) -> None: ...
     def put_many(self, path: str, items: Sequence[tuple[bytes, bytes]], expires: float | None) -> None: ...
-    def insert(self, path: str, key: bytes, data: bytes, expires: float | None, now: float) -> bool: ...
+    def insert(self, path: str, key: bytes, data: bytes, expires: float | None, now: float) -> int | None: ...
     def replace(
         self, path: str, key: bytes, data: bytes, version: object, expires: float | None, now: float
-    ) -> bool: ...
+    ) -> int | None: ...
     def remove(self, path: str, key: bytes, version: object, now: float) -> bool: ...
     def delete(self, path: str, keys: Sequence[bytes], operation: str) -> None: ...
     def clear(self, path: str) -> None: ...
     def keys(self, path: str, now: float) -> Iterator[bytes]: ...
     def purge(self, path: str, now: float, limit: int, after: int) -> tuple[int, int | None]: ...
+    def count(self, path: str, now: float) -> tuple[int, int, int]: ...
 
 
-class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
+class DbmStore(Store, Versioned, Listing, Describing, Purging, Bulk, ForkAware):
     """Records in one database file a namespace, in one directory; every capability.
 
     - ``directory``: where the files are; created, mode 0700, by the first write. Not on a network file system:
@@ -67,12 +70,13 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
       must name the same one. SQLite needs none.
     - ``digest_filenames``: true, the default, names files by digests; false by the namespaces, where they are short.
     - ``durable``: sync every write, so that a power cut loses nothing; default false. SQLite only.
+    - ``max_value``: bytes of a value at most; default 256 MiB in SQLite, with a ``dbmmodule`` none.
     - ``timeout``: seconds a write waits for other processes, then :class:`~beaker.exceptions.StoreUnavailable`;
       default 10.
     - ``clock``: seconds since the epoch; decides what has expired.
 
     With SQLite an operation is O(log n) in the number of keys and safe between threads and processes of one machine,
-    and a process killed at any moment loses nothing that was acknowledged; a value has at most 256 MiB. A file that
+    and a process killed at any moment loses nothing that was acknowledged. A file that
     is not one of Beaker's databases counts as absent, is logged, and is moved aside (``*.corrupt-*``) by the next
     write. A full disk or a missing permission is StoreUnavailable. ``place_key`` signs the records
     where no other key does.
@@ -80,6 +84,7 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
 
     backend = "dbm"
     trusted = False
+    rough = True
 
     def __init__(
         self,
@@ -89,6 +94,7 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         lock_dir: str | os.PathLike[str] | None = None,
         digest_filenames: bool = True,
         durable: bool = False,
+        max_value: int | None = None,
         timeout: float = 10.0,
         clock: Clock = _clock.now,
     ) -> None:
@@ -105,7 +111,7 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
             locks = self.directory if lock_dir is None else os.path.abspath(os.fspath(lock_dir))
             expect_directory(locks, "lock_dir")
             self._engine = ModuleEngine(load_module(dbmmodule), self.directory, locks, timeout=timeout)
-        self.max_value = self._engine.max_value
+        self.max_value = self._engine.max_value if max_value is None else max_value
         self._gate = ForkGate()
         self._watch_forks()
         self._finalizer = weakref.finalize(self, self._engine.close)
@@ -149,20 +155,20 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
         self._tally.read(None if found is None else found[0])
         return found
 
-    def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
+    def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool | Written:
         check_size(data, self.max_value, self.backend, "insert")
         now = self._clock()
         with self._gate:
-            done = self._engine.insert(self._path(namespace), encode_text(key), data, expires_at(now, ttl), now)
-        return self._tally.tried(done, len(data))
+            new = self._engine.insert(self._path(namespace), encode_text(key), data, expires_at(now, ttl), now)
+        return self._tally.tried(new is not None, len(data)) and Written(new)
 
-    def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
+    def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool | Written:
         check_size(data, self.max_value, self.backend, "replace")
         now = self._clock()
         expires = expires_at(now, ttl)
         with self._gate:
-            done = self._engine.replace(self._path(namespace), encode_text(key), data, version, expires, now)
-        return self._tally.tried(done, len(data))
+            new = self._engine.replace(self._path(namespace), encode_text(key), data, version, expires, now)
+        return self._tally.tried(new is not None, len(data)) and Written(new)
 
     def remove(self, namespace: str, key: str, version: Hashable) -> bool:
         with self._gate:
@@ -180,6 +186,20 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
             if key is None:
                 return
             yield key.decode("utf-8", "surrogatepass")
+
+    def contents(self, now: float) -> Iterator[Contents]:
+        """What each file holds, expired records included; goes through all of them.
+
+        A namespace is named by its digest where its file is. ``newest`` is the file's own time.
+        """
+        for name in self._files("", "contents"):
+            path = os.path.join(self.directory, name)
+            with self._gate:
+                # Before it is opened, which touches files of its own beside it.
+                changed = _changed(path)
+                records, size, over = self._engine.count(path, now)
+            if records:
+                yield Contents(self._namespace(name), records, size, None, changed, over)
 
     def purge(
         self, now: float, limit: int, *, cursor: str | None = None, deadline: float | None = None
@@ -253,7 +273,15 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
                 return readable
         return namespace_digest(namespace)
 
-    def _files(self, start: str) -> Iterator[str]:
+    def _namespace(self, name: str) -> str:
+        base = name.removesuffix(self._engine.suffix)
+        if not base.startswith("n-"):
+            return f"#{base}"
+        return _ESCAPED.sub(lambda found: bytes((int(found[1], 16),)), base[2:].encode()).decode(
+            "utf-8", "surrogatepass"
+        )
+
+    def _files(self, start: str, operation: str = "purge") -> Iterator[str]:
         """Names of the databases from ``start`` on, in order."""
         suffix = self._engine.suffix
         found = set()
@@ -267,7 +295,7 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
             return
         except OSError as err:
             reason = unusable(self.directory, err, OPTION)
-            raise StoreUnavailable(reason, backend=self.backend, operation="purge") from err
+            raise StoreUnavailable(reason, backend=self.backend, operation=operation) from err
         yield from sorted(found)
 
     # forks
@@ -286,6 +314,17 @@ class DbmStore(Store, Versioned, Listing, Purging, Bulk, ForkAware):
     def _renew_locks(self) -> None:
         self._engine.renew_locks()
         self._gate.renew_locks()
+
+
+def _changed(path: str) -> float | None:
+    # SQLite writes beside the file first, and a reader leaves an empty file there; modules have endings of their own.
+    times = []
+    for name in (path, f"{path}-wal", f"{path}.db", f"{path}.dat", f"{path}.pag"):
+        with suppress(OSError):
+            found = os.stat(name)
+            if found.st_size or name == path:
+                times.append(found.st_mtime)
+    return max(times, default=None)
 
 
 def _place(cursor: str | None) -> tuple[str, int]:

@@ -8,13 +8,14 @@ import struct
 import zlib
 from typing import NamedTuple
 
-__all__ = ["Record", "encode", "load"]
+__all__ = ["Record", "encode", "load", "version_in"]
 
 _HEADER = struct.Struct(">4sI8sdIIQ")
 """Magic, checksum of the rest of the header and the names, version, expiry (``inf``: never), bytes of
 namespace, key and data; the three follow."""
 
 _MAGIC = b"BkF1"
+_VERSION = slice(8, 16)
 _CHUNK = 32_768
 _READ = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 # What is in the place of a file and is none: a link, a pipe, a socket, a directory.
@@ -39,6 +40,11 @@ def encode(namespace: bytes, key: bytes, expires: float, data: bytes) -> bytes:
     header = _HEADER.pack(_MAGIC, 0, os.urandom(8), expires, len(namespace), len(key), len(data))
     checksum = zlib.crc32(b"".join((header[8:], namespace, key)))
     return b"".join((_MAGIC, checksum.to_bytes(4, "big"), header[8:], namespace, key, data))
+
+
+def version_in(record: bytes) -> bytes:
+    """The version in what :func:`encode` returned."""
+    return record[_VERSION]
 
 
 def load(path: str, *, dir_fd: int | None = None, head_only: bool = False) -> Record | None:

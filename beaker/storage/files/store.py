@@ -16,9 +16,10 @@ from beaker.exceptions import StoreUnavailable
 from beaker.keys import digest, encode_text, namespace_digest
 from beaker.locking.stripes import Stripes
 from beaker.paths import atomic_write, expect_directory, safe_name, unusable, verify_directory
-from beaker.storage.api import Contents, Describing, Listing, Purging, Store, Versioned
+from beaker.storage.api import Contents, Describing, Listing, Purging, Store, Versioned, Written
 from beaker.storage.files import sweep
-from beaker.storage.files.record import Record, encode, load
+from beaker.storage.files.record import Record, encode, load, version_in
+from beaker.storage.names import record_name
 from beaker.storage.records import check_size, expiry
 
 __all__ = ["FileStore"]
@@ -99,7 +100,10 @@ class FileStore(Store, Versioned, Listing, Purging, Describing):
 
     def set(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> None:
         self._write(namespace, key, data, ttl, "set", None)
-        self._tally.wrote(len(data))
+        if ttl is not None and ttl <= 0:
+            self._tally.deleted()
+        else:
+            self._tally.wrote(len(data))
 
     def delete(self, namespace: str, key: str) -> None:
         self._unlink(namespace, key, "delete", None)
@@ -110,13 +114,11 @@ class FileStore(Store, Versioned, Listing, Purging, Describing):
         # directory writes there, which is as if it had come before.
         trash = f"{self.directory}/{sweep.TRASH}{os.urandom(8).hex()}"
         try:
-            os.rename(self._namespace(namespace)[0], trash)
-        except FileNotFoundError:
-            return
+            with suppress(FileNotFoundError):
+                os.rename(self._namespace(namespace)[0], trash)
         except OSError as err:
             raise self._unavailable("clear", err) from err
-        finally:
-            self._tally.deleted()
+        self._tally.deleted()
         # What cannot be removed now is out of sight already, and left to purge().
         with suppress(OSError):
             sweep.remove_tree(trash)
@@ -128,12 +130,13 @@ class FileStore(Store, Versioned, Listing, Purging, Describing):
         self._tally.read(None if record is None else record.data)
         return None if record is None else (record.data, record.version)
 
-    def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
+    def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool | Written:
         done = self._write(namespace, key, data, ttl, "insert", lambda current: current is None)
-        return self._tally.tried(done, len(data))
+        return self._tally.tried(bool(done), len(data)) and done
 
-    def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
-        return self._tally.tried(self._write(namespace, key, data, ttl, "replace", _has(version)), len(data))
+    def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool | Written:
+        done = self._write(namespace, key, data, ttl, "replace", _has(version))
+        return self._tally.tried(bool(done), len(data)) and done
 
     def remove(self, namespace: str, key: str, version: Hashable) -> bool:
         return self._tally.removed(self._unlink(namespace, key, "remove", _has(version)))
@@ -184,10 +187,10 @@ class FileStore(Store, Versioned, Listing, Purging, Describing):
                 found[record.namespace] = Contents(
                     "",
                     so_far.records + 1,
-                    so_far.size + status.st_size,
+                    (so_far.size or 0) + status.st_size,
                     min(status.st_mtime, inf if so_far.oldest is None else so_far.oldest),
                     max(status.st_mtime, -inf if so_far.newest is None else so_far.newest),
-                    so_far.expired + (record.expires < now),
+                    (so_far.expired or 0) + (record.expires < now),
                 )
         for name, so_far in sorted(found.items()):
             yield so_far._replace(namespace=name.decode("utf-8", "surrogatepass"))
@@ -220,7 +223,7 @@ class FileStore(Store, Versioned, Listing, Purging, Describing):
 
     def _place(self, namespace: str, key: str) -> _Place:
         directory, raw = self._namespace(namespace)
-        pair = digest(namespace, key)
+        pair = record_name(namespace, key)
         name = pair if self._digest_filenames else safe_name(key)
         return _Place(f"{directory}/{pair[:2]}", name + sweep.RECORD, int(pair[-2:], 16), raw, encode_text(key))
 
@@ -246,13 +249,13 @@ class FileStore(Store, Versioned, Listing, Purging, Describing):
         ttl: float | None,
         operation: str,
         allowed: Callable[[Record | None], bool] | None,
-    ) -> bool:
+    ) -> bool | Written:
         check_size(data, self.max_value, self.backend, operation)
         place = self._place(namespace, key)
         if ttl is not None and ttl <= 0:
             return self._change(place, None, operation, allowed)
         blob = encode(place.namespace, place.key, expiry(self._clock(), ttl), data)
-        return self._change(place, blob, operation, allowed)
+        return self._change(place, blob, operation, allowed) and Written(version_in(blob))
 
     def _unlink(
         self, namespace: str, key: str, operation: str, allowed: Callable[[Record | None], bool] | None

@@ -6,7 +6,7 @@ another, and HashClient returns "absent" for a server it has marked as failing, 
 
 from __future__ import annotations
 
-import select
+import re
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from beaker.exceptions import StoreRefused, StoreUnavailable, ValueTooLarge
 from beaker.storage.breaker import Breaker
-from beaker.storage.deadline import BoundedSocket, within
+from beaker.storage.deadline import BoundedSocket, is_readable, within
 from beaker.storage.deadline import left as deadline_left
 from beaker.storage.generations import STAMP, new_stamp
 from beaker.storage.memcached.addresses import Address, Connect, address_name
@@ -31,6 +31,12 @@ _LARGEST_ITEM = 2**30
 _LONGEST_LINE = 2048
 _COMMANDS = 8
 """Lines a reply may have beside one for each line that was sent."""
+_WRITES = frozenset({b"STORED", b"NOT_STORED", b"EXISTS", b"NOT_FOUND"})
+_REMOVALS = frozenset({b"DELETED", b"NOT_FOUND"})
+"""What is replied to a write and to a removal; anything else means neither that it was done nor that it was not."""
+
+_PLAIN = re.compile(rb"VALUE (\S+) \d+ (\d+)\r\n")
+_VERSIONED = re.compile(rb"VALUE (\S+) \d+ (\d+) (\d+)\r\n")
 
 T = TypeVar("T")
 
@@ -74,8 +80,11 @@ class Server:
             return self._run_within(deadline, operation, work, repeatable)
 
     def _run_within(self, deadline: within, operation: str, work: Callable[[Any], T], repeatable: bool) -> T:
-        client = self._take()
-        if not repeatable and client.sock is not None and _hung_up(client.sock):
+        try:
+            client = self._idle.pop()
+        except IndexError:
+            client = self._connect(self.address)
+        if not repeatable and client.sock is not None and is_readable(client.sock):
             client.close()
         while True:
             kept = client.sock is not None
@@ -106,16 +115,9 @@ class Server:
                     client.close()
                 return result
 
-    def _take(self) -> Any:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return self._connect(self.address)
-
     def fetch(self, operation: str, names: Sequence[bytes]) -> dict[bytes, bytes]:
         """What is under the names, by one ``get``."""
-        message = b"get %b\r\n" % b" ".join(names)
-        return {name: data for name, (data, _) in self._run(operation, partial(_values, message)).items()}
+        return self._run(operation, partial(_values, b"get %b\r\n" % b" ".join(names)))
 
     def fetch_versions(self, operation: str, names: Sequence[bytes]) -> dict[bytes, tuple[bytes, bytes]]:
         """What is under the names, and the versions ``cas`` takes, by one ``gets``."""
@@ -138,6 +140,10 @@ class Server:
         """
         message = b"%bget %b\r\n" % (b"".join(commands), generation_key)
         reply = self._run(operation, partial(_exchange, message), repeatable=repeatable)
+        known = self._known.get(generation_key)
+        if size and known is not None and reply == _stored(len(commands), generation_key, known):
+            # What nearly every write is replied to; only what stores something has a size.
+            return [b"STORED"] * len(commands), known
         lines: list[bytes] = reply.split(b"\r\n")[:-2]
         generation = None
         if len(lines) >= 2 and lines[-2].startswith(b"VALUE "):
@@ -152,10 +158,15 @@ class Server:
                 raise self._refusal(operation, line)
         if len(lines) != len(commands):
             raise StoreUnavailable(
-                f"{self.name} answered {len(commands)} commands with {len(lines)} lines",
+                f"{self.name} replied to {len(commands)} commands with {len(lines)} lines",
                 backend=BACKEND,
                 operation=operation,
             )
+        for command, line in zip(commands, lines, strict=True):
+            if line not in (_REMOVALS if command.startswith(b"delete ") else _WRITES):
+                raise StoreUnavailable(
+                    f"{self.name} did not say what became of a record", backend=BACKEND, operation=operation
+                )
         return lines, generation
 
     def known_generation(self, key: bytes) -> bytes | None:
@@ -177,12 +188,16 @@ class Server:
         return generation
 
     def _item_limit(self, operation: str) -> int:
-        settings = self._run(operation, lambda client: client.stats("settings"))
-        return int(settings.get(b"item_size_max", 0))
+        return self._run(operation, lambda client: int(client.stats("settings").get(b"item_size_max", 0)))
 
     def _refusal(self, operation: str, line: bytes) -> StoreUnavailable:
         said = line.split(b"\r\n", 1)[0][:80].decode("ascii", "replace")
         return StoreRefused(f"{self.name} refused: {said}", backend=BACKEND, operation=operation)
+
+
+def _stored(count: int, generation_key: bytes, generation: bytes) -> bytes:
+    """The reply where ``count`` commands have stored, under a generation that did not move."""
+    return b"%bVALUE %b 0 %d\r\n%b\r\nEND\r\n" % (b"STORED\r\n" * count, generation_key, STAMP, generation)
 
 
 def _reason(err: BaseException) -> str:
@@ -199,14 +214,7 @@ def _reason(err: BaseException) -> str:
 # pieces (`raw_command` keeps the last piece only), and a hit takes 1.4 times as long through `get_many`.
 
 
-def _send(message: bytes, client: Any) -> Any:
-    if client.sock is None:
-        _connect(client)
-    client.sock.sendall(message)
-    return client.sock
-
-
-def _connect(client: Any) -> None:
+def _connect(client: Any) -> BoundedSocket:
     own, left = client.connect_timeout, deadline_left()
     if own is not None and left is not None:
         client.connect_timeout = max(0.001, min(own, left))
@@ -214,20 +222,22 @@ def _connect(client: Any) -> None:
         client._connect()
     finally:
         client.connect_timeout = own
-    client.sock = BoundedSocket(client.sock)
+    client.sock = sock = BoundedSocket(client.sock)
+    return sock
 
 
 def _receive(sock: Any, size: int) -> bytes:
     # The size may come from the server: what it did not send is not allocated.
     piece: bytes = sock.recv(min(size, _PIECE))
     if not piece:
-        raise ConnectionResetError("the answer ended early")
+        raise ConnectionResetError("the reply ended early")
     return piece
 
 
 def _exchange(message: bytes, client: Any) -> bytes:
     """Send commands and read up to the line ``END``."""
-    sock = _send(message, client)
+    sock = client.sock or _connect(client)
+    sock.sendall(message)
     reply = _receive(sock, 4096)
     while not reply.endswith(b"END\r\n"):
         if len(reply) > _LONGEST_LINE * (_COMMANDS + message.count(b"\n")):
@@ -236,40 +246,38 @@ def _exchange(message: bytes, client: Any) -> bytes:
     return reply
 
 
-def _values(message: bytes, client: Any) -> dict[bytes, tuple[bytes, bytes]]:
-    """Send a ``get`` or ``gets`` and read its values, each with its version (none for ``get``)."""
-    sock = _send(message, client)
+def _values(message: bytes, client: Any) -> dict[bytes, Any]:
+    """Send a ``get`` or ``gets`` and read its values, with ``gets`` in pairs with their versions."""
+    sock = client.sock or _connect(client)
+    sock.sendall(message)
     buffer = _receive(sock, 65536)
-    found: dict[bytes, tuple[bytes, bytes]] = {}
+    line = _VERSIONED if message.startswith(b"gets ") else _PLAIN
+    found: dict[bytes, Any] = {}
     start = 0
     while True:
-        end = buffer.find(b"\r\n", start)
-        if end < 0:
+        value = line.match(buffer, start)
+        if value is None:
+            if buffer.startswith(b"END\r\n", start):
+                if len(buffer) > start + 5:
+                    raise ValueError("more than one response")
+                return found
+            if buffer.find(b"\r\n", start) >= 0:
+                raise ValueError("neither a value nor the end")
             if len(buffer) - start > _LONGEST_LINE:
                 raise ValueError("a line without an end")
             buffer += _receive(sock, 65536)
             continue
-        word, *fields = buffer[start:end].split(b" ")
-        if word == b"END":
-            return found
-        if word != b"VALUE":
-            raise ValueError("neither a value nor the end")
-        start = end + 2
-        size = int(fields[2])
-        if not 0 <= size <= _LARGEST_ITEM:
+        start = value.end()
+        size = int(value[2])
+        if size > _LARGEST_ITEM:
             raise ValueError("no item is that large")
         end = start + size
         while len(buffer) < end + 2:
             # What was read before is dropped, so that many large values cost no more than each by itself.
             buffer, start, end = buffer[start:], 0, end - start
             buffer += _receive(sock, max(65536, end + 2 - len(buffer)))
-        found[fields[0]] = buffer[start:end], fields[3] if len(fields) > 3 else b""
+        if not buffer.startswith(b"\r\n", end):
+            raise ValueError("a value of another length")
+        data = buffer[start:end]
+        found[value[1]] = (data, value[3]) if line is _VERSIONED else data
         start = end + 2
-
-
-def _hung_up(sock: Any) -> bool:
-    # Nothing is due on an idle connection: what can be read is the end of the stream, or a response to
-    # an earlier call.
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from time import monotonic
 from typing import NamedTuple
 
 from beaker import clock as _clock
@@ -16,12 +17,12 @@ from beaker._typing import Clock
 from beaker.counters import store_tally
 from beaker.exceptions import ConfigError, StoreUnavailable
 from beaker.forks import ForkAware
-from beaker.keys import digest
-from beaker.storage.api import Bulk, Store, Versioned
+from beaker.storage.api import Bulk, Spanning, Store, Versioned
 from beaker.storage.deadline import within
-from beaker.storage.generations import EXPIRES, STAMP, check_prefix, namespace_name
+from beaker.storage.generations import EXPIRES, STAMP, check_prefix
 from beaker.storage.memcached.addresses import Connect, Ring, expiration, parse_servers, pymemcache_connect
 from beaker.storage.memcached.server import BACKEND, Server
+from beaker.storage.names import namespace_name, record_name
 from beaker.storage.records import check_size, expiry
 
 __all__ = ["MemcachedStore"]
@@ -40,7 +41,7 @@ class _Version(NamedTuple):
     expires: float
 
 
-class MemcachedStore(Store, Versioned, Bulk, ForkAware):
+class MemcachedStore(Store, Versioned, Bulk, Spanning, ForkAware):
     """Bytes in memcached, shared by every process and host that names the same servers; ``Versioned`` and ``Bulk``.
 
     - ``url``: ``host:port``, several separated by ``;`` (spread by consistent hashing), or ``unix:/path``.
@@ -166,6 +167,25 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
                         values[key] = record[_HEADER:]
         return values
 
+    def get_across(self, names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
+        groups: dict[Server, list[tuple[tuple[str, str], bytes, bytes]]] = {}
+        for pair in names:
+            name, server = self._locate(*pair)
+            groups.setdefault(server, []).append((pair, name, self._generation_key(pair[0])))
+        values: dict[tuple[str, str], bytes] = {}
+        for server, places in groups.items():
+            for start in range(0, len(places), _BATCH):
+                part = places[start : start + _BATCH]
+                generations = {generation: None for _, _, generation in part}
+                found = server.fetch("get_across", (*generations, *(name for _, name, _ in part)))
+                alive = {key: found.pop(key, None) for key in generations}
+                self._tally.read_many(len(part), sum(map(len, found.values())))
+                for pair, name, generation in part:
+                    record = found.get(name)
+                    if record is not None and self._expires(record, alive[generation]) is not None:
+                        values[pair] = record[_HEADER:]
+        return values
+
     def set_many(self, namespace: str, items: Mapping[str, bytes], *, ttl: float | None) -> None:
         for data in items.values():
             check_size(data, self._limit, BACKEND, "set_many")
@@ -257,7 +277,7 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
         return (self._generation_prefix + namespace_name(namespace)).encode()
 
     def _locate(self, namespace: str, key: str) -> tuple[bytes, Server]:
-        name = digest(namespace, key)
+        name = record_name(namespace, key)
         return (self._record_prefix + name).encode(), self._ring.owner(name)
 
     def _by_server(self, namespace: str, keys: Iterable[str]) -> list[tuple[Server, list[tuple[str, bytes]]]]:
@@ -305,27 +325,34 @@ class MemcachedStore(Store, Versioned, Bulk, ForkAware):
         part: list[tuple[bytes, bytes]],
         ttl: float | None,
     ) -> None:
-        size = max(len(data) for _, data in part)
-        whole = sum(len(data) for _, data in part)
-
-        def put(generation: bytes) -> bytes | None:
-            commands = [self._command(b"set", name, generation, data, ttl) for name, data in part]
-            lines, current = server.write(operation, commands, generation_key, size=size, limit=self._limit)
-            if any(line != b"STORED" for line in lines):
-                raise StoreUnavailable(f"{server.name} did not store a record", backend=BACKEND, operation=operation)
-            return current
-
-        with within(self._timeout):
-            current: bytes | None = None
-            guess = server.known_generation(generation_key)
-            if guess is not None:
-                current = put(guess)
-                self._tally.wrote(whole, len(part))
-                if current == guess:
-                    return
+        begun, current = monotonic(), None
+        guess = server.known_generation(generation_key)
+        if guess is not None:
+            current = self._write(operation, server, generation_key, guess, part, ttl)
+            if current == guess:
+                return
+        with within(max(0.0, self._timeout - (monotonic() - begun))):
             # In force during this call, so that a clear which moves it on meanwhile comes after this write.
-            put(server.learn(operation, generation_key, current))
-            self._tally.wrote(whole, len(part))
+            generation = server.learn(operation, generation_key, current)
+            self._write(operation, server, generation_key, generation, part, ttl)
+
+    def _write(
+        self,
+        operation: str,
+        server: Server,
+        generation_key: bytes,
+        generation: bytes,
+        part: list[tuple[bytes, bytes]],
+        ttl: float | None,
+    ) -> bytes | None:
+        """Write ``part`` under ``generation``; returns the one in force then."""
+        sizes = [len(data) for _, data in part]
+        commands = [self._command(b"set", name, generation, data, ttl) for name, data in part]
+        lines, current = server.write(operation, commands, generation_key, size=max(sizes), limit=self._limit)
+        if lines.count(b"STORED") != len(lines):
+            raise StoreUnavailable(f"{server.name} did not store a record", backend=BACKEND, operation=operation)
+        self._tally.wrote(sum(sizes), len(part))
+        return current
 
 
 def _parts(items: list[tuple[bytes, bytes]]) -> Iterator[list[tuple[bytes, bytes]]]:

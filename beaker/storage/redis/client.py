@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from beaker.exceptions import ConfigError, InvalidCacheBackendError, StoreRefused, StoreUnavailable
 from beaker.storage import deadline
 
-__all__ = ["BACKEND", "RedisPlace", "connect", "faults", "kind_of", "parse_url", "reason"]
+__all__ = ["BACKEND", "Faults", "RedisPlace", "connect", "faults", "kind_of", "parse_url", "reason", "refusal"]
 
 BACKEND = "redis"
 
@@ -207,15 +207,17 @@ def _bounded_cluster(cluster: Any) -> Any:
 def _bounded_class(kind: Any) -> Any:
     class Bounded(kind):  # type: ignore[misc]
         socket_connect_timeout: Any
+        bounded: deadline.BoundedSocket
 
         def _connect(self) -> Any:
             own, left = self.socket_connect_timeout, deadline.left()
             if own is not None and left is not None:
                 self.socket_connect_timeout = max(0.001, min(own, left))
             try:
-                return deadline.BoundedSocket(super()._connect())
+                self.bounded = deadline.BoundedSocket(super()._connect())
             finally:
                 self.socket_connect_timeout = own
+            return self.bounded
 
     return Bounded
 
@@ -227,8 +229,13 @@ class Faults:
     own: type[BaseException]
     every: tuple[type[BaseException], ...]
     broken: tuple[type[BaseException], ...]
+    refused: type[BaseException]
     no_script: type[BaseException]
     nonsense: type[BaseException]
+    demoted: tuple[type[BaseException], ...]
+    """The server is a replica now: the command was not carried out, and a master may be at its address elsewhere."""
+    by_code: dict[str, type[BaseException]]
+    """Those of replies that mean something to us; all other errors are ``refused``."""
 
 
 def faults() -> Faults:
@@ -246,9 +253,28 @@ def faults() -> Faults:
         exceptions.RedisError,
         (exceptions.RedisError, exceptions.RedisClusterException, OSError),
         (exceptions.ConnectionError, exceptions.ClusterError, ConnectionError),
+        exceptions.ResponseError,
         exceptions.NoScriptError,
         exceptions.InvalidResponse,
+        (exceptions.ReadOnlyError, exceptions.MasterDownError),
+        {
+            "NOSCRIPT": exceptions.NoScriptError,
+            "LOADING": exceptions.BusyLoadingError,
+            "MASTERDOWN": exceptions.MasterDownError,
+            "NOAUTH": exceptions.AuthenticationError,
+            "WRONGPASS": exceptions.AuthenticationError,
+            "NOPERM": exceptions.NoPermissionError,
+            "OOM": exceptions.OutOfMemoryError,
+            "READONLY": exceptions.ReadOnlyError,
+        },
     )
+
+
+def refusal(known: Faults, text: str) -> BaseException:
+    """The exception that redis-py would raise for an error that Redis replied with."""
+    code, _, rest = text.partition(" ")
+    kind = known.by_code.get(code)
+    return known.refused(text) if kind is None else kind(rest)
 
 
 def kind_of(err: BaseException) -> type[StoreUnavailable]:

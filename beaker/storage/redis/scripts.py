@@ -11,9 +11,9 @@ import functools
 import hashlib
 from dataclasses import dataclass
 
-from beaker.storage.generations import namespace_name
+from beaker.keys import namespace_digest
 
-__all__ = ["BURY", "CLEAR", "DELETE", "HEADER", "HEADS", "WRITE", "Shard", "sha"]
+__all__ = ["BURY", "CLEAR", "DELETE", "HEADER", "HEADS", "WRITE", "Shard", "sha", "shard_of"]
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,16 @@ class Shard:
     index: str
     graves: str
 
-    @classmethod
-    def of(cls, prefix: str, namespace: str, part: str = "") -> Shard:
-        """The braces keep all keys of a shard on one slot of a cluster."""
-        base = f"{prefix}:{{{namespace_name(namespace)[:40]}{part}}}"
-        return cls(base, f"{base}:g", f"{base}:i", f"{base}:x")
-
     def grave(self, name: str) -> str:
         """An index that was cleared."""
         return f"{self.base}:d:{name}"
+
+
+@functools.lru_cache(maxsize=1024)
+def shard_of(prefix: str, namespace: str, part: str = "") -> Shard:
+    """The braces keep all keys of a shard on one slot of a cluster. Few namespaces are in use at a time."""
+    base = f"{prefix}:{{{namespace_digest(namespace)[:40]}{part}}}"
+    return Shard(base, f"{base}:g", f"{base}:i", f"{base}:x")
 
 
 @functools.cache

@@ -23,6 +23,8 @@ AUTOCOMMIT = frozenset({"sqlite", "postgresql", "mysql", "mariadb", "oracle", "m
 """Dialects on which every operation is one statement that commits itself: one round trip, not three."""
 
 _MEMORY = ":memory:"
+_OVERFLOW = 10
+"""Connections of a pool beside those that it keeps: SQLAlchemy's own default."""
 _inherited: list[Any] = []
 """Pools a child got by a fork: dropping the last reference would close the parent's sockets and files."""
 
@@ -30,9 +32,13 @@ _inherited: list[Any] = []
 class Binding:
     """Connections of an engine: :meth:`begin` commits at the end of the block, or rolls back."""
 
-    def __init__(self, engine: Engine, *, owned: bool) -> None:
+    def __init__(self, engine: Engine, *, owned: bool, room: int = 0, patience: float = 0.0) -> None:
         import sqlalchemy
 
+        self.room = room
+        """Connections that the pool of an engine created here has at most; 0: there is no limit, or it is not known."""
+        self.patience = patience
+        """Seconds for which a call waits for one of the ``room`` connections."""
         self.dialect = engine.dialect.name
         self.autocommit = self.dialect in AUTOCOMMIT and (owned or self.dialect != "sqlite")
         if self.autocommit and not owned:
@@ -226,6 +232,11 @@ def _own_engine(given: str | URL, options: dict[str, Any], timeout: float) -> Bi
         arguments.setdefault("check_same_thread", False)
     # As a keyword argument: among the options SQLAlchemy takes a fraction for a whole number.
     waiting = {} if options.keys() & {"poolclass", "pool_timeout"} else {"pool_timeout": pool_seconds(timeout)}
+    if name == "sqlite" and not options.keys() & {"poolclass", "pool_size", "max_overflow"}:
+        # As many as there are threads: SQLAlchemy's pool is not fair, and one in 16 busy threads waited for seconds.
+        waiting["pool_size"] = 0
+    elif not options.keys() & {"poolclass", "max_overflow"}:
+        waiting["max_overflow"] = _OVERFLOW
     try:
         arguments = connect_arguments(url, arguments, timeout)
         engine = engine_from_config({**options, "url": url, "connect_args": arguments}, prefix="", **waiting)
@@ -269,7 +280,17 @@ def _own_engine(given: str | URL, options: dict[str, Any], timeout: float) -> Bi
         event.listen(engine, "do_connect", create)
         event.listen(engine, "connect", prepare)
     bound_waiting(engine)
-    return Binding(engine, owned=True)
+    patience = float(options.get("pool_timeout") or pool_seconds(timeout))
+    return Binding(engine, owned=True, room=_room(engine, {**options, **waiting}), patience=patience)
+
+
+def _room(engine: Engine, options: Mapping[str, Any]) -> int:
+    overflow = int(options.get("max_overflow", -1))
+    if "poolclass" in options or overflow < 0:
+        return 0
+    pool: Any = engine.pool
+    size: int = pool.size()
+    return size and size + overflow
 
 
 def _one(value: str | tuple[str, ...] | None) -> str | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from beaker.exceptions import BeakerException, ConfigError, StoreRefused, StoreUnavailable
 from beaker.forks import ForkAware, ForkGate, notice_patch
+from beaker.locking.turnstile import Turnstile
 from beaker.storage.breaker import Breaker
 from beaker.storage.deadline import within
 from beaker.storage.sql.binding import Binding, ConnectionBinding
@@ -27,6 +28,8 @@ Begin = Callable[[], contextlib.AbstractContextManager["Connection"]]
 _ATTEMPTS = 4
 _ROLLED_BACK = frozenset({"40001", "40P01", 1205, 1213})
 """Serialization failure, deadlock and lock timeout, in PostgreSQL's and MySQL's numbers: nothing was done."""
+_READ_ONLY = frozenset({"25006", 1290, 1836})
+"""The server is a replica by now, or takes no writes: nothing was done."""
 _NO_SUCH_TABLE = frozenset({"42P01", 1146})
 _TOO_MANY_CONNECTIONS = "53300"
 
@@ -48,6 +51,8 @@ class Runner(ForkAware):
         # The application's engine has timeouts of its own; only psycopg looks at ours while it waits.
         self._timeout = timeout if binding.owned else math.inf
         self._calls: set[within] = set()
+        # SQLAlchemy's pool is not fair: of more threads than it has connections, some would wait until they fail.
+        self._queue = Turnstile(binding.room) if binding.room else None
         remote = binding.dialect != "sqlite" and not isinstance(binding, ConnectionBinding)
         self._breaker = Breaker(backend, binding.label) if remote else None
         # Only SQLite handles must be closed before a fork; other databases need no quiet moment.
@@ -78,10 +83,14 @@ class Runner(ForkAware):
         notice_patch()
         guard = contextlib.nullcontext() if self._breaker is None else self._breaker(operation)
         deadline = within(self._timeout)
-        self._calls.add(deadline)
         try:
-            with self._inside, deadline, guard:
-                return self._attempts(operation, work, absent, begin, creates, deadline)
+            with self._inside, deadline:
+                if self._queue is not None and not self._queue.enter(deadline, self._binding.patience):
+                    raise self._crowded(operation)
+                self._calls.add(deadline)
+                # After the wait, which says nothing about the server.
+                with guard:
+                    return self._attempts(operation, work, absent, begin, creates, deadline)
         except BeakerException:
             raise
         except BaseException:
@@ -90,6 +99,13 @@ class Runner(ForkAware):
             raise
         finally:
             self._calls.discard(deadline)
+            if self._queue is not None:
+                self._queue.leave(deadline)
+
+    def _crowded(self, operation: str) -> StoreUnavailable:
+        binding = self._binding
+        reason = f"{binding.label}: none of its connections ({binding.room}) was free for {binding.patience:g} s"
+        return StoreUnavailable(reason, backend=self._backend, operation=operation)
 
     def _attempts(self, operation: str, work: Work[T], absent: T, begin: Begin, creates: bool, deadline: within) -> T:
         for attempt in range(1, _ATTEMPTS + 1):
@@ -131,6 +147,10 @@ class Runner(ForkAware):
         code = getattr(original, "sqlstate", None) or next(iter(getattr(original, "args", ())), None)
         if code in _ROLLED_BACK:
             return True
+        if code in _READ_ONLY:
+            # The address may lead to another server by now, which only new connections find.
+            self._binding.abandon()
+            return attempt == 1
         if was_ready and attempt == 1 and ("no such table" in str(original) or code in _NO_SUCH_TABLE):
             # The table was dropped while we used it.
             self._ready = False
@@ -164,6 +184,8 @@ class Runner(ForkAware):
     def _after_fork(self) -> None:
         self._binding.after_fork()
         self._calls.clear()
+        if self._queue is not None:
+            self._queue.reset()
         self._ready = self._ready and not self._binding.volatile
         if self._gate is not None:
             self._gate.reset()

@@ -35,6 +35,10 @@ class Statements:
         in_namespace = c.namespace_digest == bindparam("p_namespace_digest")
         record = and_(in_namespace, c.key_digest == bindparam("p_key_digest"))
         some = and_(in_namespace, c.key_digest.in_(bindparam("p_keys", expanding=True)))
+        across = and_(
+            c.namespace_digest.in_(bindparam("p_namespaces", expanding=True)),
+            c.key_digest.in_(bindparam("p_keys", expanding=True)),
+        )
         live = or_(c.expires.is_(None), c.expires > bindparam("p_now"))
         unchanged = and_(record, c.version == bindparam("p_old_version"), live)
         over = c.expires < bindparam("p_now")
@@ -43,6 +47,7 @@ class Statements:
         self.get = select(c.data, c.expires).where(record)
         self.read = select(c.data, c.expires, c.version).where(record)
         self.get_many = select(c.key_digest, c.data, c.expires).where(some)
+        self.get_across = select(c.key_digest, c.data, c.expires).where(across)
         self.keys = (
             select(c.key_digest, c.key)
             .where(in_namespace, c.key_digest > bindparam("p_after"), live)

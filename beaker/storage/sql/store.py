@@ -12,7 +12,8 @@ from beaker._typing import Clock
 from beaker.counters import store_tally
 from beaker.exceptions import ConfigError
 from beaker.keys import digest, encode_text, namespace_digest
-from beaker.storage.api import Bulk, Contents, Describing, Listing, Purging, Store, Versioned
+from beaker.storage.api import Bulk, Contents, Describing, Listing, Purging, Spanning, Store, Versioned, Written
+from beaker.storage.names import namespace_name, record_name
 from beaker.storage.records import check_size, expires_at, new_version
 from beaker.storage.sql.binding import bind_to
 from beaker.storage.sql.rows import Rows
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["SqlStore", "make_cache_table"]
 
 
-class SqlStore(Store, Versioned, Listing, Purging, Describing, Bulk):
+class SqlStore(Store, Versioned, Listing, Purging, Describing, Bulk, Spanning):
     """Records as rows of one table (:func:`make_cache_table`), through SQLAlchemy 2; every capability.
 
     - ``bind_or_url``: a SQLAlchemy url, Engine or Connection. From a url an engine is created, and each operation is
@@ -139,23 +140,24 @@ class SqlStore(Store, Versioned, Listing, Purging, Describing, Bulk):
         self._tally.read(data)
         return data, row[2]
 
-    def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool:
+    def insert(self, namespace: str, key: str, data: bytes, *, ttl: float | None) -> bool | Written:
         check_size(data, self.max_value, self.backend, "insert")
         row = self._row(namespace, key, data, ttl)
 
         def work(db: Connection, again: bool) -> bool:
             return self._rows.insert(db, row) or (again and self._rows.is_mine(db, row))
 
-        return self._tally.tried(self._runner.write("insert", work), len(data))
+        return self._tally.tried(self._runner.write("insert", work), len(data)) and Written(row["p_version"])
 
-    def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool:
+    def replace(self, namespace: str, key: str, data: bytes, version: Hashable, *, ttl: float | None) -> bool | Written:
         check_size(data, self.max_value, self.backend, "replace")
         row = {**self._row(namespace, key, data, ttl), "p_old_version": version}
 
         def work(db: Connection, again: bool) -> bool:
             return db.execute(self._statements.replace, row).rowcount == 1 or (again and self._rows.is_mine(db, row))
 
-        return self._tally.tried(self._runner.change("replace", work, False), len(data))
+        done = self._runner.change("replace", work, False)
+        return self._tally.tried(done, len(data)) and Written(row["p_version"])
 
     def remove(self, namespace: str, key: str, version: Hashable) -> bool:
         row = {**_name(namespace, key), "p_old_version": version, "p_now": self._clock()}
@@ -240,6 +242,22 @@ class SqlStore(Store, Versioned, Listing, Purging, Describing, Bulk):
         self._tally.read_many(len(names), sum(map(len, values.values())))
         return values
 
+    def get_across(self, names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], bytes]:
+        wanted = {digest(*name): name for name in names}
+        namespaces = sorted({namespace_digest(namespace) for namespace, _ in wanted.values()})
+
+        def work(db: Connection, _again: bool) -> list[Any]:
+            rows: list[Any] = []
+            for page in _pages(sorted(wanted)):
+                rows += db.execute(self._statements.get_across, {"p_namespaces": namespaces, "p_keys": page})
+            return rows
+
+        found: list[Any] = self._runner.read("get_across", work, []) if wanted else []
+        now = self._clock()
+        values = {wanted[row[0]]: bytes(row[1]) for row in found if row[2] is None or row[2] > now}
+        self._tally.read_many(len(wanted), sum(map(len, values.values())))
+        return values
+
     def set_many(self, namespace: str, items: Mapping[str, bytes], *, ttl: float | None) -> None:
         for data in items.values():
             check_size(data, self.max_value, self.backend, "set_many")
@@ -272,8 +290,8 @@ class SqlStore(Store, Versioned, Listing, Purging, Describing, Bulk):
     def _row(self, namespace: str, key: str, data: bytes, ttl: float | None) -> dict[str, Any]:
         now = self._clock()
         return {
-            "p_namespace_digest": namespace_digest(namespace),
-            "p_key_digest": digest(namespace, key),
+            "p_namespace_digest": namespace_name(namespace),
+            "p_key_digest": record_name(namespace, key),
             "p_namespace": encode_text(namespace),
             "p_key": encode_text(key),
             "p_data": data,
@@ -286,7 +304,7 @@ class SqlStore(Store, Versioned, Listing, Purging, Describing, Bulk):
 
 
 def _name(namespace: str, key: str) -> dict[str, Any]:
-    return {"p_namespace_digest": namespace_digest(namespace), "p_key_digest": digest(namespace, key)}
+    return {"p_namespace_digest": namespace_name(namespace), "p_key_digest": record_name(namespace, key)}
 
 
 def _pages(names: list[str]) -> Iterator[list[str]]:

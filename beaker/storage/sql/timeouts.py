@@ -60,32 +60,30 @@ def pool_seconds(timeout: float) -> float:
 
 
 def bound_waiting(engine: Engine) -> None:
-    """Have psycopg's connections wait no longer than the call in flight may take.
+    """Have libpq's connections be opened, and psycopg's wait, no longer than the call in flight may take.
 
     The server's own limits end nothing when the server is stopped, and the kernel goes on acknowledging for it.
     """
     from sqlalchemy import event
 
-    if engine.dialect.driver != "psycopg":
+    if engine.dialect.driver not in _LIBPQ:
         return
     refused: list[bool] = []
 
-    def connect(_dialect: Any, _record: Any, arguments: Any, options: dict[str, Any]) -> Any:
-        import psycopg
-
+    def connect(dialect: Any, _record: Any, arguments: Any, options: dict[str, Any]) -> Any:
+        opened: Any = _bounded_connection() if dialect.driver == "psycopg" else dialect.loaded_dbapi
         left = deadline.left()
         if left is not None:
             options = {**options, "connect_timeout": max(2, min(int(options["connect_timeout"]), math.ceil(left)))}
-        if refused:
-            options = {**options, "options": None}
-        try:
-            return _bounded_connection().connect(*arguments, **options)
-        except psycopg.OperationalError as err:
-            # PgBouncer takes no options: the statement is then bounded by this side alone.
-            if refused or "unsupported startup parameter" not in str(err):
-                raise
-            refused.append(True)
-            return _bounded_connection().connect(*arguments, **{**options, "options": None})
+        if not refused:
+            try:
+                return opened.connect(*arguments, **options)
+            except dialect.loaded_dbapi.OperationalError as err:
+                # PgBouncer takes no options: the statement is then bounded by this side alone.
+                if "unsupported startup parameter" not in str(err):
+                    raise
+                refused.append(True)
+        return opened.connect(*arguments, **{name: value for name, value in options.items() if name != "options"})
 
     event.listen(engine, "do_connect", connect)
 

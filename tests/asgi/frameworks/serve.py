@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -41,5 +42,8 @@ def gunicorn(port: int) -> None:
 if __name__ == "__main__":
     # "tests" must be importable, and the modules of this folder must not hide other packages.
     sys.path[0] = str(Path(__file__).resolve().parents[3])
+    # A crowd of clients has a connection each.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     os.environ["FRAMEWORKS_DATA"] = sys.argv[3]
     {"uvicorn": uvicorn, "gunicorn": gunicorn}[sys.argv[1]](int(sys.argv[2]))
