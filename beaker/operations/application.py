@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -112,13 +113,18 @@ def _layers(app: Any, name: str) -> Iterator[Any]:
         attributes = {**getattr(layer, "__dict__", {})}
         pending += [attributes[each] for each in _WITHIN if callable(attributes.get(each))]
         if attributes.get("user_middleware"):
-            pending.append(_built(layer, name))
+            pending.append(_built(layer.build_middleware_stack, name))
+        declared = getattr(layer, "middleware", None)
+        if isinstance(declared, (list, tuple)):
+            pending += [_built(partial(each, app=layer), name) for each in declared]
 
 
-def _built(app: Any, name: str) -> Any:
-    """What Starlette, and FastAPI, would build of ``add_middleware`` at the first request."""
+def _built(build: Callable[[], Any], name: str) -> Any:
+    """What a framework builds of the middlewares that it was given: Starlette and FastAPI at the first request,
+    Litestar for each of its routes.
+    """
     try:
-        return app.build_middleware_stack()
+        return build()
     except BeakerException:
         raise
     except Exception as error:  # the application's own middlewares
