@@ -20,7 +20,7 @@ from beaker.config.options import (
     SessionOptions,
     describe,
 )
-from beaker.exceptions import ConfigError
+from beaker.exceptions import ConfigError, ConfigWarning, warn
 
 __all__ = [
     "CACHE", "CLOSE", "OBJECTS", "SESSION", "STORE", "Guess", "Scope", "guess", "is_builtin", "misspelt_own",
@@ -126,19 +126,20 @@ class Scope(NamedTuple):
                 )
 
     def _check_prefixes(self, options: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-        """Raise ConfigError for an option under a misspelt prefix, or under the prefix of our other options."""
+        """Refuse an option under a misspelt prefix, or under the prefix of our other options; warn if it guards nothing."""
         other = CACHE if self is SESSION else SESSION
         theirs = [rest for name in options if (rest := other.plain(name)) is not None]
         keyed = "secret" in found or "validate_key" in found
         for name in options:
             rest = self._misplaced(name, other, lonely=not keyed and {*theirs} <= {"secret", "encrypt_key"})
-            if rest and rest not in found and self.known[rest].guards:
-                raise ConfigError(
-                    f"{name} is no option of {self.where}s and would be passed over",
-                    option=name,
-                    code="config.unknown-option",
-                    hint=f"write {self.where}.{rest}",
-                )
+            if not rest or rest in found:
+                continue
+            message = f"{name} is no option of {self.where}s and would be passed over"
+            code, hint = "config.unknown-option", f"write {self.where}.{rest}"
+            if self.known[rest].guards:
+                raise ConfigError(message, option=name, code=code, hint=hint)
+            if name.strip().lower() != f"beaker.{rest}":  # may as well be the program's own, as "beaker.enabled"
+                warn(ConfigWarning(f"{message}; {hint}", code=code))
 
     def _misplaced(self, name: str, other: Scope, *, lonely: bool) -> str | None:
         if self.plain(name) is not None or "." not in name:

@@ -195,6 +195,21 @@ class TestMisspelt:
             with pytest.warns(ConfigWarning, match=rf"session\.{name} is not an option"):
                 parse.parse_session(kwargs={name: 1})
 
+    @pytest.mark.parametrize(
+        ("given", "right"),
+        [
+            ({"sessio.compress": "yes", "session.type": "memory"}, "session.compress"),
+            ({"sesion.auto": "yes"}, "session.auto"),
+            ({"cache.auto": "yes", "session.type": "memory"}, "session.auto"),
+        ],
+    )
+    def test_of_a_misspelt_prefix_warns(self, given: Given, right: str) -> None:
+        """So is one under a misspelt prefix, or under that of caches; it was passed over without a word."""
+        with pytest.warns(ConfigWarning, match=rf"would be passed over; write {right}"):
+            parse.parse_session(given)
+        with pytest.warns(ConfigWarning, match=r"would be passed over; write cache\.jitter"):
+            parse.parse_cache({"cahce.jitter": "5", "cache.type": "memory"})
+
     def test_beside_a_third_party_s_store(self) -> None:
         """Its options are its own, but one letter does not turn our key into one."""
         assert parse.parse_session({"session.type": "ext:other", "session.buckets": 7}).backend == {"buckets": 7}
