@@ -126,7 +126,7 @@ class Scope(NamedTuple):
                 )
 
     def _check_prefixes(self, options: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-        """Refuse an option under a misspelt prefix, or under the prefix of our other options; warn if it guards nothing."""
+        """Refuse an option under a misspelt prefix, or that of our other options; warn where it guards nothing."""
         other = CACHE if self is SESSION else SESSION
         theirs = [rest for name in options if (rest := other.plain(name)) is not None]
         keyed = "secret" in found or "validate_key" in found
