@@ -446,9 +446,7 @@ class Revocations(ForkAware):
             self._writes += own
             known = self._seen.get(name, (0.0, {}))[1]
             if name == LEDGER:
-                # A ledger that is gone stays gone; the number of one that is there never goes back.
-                known = {b: known[b] for b in known if (own or b in noted) and b not in self._lost}
-                noted = {b: noted[b] for b in noted if b not in self._lost}
+                known, noted = self._left(known, noted, own=own)
             noted = later(known, noted) if own else later(noted, known)
             self._seen[name] = (now, noted)
             self._seen.move_to_end(name)
@@ -456,6 +454,11 @@ class Revocations(ForkAware):
             if len(self._seen) > REMEMBERED:
                 self._seen.popitem(last=False)
         return noted
+
+    def _left(self, known: Noted, noted: Noted, *, own: bool) -> tuple[Noted, Noted]:
+        """What counts of two ledgers: one that is gone stays gone, the number of one that is there never goes back."""
+        known = {b: known[b] for b in known if (own or b in noted) and b not in self._lost}
+        return known, {b: noted[b] for b in noted if b not in self._lost}
 
 
 def _user(user: Hashable) -> str:

@@ -17,7 +17,10 @@ import beaker
 import gae
 
 PACKAGES = [Path(each.__file__ or "").parent for each in (beaker, gae)]
-LOCKS = ("lock", "mutex", "guard", "stripe")
+LOCKS = (
+    "lock", "mutex", "guard", "stripe", "gate", "turn", "alone", "retry", "holding", "_writing", "_reading",
+    "_changing",
+)  # fmt: skip
 
 
 def codes(code: CodeType) -> Iterator[CodeType]:

@@ -157,9 +157,7 @@ class ModuleEngine:
     def delete(self, path: str, keys: Sequence[bytes], operation: str) -> None:
         if self._exists(path, operation):
             with self._writing(path, operation) as db:
-                for key in keys:
-                    if _name(key) in db:
-                        del db[_name(key)]
+                _drop(db, keys)
 
     def clear(self, path: str) -> None:
         if self._exists(path, "clear"):
@@ -169,9 +167,7 @@ class ModuleEngine:
 
     def keys(self, path: str, now: float) -> Iterator[bytes]:
         with self._reading(path, "keys") as db:
-            # Not every module's object can be iterated over, all have keys().
-            names = [] if db is None else [name[1:] for name in list(db.keys())]
-            live = [key for key in names if _live(db, key, now) is not None]
+            live = [] if db is None else _live_keys(db, now)
         yield from live
 
     def count(self, path: str, now: float) -> tuple[int, int, int]:
@@ -187,16 +183,8 @@ class ModuleEngine:
         """Remove at most ``limit`` expired records; always looks at all of them."""
         if not self._exists(path, "purge"):
             return 0, None
-        gone = 0
         with self._writing(path, "purge") as db:
-            for name in list(db.keys()):
-                if gone >= limit:
-                    return gone, 0
-                record = _unpack(db[name])
-                if record is None or record[2] < now:
-                    del db[name]
-                    gone += 1
-        return gone, None
+            return _purge(db, now, limit)
 
     def _parts(self, path: str) -> list[str]:
         found = []
@@ -296,3 +284,30 @@ def _live(db: Any, key: bytes, now: float) -> tuple[bytes, int] | None:
         return None
     record = _unpack(stored)
     return None if record is None or record[2] <= now else record[:2]
+
+
+# Loops over a file that is locked are functions of their own: see tests/faults/test_loops.py.
+
+
+def _live_keys(db: Any, now: float) -> list[bytes]:
+    # Not every module's object can be iterated over, all have keys().
+    names = [name[1:] for name in list(db.keys())]
+    return [key for key in names if _live(db, key, now) is not None]
+
+
+def _drop(db: Any, keys: Sequence[bytes]) -> None:
+    for key in keys:
+        if _name(key) in db:
+            del db[_name(key)]
+
+
+def _purge(db: Any, now: float, limit: int) -> tuple[int, int | None]:
+    gone = 0
+    for name in list(db.keys()):
+        if gone >= limit:
+            return gone, 0
+        record = _unpack(db[name])
+        if record is None or record[2] < now:
+            del db[name]
+            gone += 1
+    return gone, None
