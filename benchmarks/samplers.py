@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,6 @@ from typing import Any, Protocol
 
 from benchmarks.environments import ROOT, python_of
 from benchmarks.row import Place, Row
-from tests import servers
 
 HERE = ROOT / "benchmarks"
 _SECONDS = 300
@@ -210,14 +210,18 @@ class LoadSampler:
     def __init__(self, row: Row, implementation: str, services: Mapping[str, str], seconds: int) -> None:
         self._directory = new_directory()
         variables = {"BENCHMARK_DIRECTORY": self._directory.name, "BENCHMARK_REDIS": services.get("redis", "")}
-        self._port = servers.free_port()
-        options = ["--workers", "1", "--threads", "4", "--bind", f"127.0.0.1:{self._port}", "--no-control-socket"]
         page = f"page:create({implementation!r}, {row.extra['keeps']!r})"
-        self._gunicorn = subprocess.Popen(
-            [python_of(implementation), "-m", "gunicorn", *options, "--log-level", "error", page],
-            cwd=HERE,
-            env=environ(implementation, services) | variables,
-        )
+        # It is given a socket, since a port that was free may be another's by the time it starts.
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            self._port = listening.getsockname()[1]
+            bind = ["--bind", f"fd://{listening.fileno()}"]
+            options = ["--workers", "1", "--threads", "4", *bind, "--no-control-socket"]
+            self._gunicorn = subprocess.Popen(
+                [python_of(implementation), "-m", "gunicorn", *options, "--log-level", "error", page],
+                cwd=HERE,
+                env=environ(implementation, services) | variables,
+                pass_fds=[listening.fileno()],
+            )
         self._wrk = [services["wrk"], "-t1", "-c4", f"-d{seconds}s", "--latency"]
         self._way: str = row.extra["way"]
         self._command: list[str] = []
