@@ -295,6 +295,8 @@ import beaker.asgi
 from beaker.middleware import SessionMiddleware
 
 class Quart:
+    middleware = ["a.dotted.path"]  # of another meaning than Litestar's
+
     def __init__(self):
         self.asgi_app = beaker.asgi.SessionMiddleware(self.asgi_app, type="memory", timeout=60)
 

@@ -116,7 +116,7 @@ def _layers(app: Any, name: str) -> Iterator[Any]:
             pending.append(_built(layer.build_middleware_stack, name))
         declared = getattr(layer, "middleware", None)
         if isinstance(declared, (list, tuple)):
-            pending += [_built(partial(each, app=layer), name) for each in declared]
+            pending += [_built(partial(each, app=layer), name) for each in declared if callable(each)]
 
 
 def _built(build: Callable[[], Any], name: str) -> Any:
