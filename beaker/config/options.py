@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from beaker.config.coerce import (
     Coerce,
@@ -40,17 +40,35 @@ __all__ = ["BackendOptions", "CacheOptions", "OptionInfo", "SessionOptions", "de
 _SAME: Any = object()
 
 
-class OptionInfo(NamedTuple):
-    """What is known about one option: how it is read and what the reference says."""
+class OptionInfo:
+    """What is known about one option: how it is read and what the reference says. Its name is that of its attribute."""
 
-    name: str
-    coerce: Coerce
-    default: object
-    serverless: object
-    unit: str
-    help: str
-    secret: bool = False
-    backends: tuple[str, ...] = ()
+    __slots__ = ("backends", "coerce", "default", "help", "name", "secret", "serverless", "unit")
+
+    def __init__(
+        self,
+        coerce: Coerce,
+        default: object,
+        serverless: object,
+        unit: str,
+        help: str,
+        secret: bool,
+        backends: tuple[str, ...],
+    ) -> None:
+        self.name = ""
+        self.coerce = coerce
+        self.default = default
+        self.serverless = serverless
+        self.unit = unit
+        self.help = help
+        self.secret = secret
+        self.backends = backends
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<OptionInfo {self.name}>"
 
     @property
     def kind(self) -> str:
@@ -74,7 +92,7 @@ def _option(
     backends: str = "",
 ) -> Any:
     usual = default if serverless is _SAME else serverless
-    return OptionInfo("", coerce, default, usual, unit, help, secret, tuple(backends.split()))
+    return OptionInfo(coerce, default, usual, unit, help, secret, tuple(backends.split()))
 
 
 def describe(owner: type) -> dict[str, OptionInfo]:
@@ -90,7 +108,7 @@ class _Options:
     _known: ClassVar[Mapping[str, OptionInfo]]
 
     def __init_subclass__(cls) -> None:
-        cls._known = {name: info._replace(name=name) for name, info in vars(cls).items() if type(info) is OptionInfo}
+        cls._known = {name: info for name, info in vars(cls).items() if type(info) is OptionInfo}
         for name, info in cls._known.items():
             setattr(cls, name, info.default)
 

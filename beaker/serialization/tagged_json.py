@@ -43,7 +43,7 @@ _TEXT_DEPTH: Final = 4 * DEPTH
 _STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _NOT_BRACKETS: Final = bytes(c for c in range(256) if c not in b"[]{}")
 # dumps writes characters above U+001F as themselves, so any escaped surrogate is foreign.
-_ESCAPED_SURROGATE: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u[dD][89a-fA-F]")
+_ESCAPED_SURROGATE: Final = rb"(?<!\\)(?:\\\\)*\\u[dD][89a-fA-F]"
 
 _BETWEEN: Final = int.from_bytes(os.urandom(8), "big") >> 2
 _SEPARATOR: Final = b",%d," % _BETWEEN
@@ -108,7 +108,7 @@ class TaggedJson:
 
         Depth is bounded, so a RecursionError says the caller's stack was full already and passes through.
         """
-        if _too_deep(data) or (b"\\u" in data and _ESCAPED_SURROGATE.search(data)):
+        if _too_deep(data) or (b"\\u" in data and re.search(_ESCAPED_SURROGATE, data)):
             raise CorruptRecord("not our tagged JSON")
         try:
             text = data.decode("utf-8")
@@ -137,7 +137,7 @@ def _loads_together(parts: Collection[bytes]) -> list[Any] | None:
     # part can bring another: the number is random.
     data = b"[" + _SEPARATOR.join(parts) + b"]"
     shallow = data.count(b"[") + data.count(b"{") <= _TEXT_DEPTH
-    if (not shallow and _too_deep(data)) or (b"\\u" in data and _ESCAPED_SURROGATE.search(data)):
+    if (not shallow and _too_deep(data)) or (b"\\u" in data and re.search(_ESCAPED_SURROGATE, data)):
         return None
     try:
         text = data.decode("utf-8")

@@ -6,6 +6,7 @@ import base64
 import io
 import os
 import random
+import re
 import secrets
 import string
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import pytest
 
 from beaker.__main__ import main
 from beaker.cache import CacheManager
-from beaker.crypto import sources
+from beaker.crypto import form, sources
 from beaker.crypto.form import check_key, is_made_here, is_words, make_key
 from beaker.crypto.keyring import KeyRing
 from beaker.exceptions import ConfigError, ConfigWarning
@@ -326,3 +327,21 @@ def test_a_pipe_is_read_once() -> None:
         assert KeyRing.from_option(f"file:/dev/fd/{reading}").kids == KeyRing.from_option(KEY).kids
     finally:
         os.close(reading)
+
+
+def test_what_is_looked_for_only_beside_a_character_cannot_be_elsewhere() -> None:
+    """No pattern of a reference matches a text without one of the characters that it is tried with."""
+    chance = random.Random(5)
+    pieces = [*string.printable, "file", "env", "secret", "key", "os", "ENC", "-----BEGIN", "projects", "name", " "]
+    for needed, pattern, what, _ in form._REFERENCES:
+        names = [name for name in NAMES + MORE if re.match(pattern, name, re.IGNORECASE)]
+        assert names, what
+        assert all(set(name) & set(needed) for name in names)
+        left = [piece for piece in pieces if not set(piece) & set(needed)]
+        for name in names:
+            for _ in range(50):
+                text = "".join(char if char not in needed else chance.choice(["", *left]) for char in name)
+                assert not re.match(pattern, text, re.IGNORECASE), (pattern, text)
+        for _ in range(2000):
+            text = "".join(chance.choices(left, k=chance.randrange(1, 12))).strip()
+            assert not re.match(pattern, text, re.IGNORECASE), (pattern, text)
