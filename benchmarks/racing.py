@@ -67,9 +67,9 @@ class Browser:
         answer = self.answer
         for name, value in sent:
             if name.lower() == "set-cookie":
-                head = value.partition(";")[0]
-                # Old Beakers drop a cookie by a date in the past, not by its age.
-                dropped = "max-age=0" in value.lower() or "1970" in value or head.endswith("=")
+                head, _, attributes = value.partition(";")
+                # Old Beakers drop a cookie by a date in the past, not by its age. A token may have 1970 in it, too.
+                dropped = "max-age=0" in attributes.lower() or "1970" in attributes or head.endswith("=")
                 return ("" if dropped else head), answer
         return None, answer
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import concurrency, growth, report, services
+from benchmarks import concurrency, growth, racing, report, services
 from benchmarks.measuring import Result
 from benchmarks.row import Goal, Row
 from benchmarks.rows import ROWS
@@ -26,6 +26,26 @@ def test_a_race_of_processes_loses_nothing(race: str, tmp_path: Path) -> None:
     row = concurrency.cells("file", {race: outcome})
     assert len(row) == len(concurrency.TITLES)
     assert sum(cell != "–" for cell in row) >= 4
+
+
+@pytest.mark.parametrize(
+    ("line", "cookie"),
+    [
+        ("id=ab1970cd; Path=/; HttpOnly", "id=ab1970cd"),
+        ("id=Max-Age; Path=/", "id=Max-Age"),
+        ("id=; Max-Age=0; Path=/", ""),
+        ("id=ab; expires=Thu, 01-Jan-1970 00:00:00 GMT", ""),
+    ],
+)
+def test_a_dropped_cookie_is_told_by_its_attributes(line: str, cookie: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A random token that has 1970 in it is none that was dropped: one in 250,000 has."""
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Set-Cookie", line)])
+        return []
+
+    monkeypatch.setattr(racing, "SessionMiddleware", lambda of_browser, config: app)
+    assert racing.Browser({}).request("", lambda session: None)[0] == cookie
 
 
 @pytest.mark.parametrize(
