@@ -42,7 +42,7 @@ _TAG_KEY: Final = f'"{TAG}":'
 _TEXT_DEPTH: Final = 4 * DEPTH
 _STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _NOT_BRACKETS: Final = bytes(c for c in range(256) if c not in b"[]{}")
-# dumps writes characters above U+001F as themselves, so any escaped surrogate is foreign.
+# dumps writes characters above U+001F as themselves, so any escaped surrogate is foreign. Compiled when it is needed.
 _ESCAPED_SURROGATE: Final = rb"(?<!\\)(?:\\\\)*\\u[dD][89a-fA-F]"
 
 _BETWEEN: Final = int.from_bytes(os.urandom(8), "big") >> 2
