@@ -51,7 +51,7 @@ _WORDS: Final = rf"\W*{_WORD}(?:[-_./:\\#@]+{_WORD})+\W?\Z"
 _SEGMENT: Final = rf"\.?{_WORD}(?:[-_.]+{_WORD})*"
 
 # What stands for a key elsewhere, with what to write instead. Matched where the text begins, and only in a text with
-# one of the characters before it: compiling all of them is a tenth of the first request's time in a new process, and
+# one of the characters before it: compiling all of them took 2.4 ms of the 34 until a new process's first response, and
 # most keys are letters and digits.
 _FILE_HINT: Final = "a file is written file:PATH, in lower case"
 _VARIABLE_HINT: Final = "nothing replaces variables here: give the value, or file:PATH"
